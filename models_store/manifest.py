@@ -1,0 +1,265 @@
+"""What a reference version says of itself: the manifest, torch-free, readable by every process.
+
+Everything that differs between references is data here, never a branch on a reference's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MANIFEST_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+"""Reference names appear in URLs and folder names, so they stay this plain."""
+
+Likelihood = Literal["nb", "zinb", "poisson", "normal"]
+Dispersion = Literal["gene", "gene-batch", "gene-label", "gene-cell"]
+Normalised = Literal["none", "encoder", "decoder", "both"]
+RecipeName = Literal["default", "scvi-tools", "forward"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Architecture(_Frozen):
+    """The sizes and options of an scVI conditional VAE, under scvi-tools' own names."""
+
+    n_genes: int = Field(gt=0)
+    n_hidden: int = Field(default=128, gt=0)
+    n_latent: int = Field(default=10, gt=0)
+    n_layers: int = Field(default=2, gt=0)
+    dropout_rate: float = Field(default=0.2, ge=0, lt=1)
+    likelihood: Likelihood = "nb"
+    dispersion: Dispersion = "gene"
+    latent_distribution: Literal["normal", "ln"] = "normal"
+    library: Literal["observed", "latent", "size_factor"] = "observed"
+    log_variational: bool = True
+    encode_covariates: bool = True
+    deeply_inject_covariates: bool = True
+    batch_norm: Normalised = "none"
+    layer_norm: Normalised = "both"
+
+
+class Covariate(_Frozen):
+    """A categorical covariate of the reference: its obs column and its ordered categories."""
+
+    key: str | None
+    """The obs column at training; None when the reference was built without a batch column."""
+    categories: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _categories_differ(self) -> Self:
+        if len(set(self.categories)) != len(self.categories):
+            raise ValueError(f"covariate {self.key!r} lists a category twice")
+        return self
+
+
+class LabelLevel(_Frozen):
+    """One level of cell labels, its categories in order, and their ontology ids where known."""
+
+    key: str
+    categories: tuple[str, ...]
+    ontology_ids: tuple[str | None, ...] | None = None
+
+
+class GeneMatch(_Frozen):
+    """How the genes of a query meet the gene panel of a reference."""
+
+    query_column: str
+    reference_column: Literal["ids", "symbols", "ensembl"]
+    positions: tuple[int, ...]
+    """For each gene of the query its position in the panel, -1 where the panel lacks it."""
+    n_matched: int
+    """How many genes of the panel the query has."""
+    n_panel: int
+    expected_expression_covered: float
+    """Share of the reference's expected expression that falls on matched genes."""
+
+
+class Genes(_Frozen):
+    """The ordered gene panel, with both identifier kinds where they are known."""
+
+    ids: tuple[str, ...] = Field(min_length=1)
+    """The var index of the reference's counts: the name by which weights are ordered."""
+    symbols: tuple[str, ...] | None = None
+    ensembl: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _columns_agree(self) -> Self:
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError("the gene panel lists a gene twice")
+        for column in (self.symbols, self.ensembl):
+            if column is not None and len(column) != len(self.ids):
+                raise ValueError("a gene column's length differs from the panel's")
+        return self
+
+    def columns(self) -> dict[Literal["ids", "symbols", "ensembl"], tuple[str, ...]]:
+        known: dict[Literal["ids", "symbols", "ensembl"], tuple[str, ...]] = {"ids": self.ids}
+        if self.symbols is not None:
+            known["symbols"] = self.symbols
+        if self.ensembl is not None:
+            known["ensembl"] = self.ensembl
+        return known
+
+
+class Recipe(_Frozen):
+    """How query weights are fitted. Every number that can change a latent is here.
+
+    The three named recipes are in `RECIPES`; a manifest carries its own default.
+    """
+
+    name: RecipeName
+    start: Literal["mean", "random"] = "mean"
+    """`mean`: the mean of the covariate's reference rows; `random`: as scvi-tools draws."""
+    penalty: float = Field(default=0.0, ge=0)
+    """Relative strength of the Gaussian penalty towards the mean reference row."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    adam_eps: float = Field(default=1e-8, gt=0)
+    minibatch_size: int = Field(default=128, gt=0)
+    max_epochs: int | None = Field(default=None, ge=0)
+    """None: scvi-tools' heuristic, min(round(400 x 20000 / cells), 400), at least 1."""
+    kl_warmup_epochs: int = Field(default=0, ge=0)
+    """KL weight rises linearly over so many epochs (epoch e has e / warmup); 0: it is 1."""
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a batch's cells kept aside to tell when to stop; 0: the fixed epoch count."""
+    patience: int = Field(default=0, ge=0)
+    """Evaluations without a better held-out ELBO before the fit ends."""
+    sample_size: int | None = Field(default=None, gt=0)
+    """Cells of a batch that training sees; None: all."""
+
+
+RECIPES: Mapping[RecipeName, Recipe] = {
+    "default": Recipe(
+        name="default",
+        penalty=0.1,
+        learning_rate=0.01,
+        minibatch_size=512,
+        max_epochs=400,
+        held_out=0.1,
+        patience=5,
+        sample_size=20_000,
+    ),
+    "scvi-tools": Recipe(
+        name="scvi-tools", start="random", adam_eps=0.01, minibatch_size=128, kl_warmup_epochs=400
+    ),
+    "forward": Recipe(name="forward", max_epochs=0),
+}
+
+
+class Thresholds(_Frozen):
+    """Gene coverage below which a query is refused, and below which it is warned about."""
+
+    refuse_below: float = 0.0
+    warn_below: float = 0.8
+
+
+class Provenance(_Frozen):
+    """Where a reference version came from, enough to make it again."""
+
+    cellgraft_version: str
+    torch_version: str
+    source_sha256: str | None = None
+    source_name: str | None = None
+    n_cells: int
+    seed: int
+    epochs: int | None = None
+    held_out_elbo: float | None = None
+    """Mean held-out ELBO per cell (nats, KL weight 1); higher is better."""
+    seconds: float | None = None
+    created_at: str
+    settings: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
+
+
+class SelfTest(_Frozen):
+    """What registration proved about the bundle on the machine that made it."""
+
+    weights_load: bool
+    encoder_sees_batch: bool
+    """False: surgery cannot change a latent; said in every answer."""
+    padded_cells_map: bool
+    reference_reproduced: bool
+    """Reference cells, encoded with large query weights, gave the stored latents bit for bit."""
+    n_cells_checked: int
+
+
+class Manifest(_Frozen):
+    """A reference version: what it is, what it was trained on, and the hash of each file."""
+
+    manifest_version: Literal[1] = 1
+    name: str = Field(pattern=NAME_PATTERN)
+    version: int = Field(gt=0)
+    kind: Literal["scvi"] = "scvi"
+    input: Literal["counts", "continuous"] = "counts"
+    architecture: Architecture
+    genes: Genes
+    species: str | None = None
+    batch: Covariate
+    extra_covariates: tuple[Covariate, ...] = ()
+    continuous_covariates: tuple[str, ...] = ()
+    size_factor_key: str | None = None
+    labels: tuple[LabelLevel, ...] = ()
+    default_recipe: Recipe = RECIPES["default"]
+    thresholds: Thresholds = Thresholds()
+    expected_expression: tuple[float, ...]
+    """Mean over the reference's cells of each gene's share of the counts; sums to 1."""
+    licence: str | None = None
+    """SPDX identifier."""
+    citation: str | None = None
+    provenance: Provenance
+    self_test: SelfTest | None = None
+    files: Mapping[str, Sha256] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Self:
+        n_genes = self.architecture.n_genes
+        if len(self.genes.ids) != n_genes or len(self.expected_expression) != n_genes:
+            raise ValueError("the manifest's gene columns and its architecture differ in length")
+        if (self.input == "continuous") != (self.architecture.likelihood == "normal"):
+            raise ValueError("input is `continuous` exactly when the likelihood is `normal`")
+        return self
+
+    @property
+    def surgery_has_effect(self) -> bool:
+        """Whether query weights can move a latent (scvi-tools#2331)."""
+        return self.architecture.encode_covariates
+
+    def match_genes(self, query: Mapping[str, Sequence[str]]) -> GeneMatch:
+        """Match a query's gene columns to the panel exactly, in the pair that matches most.
+
+        Args:
+            query: each column of gene names that the query offers, all of one length; the var
+                index comes first, and wins ties.
+
+        Raises:
+            ValueError: the query offers no column.
+        """
+        if not query:
+            raise ValueError("a query offers at least one column of gene names")
+        panel = self.genes.columns()
+        name, kind = max(
+            ((name, kind) for name in query for kind in panel),
+            key=lambda pair: len(set(query[pair[0]]).intersection(panel[pair[1]])),
+        )
+        where: dict[str, int] = {}
+        for position, gene in enumerate(panel[kind]):
+            where.setdefault(gene, position)
+        positions = tuple(where.get(gene, -1) for gene in query[name])
+        matched = set(positions) - {-1}
+        return GeneMatch(
+            query_column=name,
+            reference_column=kind,
+            positions=positions,
+            n_matched=len(matched),
+            n_panel=len(self.genes.ids),
+            expected_expression_covered=sum(self.expected_expression[p] for p in matched),
+        )
+
+    def recipe(self, name: RecipeName) -> Recipe:
+        """The named recipe; `default` is the one that this reference version chose."""
+        return self.default_recipe if name == "default" else RECIPES[name]
