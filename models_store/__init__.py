@@ -1,0 +1,1 @@
+"""What a reference is: its manifest, its bundle, its network, and surgery on it."""

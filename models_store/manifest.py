@@ -100,6 +100,7 @@ class Genes(_Frozen):
         return self
 
     def columns(self) -> dict[Literal["ids", "symbols", "ensembl"], tuple[str, ...]]:
+        """The identifier kinds that the panel offers; `ids` always, and first."""
         known: dict[Literal["ids", "symbols", "ensembl"], tuple[str, ...]] = {"ids": self.ids}
         if self.symbols is not None:
             known["symbols"] = self.symbols

@@ -1,0 +1,105 @@
+"""-log p(x | z) from the decoder's raw outputs, with its gradient in closed form."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from models_store.likelihoods import log_likelihood, log_likelihood_gradient
+from models_store.manifest import Likelihood
+
+
+@dataclass(frozen=True)
+class Head:
+    """Which likelihood the decoder's outputs feed, and what turns its scale into a share.
+
+    softmax: scale = softmax(logits), a share of the library; softplus: with size factors.
+    """
+
+    likelihood: Likelihood
+    softplus_scale: bool
+
+    def scale(self, logits: Float[Tensor, "c g"]) -> Float[Tensor, "c g"]:
+        """The activation that makes the decoder's logits positive."""
+        return softplus(logits) if self.softplus_scale else torch.softmax(logits, dim=-1)
+
+
+@dataclass(frozen=True)
+class DecoderOutput:
+    """Raw outputs of the decoder for a minibatch.
+
+    logits: scale before its activation, (c, g). log_library: (c, 1). log_theta: (g,) or (c, g);
+    log sd for the normal likelihood. pi: zero-inflation logits (c, g), zinb only.
+    """
+
+    logits: Float[Tensor, "c g"]
+    log_library: Float[Tensor, "c 1"]
+    log_theta: Float[Tensor, "*#c g"]
+    pi: Float[Tensor, "c g"] | None
+
+
+def negative_log_likelihood(
+    head: Head, x: Float[Tensor, "c g"], out: DecoderOutput
+) -> Float[Tensor, " c"]:
+    """-Σ_g log p(x_g | μ, θ, π) of each cell, with μ = library x scale."""
+    mu = out.log_library.exp() * head.scale(out.logits)
+    log_p = log_likelihood(head.likelihood, x, mu, out.log_theta.exp(), out.pi)
+    return -log_p.sum(-1)
+
+
+class _Gradient(torch.autograd.Function):
+    """Value 0, gradient that of Σ_cells -log p: training needs the slope, not the height.
+
+    With δ = ∂ log p / ∂ log μ, the chain rule through μ = ℓ · scale(a) gives for the softmax
+    ∂/∂a = δ - scale · Σ_g δ, for the softplus ∂/∂a = δ σ(a) / softplus(a), and ∂/∂ log ℓ = Σ_g δ.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        head: Head,
+        x: Tensor,
+        logits: Tensor,
+        log_library: Tensor,
+        log_theta: Tensor,
+        pi: Tensor | None,
+    ) -> Tensor:
+        scale = head.scale(logits)
+        gradient = log_likelihood_gradient(
+            head.likelihood,
+            x,
+            log_library.exp() * scale,
+            log_theta.exp(),
+            pi,
+            wants_theta=ctx.needs_input_grad[4],
+        )
+        delta = gradient.log_mu
+        total = delta.sum(-1, keepdim=True)
+        if head.softplus_scale:
+            d_logits = -delta * torch.sigmoid(logits) / scale
+        else:
+            d_logits = torch.addcmul(-delta, scale, total)
+        d_theta = None
+        if gradient.log_theta is not None:
+            d_theta = -gradient.log_theta
+            d_theta = d_theta.sum(0) if log_theta.dim() == 1 else d_theta
+        d_pi = None if gradient.pi is None else -gradient.pi
+        ctx.gradients = (d_logits, -total, d_theta, d_pi)
+        return logits.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (up,) = upstream
+        scaled = (None if g is None else g.mul_(up) for g in ctx.gradients)
+        return (None, None, *scaled)
+
+
+def reconstruction_slope(
+    head: Head, x: Float[Tensor, "c g"], out: DecoderOutput
+) -> Float[Tensor, ""]:
+    """A zero whose gradient is that of Σ_cells -log p with respect to the decoder's outputs."""
+    slope = _Gradient.apply(head, x, out.logits, out.log_library, out.log_theta, out.pi)  # type: ignore[no-untyped-call]
+    return torch.as_tensor(slope)
