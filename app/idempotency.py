@@ -1,0 +1,60 @@
+"""Idempotency keys: the same request sent twice is done once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.problems import IdempotencyKeyInProgress, IdempotencyKeyReused
+from app.tables import IdempotencyKey
+
+
+def find_earlier(
+    session: Session, *, owner: str, key: str | None, request: Mapping[str, Any]
+) -> str | None:
+    """The id of the mapping that this key already made, if any."""
+    earlier = session.get(IdempotencyKey, (owner, key)) if key is not None else None
+    if earlier is None:
+        return None
+    if earlier.request_sha256 != _digest(request):
+        raise IdempotencyKeyReused(
+            f"Idempotency-Key {key!r} was used for another request.",
+            fix="Use a new key for every new request; repeat one only to repeat its request.",
+            mapping=earlier.mapping_id,
+        )
+    return earlier.mapping_id
+
+
+def commit_with_key(
+    session: Session,
+    *,
+    owner: str,
+    key: str | None,
+    request: Mapping[str, Any],
+    mapping_id: str,
+) -> None:
+    """Commit the mapping, its job and the key in one transaction."""
+    if key is not None:
+        session.add(
+            IdempotencyKey(
+                owner=owner, key=key, request_sha256=_digest(request), mapping_id=mapping_id
+            )
+        )
+    try:
+        session.commit()
+    except IntegrityError as error:
+        # Only where the database lets two writers in at once.
+        session.rollback()
+        raise IdempotencyKeyInProgress(
+            f"Another request with Idempotency-Key {key!r} is being answered.",
+            fix="Send this request again in a moment.",
+        ) from error
+
+
+def _digest(request: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,213 @@
+"""The job queue as a worker sees it: claim, heartbeat, give back; and the reaper.
+
+A claim is a conditional UPDATE, and every later write names the attempt and the worker, so that
+a late or doubled worker changes nothing. Leases run by the database's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.columns import epoch_now, utc_now
+from app.moves import (
+    change_job,
+    changed,
+    fenced,
+    finish_failed,
+    move_job,
+    move_version,
+)
+from app.problems import Problem, WorkerLost
+from app.tables import Job, JobKind, Query, Worker
+
+SEEN_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A worker's hold on one attempt of a job."""
+
+    job_id: str
+    kind: JobKind
+    subject_id: str
+    attempt: int
+    worker: str
+    cancel_requested: bool = False
+
+
+def claim_next(
+    session: Session,
+    *,
+    worker: str,
+    kinds: Collection[str],
+    lease_seconds: float,
+    only: Collection[str] | None = None,
+) -> Claim | None:
+    """Take the oldest job that may start. `only` restricts the choice to these job ids."""
+    note_worker(session, worker)
+    ready = select(Query.id).where(Query.state == "ready")
+    oldest = (
+        select(Job.id)
+        .where(
+            Job.state == "queued",
+            Job.kind.in_(kinds),
+            or_(Job.needs_query_id.is_(None), Job.needs_query_id.in_(ready)),
+        )
+        .order_by(Job.created_at, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if only is not None:
+        oldest = oldest.where(Job.id.in_(only))
+    job_id = session.scalar(oldest)
+    claimed = job_id is not None and move_job(
+        session,
+        [Job.id == job_id],
+        "running",
+        attempt=Job.attempt + 1,
+        worker=worker,
+        lease_until=epoch_now() + lease_seconds,
+        heartbeat_at=epoch_now(),
+        progress_at=epoch_now(),
+        progress=0.0,
+        stage=None,
+        started_at=utc_now(),
+    )
+    job = session.get_one(Job, job_id) if claimed else None
+    session.commit()
+    return None if job is None else _claim_of(job)
+
+
+def heartbeat(
+    session: Session,
+    claim: Claim,
+    *,
+    lease_seconds: float,
+    stage: str | None = None,
+    progress: float | None = None,
+) -> Literal["held", "cancel", "lost"]:
+    """Prolong the lease. `lost`: somebody else has the job, or it is gone; stop and write nothing.
+
+    `stage` and `progress` are told only when they changed: they say when the job last moved on.
+    """
+    note_worker(session, claim.worker)
+    values: dict[str, object] = {
+        "lease_until": epoch_now() + lease_seconds,
+        "heartbeat_at": epoch_now(),
+    }
+    if stage is not None:
+        values["stage"] = stage
+    if progress is not None:
+        values["progress"] = min(max(progress, 0.0), 1.0)
+    if len(values) > 2:
+        values |= {"progress_at": epoch_now(), "revision": Job.revision + 1}
+    where = [*fenced(claim), Job.state == "running"]
+    held = change_job(session, where, values)
+    cancelled = held and session.scalar(select(Job.cancel_requested).where(Job.id == claim.job_id))
+    session.commit()
+    if not held:
+        return "lost"
+    return "cancel" if cancelled else "held"
+
+
+def fail_job(session: Session, claim: Claim, problem: Problem) -> bool:
+    """Record the failure, once; a failed check also rejects the query and fails what waits."""
+    held = finish_failed(session, [*fenced(claim), Job.state == "running"], problem.as_dict())
+    session.commit()
+    return held
+
+
+def cancel_job(session: Session, claim: Claim) -> bool:
+    """The worker has stopped because it was asked to."""
+    held = _cancel(session, claim)
+    session.commit()
+    return held
+
+
+def release_job(session: Session, claim: Claim, *, blameless: bool = False) -> bool:
+    """Give an unfinished job back. After the last attempt it fails instead.
+
+    `blameless`: the worker was told to stop, so this attempt does not count.
+    """
+    where = [*fenced(claim), Job.state == "running"]
+    if blameless:
+        change_job(session, where, {"max_attempts": Job.max_attempts + 1})
+    job = session.scalars(
+        select(Job).where(*where).execution_options(populate_existing=True)
+    ).one_or_none()
+    held = job is not None and _give_back(session, job)
+    session.commit()
+    return held
+
+
+def reap(session: Session, *, lease_expired_grace: float = 0) -> int:
+    """Give back every running job whose worker let its lease run out; how many."""
+    lost = session.scalars(
+        select(Job)
+        .where(Job.state == "running", Job.lease_until < epoch_now() - lease_expired_grace)
+        .with_for_update(skip_locked=True)
+    ).all()
+    reaped = sum(_give_back(session, job) for job in lost)
+    session.commit()
+    return reaped
+
+
+def note_worker(session: Session, worker: str) -> None:
+    """Remember when this worker was last alive, at most every few seconds; does not commit."""
+    seen = session.scalar(select(Worker.seen_at).where(Worker.name == worker))
+    if seen is None:
+        session.add(Worker(name=worker, seen_at=session.scalar(select(epoch_now())) or 0.0))
+        session.flush()
+        return
+    changed(
+        session,
+        update(Worker)
+        .where(Worker.name == worker, Worker.seen_at < epoch_now() - SEEN_SECONDS)
+        .values(seen_at=epoch_now()),
+    )
+
+
+def workers_seen(session: Session, *, within_seconds: float) -> int:
+    recent = select(func.count()).where(Worker.seen_at > epoch_now() - within_seconds)
+    return session.scalar(recent) or 0
+
+
+def _claim_of(job: Job) -> Claim:
+    assert job.worker is not None
+    return Claim(
+        job_id=job.id,
+        kind=cast(JobKind, job.kind),
+        subject_id=job.subject_id,
+        attempt=job.attempt,
+        worker=job.worker,
+        cancel_requested=job.cancel_requested,
+    )
+
+
+def _cancel(session: Session, claim: Claim) -> bool:
+    held = move_job(session, [*fenced(claim), Job.state == "running"], "cancelled", stage=None)
+    if held and claim.kind == "build":
+        move_version(session, claim.subject_id, "failed")
+    return held
+
+
+def _give_back(session: Session, job: Job) -> bool:
+    claim = _claim_of(job)
+    where = [*fenced(claim), Job.state == "running"]
+    if job.cancel_requested:
+        return _cancel(session, claim)
+    if job.attempt >= job.max_attempts:
+        lost = WorkerLost(
+            f"The worker was lost {job.attempt} times while it worked on this job.",
+            fix="Send the request again; if it happens again, tell the service's administrator.",
+            attempts=job.attempt,
+        )
+        return finish_failed(session, where, lost.as_dict())
+    return move_job(
+        session, where, "queued", worker=None, lease_until=None, progress=0.0, stage=None
+    )

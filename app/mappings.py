@@ -1,0 +1,236 @@
+"""Mappings: asking for one, recording its results, finding, cancelling and deleting it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from app.bell import Bell
+from app.idempotency import commit_with_key, find_earlier
+from app.jobs import Claim
+from app.moves import (
+    TERMINAL_STATES,
+    change_job,
+    enqueue,
+    fenced,
+    move_job,
+    record_event,
+)
+from app.pages import Page, page_of
+from app.problems import AlreadyFinished, UnknownMapping, UnknownQuery
+from app.references import find_version, not_ready, rejected
+from app.tables import Job, Query, QueryMapping, ReferenceVersion, new_id
+
+
+@dataclass(frozen=True)
+class MappingRequest:
+    """What a caller asks for; everything but `query`, `reference` and `version` is optional."""
+
+    query: str
+    reference: str
+    version: int | None = None
+    batch_key: list[str] | None = None
+    labels_key: str | None = None
+    recipe: str = "default"
+    reuse_batches: bool = False
+    size_factor_key: str | None = None
+    external_id: str | None = None
+    tags: tuple[str, ...] = ()
+
+    def options(self) -> dict[str, Any]:
+        """The part that the worker reads."""
+        named = ("batch_key", "labels_key", "recipe", "reuse_batches", "size_factor_key")
+        return {name: getattr(self, name) for name in named}
+
+
+@dataclass(frozen=True)
+class MappingView:
+    """A mapping with what an answer about it needs."""
+
+    mapping: QueryMapping
+    job: Job
+    reference: str
+    version: int
+    queue_position: int | None
+    """1: the next to be picked up; None once it is running or finished."""
+
+
+def submit_mapping(
+    session: Session,
+    bell: Bell,
+    *,
+    owner: str,
+    request: MappingRequest,
+    idempotency_key: str | None = None,
+    max_attempts: int = 3,
+) -> tuple[QueryMapping, bool]:
+    """Record the mapping and its job. True: the same request came before, and this is its answer.
+
+    The job waits while the query is still being checked, and fails with its problem.
+    """
+    earlier = find_earlier(session, owner=owner, key=idempotency_key, request=asdict(request))
+    if earlier is not None:
+        return find_mapping(session, owner=owner, mapping_id=earlier), True
+    mapping = store_mapping(session, owner=owner, request=request, max_attempts=max_attempts)
+    commit_with_key(
+        session,
+        owner=owner,
+        key=idempotency_key,
+        request=asdict(request),
+        mapping_id=mapping.id,
+    )
+    bell.ring(mapping.job_id)
+    return mapping, False
+
+
+def store_mapping(
+    session: Session, *, owner: str, request: MappingRequest, max_attempts: int = 3
+) -> QueryMapping:
+    """`submit_mapping` without the commit."""
+    query = session.get(Query, request.query)
+    if query is None or query.owner != owner:
+        raise UnknownQuery(
+            f"There is no query {request.query!r}.", fix="Upload it first: PUT /v1/queries."
+        )
+    if query.state == "rejected":
+        raise rejected(query)
+    version = find_version(session, request.reference, request.version)
+    if version.state not in {"ready", "deprecated"}:
+        raise not_ready(version)
+    mapping_id = new_id()
+    job = enqueue(
+        session,
+        kind="map",
+        subject_id=mapping_id,
+        owner=owner,
+        needs_query_id=query.id,
+        max_attempts=max_attempts,
+    )
+    mapping = QueryMapping(
+        id=mapping_id,
+        owner=owner,
+        query_id=query.id,
+        reference_version_id=version.id,
+        job_id=job.id,
+        options=request.options(),
+        external_id=request.external_id,
+        tags=list(request.tags),
+    )
+    session.add(mapping)
+    session.flush()
+    return mapping
+
+
+def record_results(
+    session: Session,
+    claim: Claim,
+    *,
+    results_prefix: str,
+    results: list[dict[str, Any]],
+    summary: dict[str, Any],
+) -> bool:
+    """The files are in the store under this attempt's prefix: publish them with the row."""
+    held = move_job(
+        session,
+        [*fenced(claim), Job.state == "running"],
+        "succeeded",
+        progress=1.0,
+        stage=None,
+        problem=None,
+    )
+    if held:
+        mapping = session.get_one(QueryMapping, claim.subject_id)
+        mapping.results, mapping.results_prefix = results, results_prefix
+        mapping.summary = summary
+    session.commit()
+    return held
+
+
+def find_mapping(session: Session, *, owner: str, mapping_id: str) -> QueryMapping:
+    mapping = session.get(QueryMapping, mapping_id)
+    if mapping is None or mapping.owner != owner:
+        raise UnknownMapping(
+            f"There is no mapping {mapping_id!r}.",
+            fix="Check the id; GET /v1/mappings lists the mappings that you asked for.",
+        )
+    return mapping
+
+
+def view_mapping(session: Session, mapping: QueryMapping) -> MappingView:
+    job = session.get_one(Job, mapping.job_id)
+    version = session.get_one(ReferenceVersion, mapping.reference_version_id)
+    return MappingView(mapping, job, version.name, version.version, _queue_position(session, job))
+
+
+def list_mappings(
+    session: Session,
+    *,
+    owner: str,
+    limit: int,
+    cursor: str | None = None,
+    query_id: str | None = None,
+    external_id: str | None = None,
+    tags: Sequence[str] = (),
+) -> Page[QueryMapping]:
+    mine = select(QueryMapping).where(QueryMapping.owner == owner)
+    if query_id is not None:
+        mine = mine.where(QueryMapping.query_id == query_id)
+    return page_of(
+        session, mine, QueryMapping, limit=limit, cursor=cursor, external_id=external_id, tags=tags
+    )
+
+
+def cancel_mapping(session: Session, *, owner: str, mapping_id: str) -> QueryMapping:
+    """A queued mapping is cancelled at once; a running one is told, and stops within a step."""
+    mapping = find_mapping(session, owner=owner, mapping_id=mapping_id)
+    this = Job.id == mapping.job_id
+    if not move_job(session, [this, Job.state == "queued"], "cancelled", cancel_requested=True):
+        asked = {"cancel_requested": True, "revision": Job.revision + 1}
+        running = [this, Job.state == "running", Job.cancel_requested.is_(False)]
+        if change_job(session, running, asked):
+            record_event(session, session.get_one(Job, mapping.job_id), "map.cancel-requested")
+    job = session.get_one(Job, mapping.job_id, populate_existing=True)
+    if job.state in TERMINAL_STATES - {"cancelled"}:
+        raise AlreadyFinished(
+            f"Mapping {mapping_id} has already {job.state}.",
+            fix="There is nothing left to cancel; DELETE removes the mapping and its results.",
+            state=job.state,
+        )
+    session.commit()
+    return mapping
+
+
+def delete_mapping(session: Session, *, owner: str, mapping_id: str) -> str:
+    """Forget a mapping in whatever state; returns the prefix of the bytes to remove.
+
+    A worker in the middle of it loses its claim with the row: its next heartbeat says so, and
+    what it writes later is fenced off.
+    """
+    mapping = find_mapping(session, owner=owner, mapping_id=mapping_id)
+    prefix = delete_rows(session, mapping)
+    session.commit()
+    return prefix
+
+
+def delete_rows(session: Session, mapping: QueryMapping) -> str:
+    """`delete_mapping` without the commit."""
+    job = session.get_one(Job, mapping.job_id)
+    record_event(session, job, "map.deleted")
+    session.delete(mapping)
+    session.flush()
+    session.delete(job)
+    return f"mappings/{mapping.id}"
+
+
+def _queue_position(session: Session, job: Job) -> int | None:
+    if job.state != "queued":
+        return None
+    earlier = or_(
+        Job.created_at < job.created_at, and_(Job.created_at == job.created_at, Job.id < job.id)
+    )
+    ahead = select(func.count()).where(Job.state == "queued", earlier)
+    return (session.scalar(ahead) or 0) + 1

@@ -1,0 +1,346 @@
+"""The one vocabulary of expected failures (RFC 9457), for HTTP answers and failed jobs alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+Fault = Literal["data", "service"]
+
+_REGISTRY: dict[str, type[Problem]] = {}
+_OWN_FIELDS = frozenset({"type", "title", "status", "detail", "fix", "fault", "errors"})
+
+
+class Problem(Exception):
+    """An expected failure. `type` is the class name in kebab-case: part of the API, never renamed.
+
+    `fault` says whose move is next: `data`: correct the request and send it again; `service`:
+    nothing is wrong with the request, and sending it again is safe.
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something went wrong."
+    fault: ClassVar[Fault] = "data"
+    type: ClassVar[str] = "problem"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.type = re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+        _REGISTRY[cls.type] = cls
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        fix: str,
+        errors: Sequence[Mapping[str, str]] = (),
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fix = fix
+        self.errors = [dict(error) for error in errors]
+        self.extra = extra
+        self.headers: dict[str, str] = {}
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self.extra,
+            "type": self.type,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "fix": self.fix,
+            "fault": self.fault,
+            "errors": self.errors,
+        }
+
+    @staticmethod
+    def from_dict(stored: Mapping[str, Any]) -> Problem:
+        """The problem that `as_dict` described; a type nobody knows becomes an InternalFault."""
+        kind = _REGISTRY.get(str(stored.get("type")), InternalFault)
+        return kind(
+            str(stored.get("detail", "The cause was not recorded.")),
+            fix=str(stored.get("fix", "Send the request again.")),
+            errors=stored.get("errors") or (),
+            **{key: value for key, value in stored.items() if key not in _OWN_FIELDS},
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Problems cross process boundaries; the default would call the class without `fix`.
+        return Problem.from_dict, (self.as_dict(),)
+
+
+def every_problem() -> list[type[Problem]]:
+    return [_REGISTRY[name] for name in sorted(_REGISTRY)]
+
+
+# What is wrong with an uploaded query -------------------------------------------------------
+
+
+class UnknownBatchColumn(Problem):
+    status = 422
+    title = "The query has no such batch column."
+
+
+class UnknownLabelsColumn(Problem):
+    status = 422
+    title = "The query has no such labels column."
+
+
+class UnknownCovariate(Problem):
+    status = 422
+    title = "The query lacks a covariate that the reference needs."
+
+
+class TooFewGenes(Problem):
+    status = 422
+    title = "The query shares too few genes with the reference."
+
+
+class NotCounts(Problem):
+    status = 422
+    title = "The matrix does not hold raw counts."
+
+
+class NoCells(Problem):
+    status = 422
+    title = "The file holds no cells or no genes."
+
+
+class UnknownLayer(Problem):
+    status = 422
+    title = "The file has no such matrix."
+
+
+class UnreadableFile(Problem):
+    status = 422
+    title = "The file cannot be read as an h5ad."
+
+
+class UnsupportedFile(Problem):
+    status = 422
+    title = "The file uses a structure that is not accepted."
+
+
+class FileTooLarge(Problem):
+    status = 422
+    title = "The file declares more data than is accepted."
+
+
+class EmptyFile(Problem):
+    status = 422
+    title = "The file is empty."
+
+
+class InputKindMismatch(Problem):
+    status = 422
+    title = "The query's kind of values is not what the reference was trained on."
+
+
+# What does not exist, or not for this caller --------------------------------------------------
+
+
+class UnknownReference(Problem):
+    status = 404
+    title = "There is no such reference."
+
+
+class UnknownQuery(Problem):
+    status = 404
+    title = "There is no such query."
+
+
+class UnknownMapping(Problem):
+    status = 404
+    title = "There is no such mapping."
+
+
+class UnknownResult(Problem):
+    status = 404
+    title = "The mapping has no such result."
+
+
+class UnknownKey(Problem):
+    status = 404
+    title = "There is no such API key."
+
+
+class NotFound(Problem):
+    status = 404
+    title = "There is nothing at this address."
+
+
+# What does not go together with the present state ----------------------------------------------
+
+
+class ReferenceNotReady(Problem):
+    status = 409
+    title = "The reference version cannot take queries now."
+
+
+class ReferenceExists(Problem):
+    status = 409
+    title = "A version of this reference is already being built."
+
+
+class ReferenceInUse(Problem):
+    status = 409
+    title = "Mappings depend on this reference version."
+
+
+class QueryRejected(Problem):
+    status = 409
+    title = "The query was rejected and cannot be used."
+
+
+class QueryHasMappings(Problem):
+    status = 409
+    title = "The query has mappings."
+
+
+class QueryInUse(Problem):
+    status = 409
+    title = "A reference is being built from this query."
+
+
+class MappingNotFinished(Problem):
+    status = 409
+    title = "The mapping has no results yet."
+
+
+class AlreadyFinished(Problem):
+    status = 409
+    title = "The job has already finished."
+
+
+class IdempotencyKeyInProgress(Problem):
+    status = 409
+    title = "Another request with this Idempotency-Key is being answered."
+    fault = "service"
+
+
+class IdempotencyKeyReused(Problem):
+    status = 422
+    title = "This Idempotency-Key belongs to a different request."
+
+
+# Doors ------------------------------------------------------------------------------------------
+
+
+class Unauthenticated(Problem):
+    status = 401
+    title = "A valid API key is needed."
+
+
+class Forbidden(Problem):
+    status = 403
+    title = "This API key may not do that."
+
+
+class ForeignOrigin(Problem):
+    status = 403
+    title = "Requests from other web sites are refused."
+
+
+# Requests and uploads ---------------------------------------------------------------------------
+
+
+class BodyTooLarge(Problem):
+    status = 413
+    title = "The request's body is over the limit."
+
+
+class LengthMismatch(Problem):
+    status = 400
+    title = "The number of bytes differs from what was declared."
+
+
+class DigestMismatch(Problem):
+    status = 422
+    title = "The bytes received are not the bytes that were declared."
+
+
+class ContentRangeUnsupported(Problem):
+    status = 501
+    title = "Uploads in parts are not supported."
+
+
+class MalformedRequest(Problem):
+    status = 422
+    title = "The request is not understood."
+
+
+class MalformedUpload(Problem):
+    status = 400
+    title = "The upload is not understood."
+
+
+class UnsupportedMediaType(Problem):
+    status = 415
+    title = "This content type is not accepted."
+
+
+class MethodNotAllowed(Problem):
+    status = 405
+    title = "This address does not answer to that method."
+
+
+class NotAcceptable(Problem):
+    status = 406
+    title = "None of the formats asked for is available."
+
+
+class RangeNotSatisfiable(Problem):
+    status = 416
+    title = "The range lies outside the file."
+
+
+# The service's own faults -------------------------------------------------------------------------
+
+
+class DiskFull(Problem):
+    status = 507
+    title = "There is not enough disk space."
+    fault = "service"
+
+
+class ServiceBusy(Problem):
+    status = 503
+    title = "The service cannot reach its database at the moment."
+    fault = "service"
+
+
+class WorkerLost(Problem):
+    status = 500
+    title = "The worker died while it worked on this job."
+    fault = "service"
+
+
+class JobTimeout(Problem):
+    status = 422
+    title = "The job took longer than is allowed."
+
+
+class UntrainableReference(Problem):
+    status = 422
+    title = "A reference cannot be built from these cells."
+
+
+class SelfTestFailed(Problem):
+    status = 500
+    title = "The new reference did not pass its self-test."
+    fault = "service"
+
+
+class DamagedReference(Problem):
+    status = 500
+    title = "The reference's files are not what its manifest says."
+    fault = "service"
+
+
+class InternalFault(Problem):
+    status = 500
+    title = "The service failed."
+    fault = "service"

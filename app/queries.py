@@ -1,0 +1,170 @@
+"""Uploaded queries: taking one in, accepting, finding and deleting it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.bell import Bell
+from app.jobs import Claim
+from app.mappings import delete_rows as delete_mapping_rows
+from app.moves import enqueue, fenced, move_job, move_query
+from app.pages import Page, page_of
+from app.problems import QueryHasMappings, QueryInUse, UnknownQuery
+from app.storage import Storage
+from app.tables import Job, Query, QueryMapping, ReferenceVersion, new_id
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A finished upload: on disk, fsynced, and not yet anybody's."""
+
+    path: Path
+    bytes: int
+    sha256: str
+
+
+def create_query(
+    session: Session,
+    bell: Bell,
+    *,
+    owner: str,
+    staged: StagedFile,
+    storage: Storage,
+    filename: str,
+    options: Mapping[str, Any],
+    external_id: str | None = None,
+    tags: Sequence[str] = (),
+    max_attempts: int = 3,
+) -> Query:
+    """Keep the bytes, then the row and the job that checks them. Returns when both are durable."""
+    query = store_query(
+        session,
+        owner=owner,
+        staged=staged,
+        storage=storage,
+        filename=filename,
+        options=options,
+        external_id=external_id,
+        tags=tags,
+        max_attempts=max_attempts,
+    )
+    session.commit()
+    bell.ring(query.job_id)
+    return query
+
+
+def store_query(
+    session: Session,
+    *,
+    owner: str,
+    staged: StagedFile,
+    storage: Storage,
+    filename: str,
+    options: Mapping[str, Any],
+    external_id: str | None,
+    tags: Sequence[str],
+    max_attempts: int,
+) -> Query:
+    """`create_query` without the commit, to share a transaction with a mapping."""
+    query_id = new_id()
+    key = f"queries/{query_id}/{staged.sha256}.h5ad"
+    # The bytes first: a crash in between leaves an orphan, never a row without its file. Nothing
+    # has been asked of the session so far, so no other writer waits for these fsyncs.
+    storage.publish_file(staged.path, key)
+    job = enqueue(
+        session, kind="check", subject_id=query_id, owner=owner, max_attempts=max_attempts
+    )
+    query = Query(
+        id=query_id,
+        owner=owner,
+        state="checking",
+        filename=filename,
+        bytes=staged.bytes,
+        sha256=staged.sha256,
+        storage_key=key,
+        options=dict(options),
+        external_id=external_id,
+        tags=list(tags),
+        job_id=job.id,
+    )
+    session.add(query)
+    session.flush()
+    return query
+
+
+def accept_query(
+    session: Session, claim: Claim, *, canonical_prefix: str, inspection: dict[str, Any]
+) -> bool:
+    """The check is done and the canonical query is in the store."""
+    held = move_job(
+        session, [*fenced(claim), Job.state == "running"], "succeeded", progress=1.0
+    ) and move_query(
+        session,
+        claim.subject_id,
+        "ready",
+        canonical_prefix=canonical_prefix,
+        inspection=inspection,
+    )
+    session.commit()
+    return held
+
+
+def find_query(session: Session, *, owner: str, query_id: str) -> Query:
+    query = session.get(Query, query_id)
+    if query is None or query.owner != owner:
+        raise UnknownQuery(
+            f"There is no query {query_id!r}.",
+            fix="Check the id; GET /v1/queries lists the queries that you uploaded.",
+        )
+    return query
+
+
+def list_queries(
+    session: Session,
+    *,
+    owner: str,
+    limit: int,
+    cursor: str | None = None,
+    external_id: str | None = None,
+    tags: Sequence[str] = (),
+) -> Page[Query]:
+    mine = select(Query).where(Query.owner == owner)
+    return page_of(
+        session, mine, Query, limit=limit, cursor=cursor, external_id=external_id, tags=tags
+    )
+
+
+def delete_query(
+    session: Session, *, owner: str, query_id: str, cascade: bool = False
+) -> list[str]:
+    """Forget a query; returns the prefixes of the bytes to remove once the rows are gone."""
+    query = find_query(session, owner=owner, query_id=query_id)
+    building = session.scalar(
+        select(func.count()).where(
+            ReferenceVersion.query_id == query.id, ReferenceVersion.state == "building"
+        )
+    )
+    if building:
+        raise QueryInUse(
+            f"A reference is being built from query {query_id}.", fix="Delete it afterwards."
+        )
+    mappings = session.scalars(select(QueryMapping).where(QueryMapping.query_id == query.id)).all()
+    if mappings and not cascade:
+        raise QueryHasMappings(
+            f"Query {query_id} has {len(mappings)} mappings.",
+            fix="Delete them first, or delete all at once with ?cascade=true.",
+            mappings=[mapping.id for mapping in mappings],
+        )
+    prefixes = [delete_mapping_rows(session, mapping) for mapping in mappings]
+    job = session.get_one(Job, query.job_id)
+    session.delete(query)
+    session.flush()
+    session.delete(job)
+    session.commit()
+    return [*prefixes, f"queries/{query_id}"]

@@ -1,0 +1,52 @@
+"""Every setting of the service, read from `CELLGRAFT_*` by the entry points alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="CELLGRAFT_")
+
+    data_dir: Path = Path("data")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, gt=0, lt=65536)
+    database_url: str = ""
+    """Empty: an SQLite file in the data folder."""
+    storage_url: str = ""
+    """Empty: the folder `store` in the data folder."""
+    max_upload_bytes: int = Field(default=20 * GIB, gt=0)
+    disk_reserve_bytes: int = Field(default=1 * GIB, ge=0)
+    """Kept free for the database and for results; uploads are refused below it."""
+    allow_unauthenticated: bool = False
+    """Serve without keys on an address that other machines reach."""
+    threads: int = Field(default=2, gt=0)
+    device: str = "auto"
+    lease_seconds: float = Field(default=30.0, gt=0)
+    heartbeat_seconds: float = Field(default=5.0, gt=0)
+    poll_seconds: float = Field(default=0.1, gt=0)
+    max_attempts: int = Field(default=3, gt=0)
+    intake_seconds: float = Field(default=600.0, gt=0)
+    intake_memory_bytes: int = Field(default=4 * GIB, gt=0)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _fill_in_places(self) -> Self:
+        # Absolute, because the children of `cellgraft serve` must agree on one place.
+        self.data_dir = self.data_dir.expanduser().absolute()
+        if not self.database_url:
+            self.database_url = f"sqlite:///{self.data_dir / 'cellgraft.db'}"
+        if not self.storage_url:
+            self.storage_url = (self.data_dir / "store").as_uri()
+        return self
+
+    @property
+    def staging_dir(self) -> Path:
+        """Uploads in progress and scratch: on the store's file system, to publish by rename."""
+        return self.data_dir / "staging"

@@ -1,0 +1,166 @@
+"""Where bytes live: queries, results and references under keys, published all or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+READ_BLOCK = 1024 * 1024
+
+
+class Storage(Protocol):
+    """Bytes under keys such as `queries/ID/DIGEST.h5ad`; a prefix names a folder of keys."""
+
+    def publish_file(self, local: Path, key: str) -> None:
+        """Make a finished file durable under a key; the local one is gone afterwards."""
+
+    def publish_folder(self, local: Path, prefix: str) -> None:
+        """The same for every file of a folder, replacing what a crashed attempt left there."""
+
+    def local_path(self, key: str) -> Path:
+        """A path that this process may read, and must not write."""
+
+    def local_folder(self, prefix: str) -> Path:
+        """The same for a folder."""
+
+    def size(self, key: str) -> int: ...
+
+    def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        """The bytes from `start` up to, but without, `end`."""
+
+    def exists(self, key: str) -> bool: ...
+
+    def delete(self, prefix: str) -> None:
+        """Remove a key or a whole prefix; what is not there is no error."""
+
+    def keys(self, prefix: str = "") -> Iterator[str]: ...
+
+    def check_writable(self) -> None:
+        """Raise OSError where nothing can be stored."""
+
+
+def open_storage(url: str) -> Storage:
+    parts = urlsplit(url)
+    if parts.scheme != "file":
+        raise ValueError(f"storage URL {url!r} is not understood; use file:///a/folder")
+    return LocalStorage(Path(unquote(parts.path)))
+
+
+class LocalStorage:
+    """A folder on this machine's disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def publish_file(self, local: Path, key: str) -> None:
+        target = self._path(key)
+        _fsync(local)
+        self._make_folder(target.parent)
+        _move(local, target)
+        _fsync(target.parent)
+
+    def publish_folder(self, local: Path, prefix: str) -> None:
+        target = self._path(prefix)
+        for folder, _, files in os.walk(local):
+            for name in files:
+                _fsync(Path(folder, name))
+            _fsync(Path(folder))
+        self._make_folder(target.parent)
+        if target.exists():
+            shutil.rmtree(target)
+        _move(local, target)
+        _fsync(target.parent)
+
+    def local_path(self, key: str) -> Path:
+        return self._path(key)
+
+    def local_folder(self, prefix: str) -> Path:
+        return self._path(prefix)
+
+    def size(self, key: str) -> int:
+        return self._path(key).stat().st_size
+
+    def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        with self._path(key).open("rb") as file:
+            file.seek(start)
+            left = end - start
+            while left > 0 and (block := file.read(min(READ_BLOCK, left))):
+                left -= len(block)
+                yield block
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).exists()
+
+    def delete(self, prefix: str) -> None:
+        path = self._path(prefix)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        self._drop_empty_folders(path.parent)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        start = self._path(prefix) if prefix else self.root
+        if start.is_file():
+            yield prefix
+        for path in sorted(start.rglob("*")):
+            if path.is_file():
+                yield path.relative_to(self.root).as_posix()
+
+    def check_writable(self) -> None:
+        probe = self.root / f".probe-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        path = Path(os.path.normpath(self.root / key))
+        if path == self.root or not path.is_relative_to(self.root):
+            raise ValueError(f"{key!r} is not a key of this store")
+        return path
+
+    def _make_folder(self, folder: Path) -> None:
+        """Like mkdir -p, but each new folder's name is durable in its parent."""
+        if folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _fsync(folder.parent)
+
+    def _drop_empty_folders(self, folder: Path) -> None:
+        with suppress(OSError):
+            while folder != self.root:
+                folder.rmdir()
+                folder = folder.parent
+
+
+def _move(local: Path, target: Path) -> None:
+    """Rename; where staging lies on another file system, copy beside the target and rename."""
+    try:
+        local.replace(target)
+    except OSError as error:
+        if error.errno != 18:  # EXDEV
+            raise
+        beside = target.with_name(f".{target.name}.part")
+        if local.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+            shutil.copytree(local, beside)
+        else:
+            shutil.copyfile(local, beside)
+        for path in [beside, *beside.rglob("*")]:
+            _fsync(path)
+        beside.replace(target)
+        shutil.rmtree(local) if local.is_dir() else local.unlink()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,207 @@
+"""The tables, and the moves that a job, a query and a reference version may make."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String
+from sqlalchemy import UniqueConstraint as Unique
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.columns import UTCDateTime, utc_now
+
+JobKind = Literal["check", "map", "build"]
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+QueryState = Literal["checking", "ready", "rejected"]
+VersionState = Literal["building", "ready", "failed", "deprecated", "withdrawn"]
+
+JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
+    "queued": frozenset({"running", "failed", "cancelled"}),
+    "running": frozenset({"queued", "succeeded", "failed", "cancelled"}),
+    "succeeded": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+QUERY_MOVES: Mapping[QueryState, frozenset[QueryState]] = {
+    "checking": frozenset({"ready", "rejected"}),
+    "ready": frozenset(),
+    "rejected": frozenset(),
+}
+VERSION_MOVES: Mapping[VersionState, frozenset[VersionState]] = {
+    "building": frozenset({"ready", "failed"}),
+    "ready": frozenset({"deprecated", "withdrawn"}),
+    "deprecated": frozenset({"withdrawn"}),
+    "failed": frozenset(),
+    "withdrawn": frozenset(),
+}
+
+ID = String(32)
+# SQLite counts up by itself only in a column of exactly INTEGER.
+COUNTER = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UTCDateTime,
+        dict[str, Any]: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
+        str: String(255),
+        int: BigInteger,
+    }
+
+
+class ApiKey(Table):
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    name: Mapped[str]
+    owner: Mapped[str]
+    scopes: Mapped[list[Any]]
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Query(Table):
+    __tablename__ = "queries"
+    __table_args__ = (Index("ix_queries_owner_created", "owner", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
+    owner: Mapped[str]
+    state: Mapped[str] = mapped_column(String(16))
+    filename: Mapped[str]
+    bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    storage_key: Mapped[str]
+    canonical_prefix: Mapped[str | None]
+    options: Mapped[dict[str, Any]]
+    inspection: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
+    external_id: Mapped[str | None] = mapped_column(index=True)
+    tags: Mapped[list[Any]]
+    problem: Mapped[dict[str, Any] | None]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class ReferenceVersion(Table):
+    __tablename__ = "reference_versions"
+    __table_args__ = (Unique("name", "version"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
+    owner: Mapped[str]
+    name: Mapped[str]
+    version: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    manifest: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
+    manifest_sha256: Mapped[str | None] = mapped_column(String(64))
+    options: Mapped[dict[str, Any]]
+    problem: Mapped[dict[str, Any] | None]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    query_id: Mapped[str | None] = mapped_column(
+        ForeignKey("queries.id", ondelete="SET NULL"), index=True
+    )
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class QueryMapping(Table):
+    __tablename__ = "mappings"
+    __table_args__ = (Index("ix_mappings_owner_created", "owner", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
+    owner: Mapped[str]
+    query_id: Mapped[str] = mapped_column(ForeignKey("queries.id"), index=True)
+    reference_version_id: Mapped[str] = mapped_column(
+        ForeignKey("reference_versions.id"), index=True
+    )
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    options: Mapped[dict[str, Any]]
+    results: Mapped[list[Any] | None]
+    results_prefix: Mapped[str | None]
+    summary: Mapped[dict[str, Any] | None]
+    external_id: Mapped[str | None] = mapped_column(index=True)
+    tags: Mapped[list[Any]]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Job(Table):
+    """A piece of work. Every write after the claim is fenced by (id, attempt, worker)."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_state_created", "state", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(16))
+    subject_id: Mapped[str] = mapped_column(ID, index=True)
+    owner: Mapped[str]
+    needs_query_id: Mapped[str | None] = mapped_column(ID, index=True)
+    """Not claimable until this query is ready. No foreign key: queries point at jobs."""
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    attempt: Mapped[int] = mapped_column(default=0)
+    max_attempts: Mapped[int] = mapped_column(default=3)
+    worker: Mapped[str | None]
+    lease_until: Mapped[float | None]
+    """Seconds since 1970 by the database's clock, as is `heartbeat_at`."""
+    heartbeat_at: Mapped[float | None]
+    progress: Mapped[float] = mapped_column(default=0.0)
+    stage: Mapped[str | None]
+    progress_at: Mapped[float | None]
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    revision: Mapped[int] = mapped_column(default=1)
+    """Rises by one with every change that a client can see."""
+    problem: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Event(Table):
+    """What happened, in order; append-only, and kept when its subject is deleted."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(COUNTER, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(default=utc_now)
+    kind: Mapped[str] = mapped_column(String(64))
+    owner: Mapped[str]
+    job_id: Mapped[str] = mapped_column(ID, index=True)
+    subject_id: Mapped[str] = mapped_column(ID, index=True)
+    data: Mapped[dict[str, Any]]
+
+
+class IdempotencyKey(Table):
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    mapping_id: Mapped[str] = mapped_column(ID)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Worker(Table):
+    """When each worker last asked for work: what /readyz tells."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    seen_at: Mapped[float]

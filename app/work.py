@@ -1,0 +1,96 @@
+"""What a claimed job asks for, as plain values: all that the compute side needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.jobs import Claim
+from app.problems import UnknownMapping, UnknownQuery, UnknownReference
+from app.references import version_prefix
+from app.tables import Query, QueryMapping, ReferenceVersion
+
+_GONE = "It was deleted after the job was accepted; there is nothing left to do."
+
+
+@dataclass(frozen=True)
+class CheckWork:
+    query_id: str
+    storage_key: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MapWork:
+    mapping_id: str
+    query_id: str
+    canonical_prefix: str
+    reference_name: str
+    version: int
+    reference_prefix: str
+    manifest_sha256: str
+    """Of the manifest as `app.references.manifest_digest` writes it: names this exact version."""
+    options: dict[str, Any]
+    query_facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BuildWork:
+    reference_version_id: str
+    name: str
+    version: int
+    canonical_prefix: str
+    source: dict[str, Any]
+    options: dict[str, Any]
+
+
+def describe_work(session: Session, claim: Claim) -> CheckWork | MapWork | BuildWork:
+    """Read what the job is about. A subject deleted meanwhile raises its `Unknown...` problem."""
+    if claim.kind == "check":
+        return _check_work(session, claim.subject_id)
+    if claim.kind == "map":
+        return _map_work(session, claim.subject_id)
+    return _build_work(session, claim.subject_id)
+
+
+def _check_work(session: Session, query_id: str) -> CheckWork:
+    query = session.get(Query, query_id)
+    if query is None:
+        raise UnknownQuery("The query of this job does not exist any more.", fix=_GONE)
+    return CheckWork(query_id=query.id, storage_key=query.storage_key, options=query.options)
+
+
+def _map_work(session: Session, mapping_id: str) -> MapWork:
+    mapping = session.get(QueryMapping, mapping_id)
+    if mapping is None:
+        raise UnknownMapping("The mapping of this job does not exist any more.", fix=_GONE)
+    query = session.get_one(Query, mapping.query_id)
+    version = session.get_one(ReferenceVersion, mapping.reference_version_id)
+    return MapWork(
+        mapping_id=mapping.id,
+        query_id=query.id,
+        canonical_prefix=query.canonical_prefix or "",
+        reference_name=version.name,
+        version=version.version,
+        reference_prefix=version_prefix(version.name, version.version),
+        manifest_sha256=version.manifest_sha256 or "",
+        options=mapping.options,
+        query_facts={"filename": query.filename, "sha256": query.sha256},
+    )
+
+
+def _build_work(session: Session, version_id: str) -> BuildWork:
+    version = session.get(ReferenceVersion, version_id)
+    query = version and version.query_id and session.get(Query, version.query_id)
+    if not version or not query:
+        raise UnknownReference("The cells of this build do not exist any more.", fix=_GONE)
+    return BuildWork(
+        reference_version_id=version.id,
+        name=version.name,
+        version=version.version,
+        canonical_prefix=query.canonical_prefix or "",
+        source={"filename": query.filename, "sha256": query.sha256},
+        options=version.options,
+    )
