@@ -58,7 +58,7 @@ class _Gradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - autograd functions take their inputs by position
         ctx: Any,
         head: Head,
         x: Tensor,

@@ -178,6 +178,7 @@ class SCVI(nn.Module):
     ) -> None:
         super().__init__()
         a = self.architecture = architecture
+        self.n_categories = tuple(n_categories)
         self.head = Head(a.likelihood, softplus_scale=a.library == "size_factor")
         encoder_sees = tuple(n_categories) if a.encode_covariates else ()
         n_in = a.n_genes + (n_continuous if a.encode_covariates else 0)

@@ -84,8 +84,7 @@ def query_weights(grafted: SCVI) -> dict[str, Float[Tensor, "new width"]]:
     """The small delta that a mapping stores: query rows and the priors of its batches."""
     weights = {name: p.detach().clone() for name, p in query_parameters(grafted).items()}
     if grafted.library_encoder is not None:
-        n_reference = _n_reference_batches(grafted)
-        weights[LIBRARY_PRIOR] = grafted.library_prior[n_reference:].clone()
+        weights[LIBRARY_PRIOR] = grafted.library_prior[grafted.n_categories[0] :].clone()
     return weights
 
 
@@ -104,13 +103,7 @@ def load_query_weights(grafted: SCVI, weights: Mapping[str, Tensor]) -> None:
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
         if LIBRARY_PRIOR in weights:
-            grafted.library_prior[_n_reference_batches(grafted) :] = weights[LIBRARY_PRIOR]
-
-
-def _n_reference_batches(cvae: SCVI) -> int:
-    """The decoder always sees the batch, so its first table tells how many it was trained on."""
-    first = next(m for m in cvae.decoder.modules() if isinstance(m, CategoryRows))
-    return int(first.reference.shape[0])
+            grafted.library_prior[grafted.n_categories[0] :] = weights[LIBRARY_PRIOR]
 
 
 def join_query_weights(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

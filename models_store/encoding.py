@@ -1,0 +1,80 @@
+"""Encoding in blocks of one fixed shape, so that a cell's latent is the same bytes in any company.
+
+A matrix product of another shape may round differently. Every cell therefore passes through
+products of exactly `BLOCK` rows, padded with empty cells, whatever query it came in.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from models_store.layers import Codes
+from models_store.scvi import SCVI, Cells, Posterior, Projection
+
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Latent coordinates of cells and the variance of their posterior, (c, z)."""
+
+    mean: Float[Tensor, "c z"]
+    variance: Float[Tensor, "c z"]
+
+
+def block_ranges(n_cells: int) -> Iterator[tuple[int, int]]:
+    """Start and stop of each block of a query."""
+    for start in range(0, n_cells, BLOCK):
+        yield start, min(start + BLOCK, n_cells)
+
+
+@torch.no_grad()
+def project_block(cvae: SCVI, cells: Cells) -> Projection:
+    """The encoders' constant inputs for at most `BLOCK` cells."""
+    n = len(cells.x)
+    size_factor = cells.size_factor
+    padded = Cells(
+        _padded(cells.x),
+        tuple(_padded(code) for code in cells.codes),
+        None if cells.continuous is None else _padded(cells.continuous),
+        None,
+        None if size_factor is None else pad(size_factor, (0, BLOCK - n), value=1.0),
+    )
+    whole = cvae.project(padded)
+    library = None if whole.library is None else whole.library[:n].clone()
+    return Projection(whole.z[:n].clone(), library, whole.log_library[:n].clone())
+
+
+def join_projections(parts: list[Projection]) -> Projection:
+    """Blocks of one query, in order."""
+    libraries = [part.library for part in parts if part.library is not None]
+    return Projection(
+        torch.cat([part.z for part in parts]),
+        torch.cat(libraries) if libraries else None,
+        torch.cat([part.log_library for part in parts]),
+    )
+
+
+@torch.no_grad()
+def encode(cvae: SCVI, projection: Projection, codes: Codes) -> Latents:
+    """Latents of all cells from their projections; the network must be in eval mode."""
+    assert not cvae.training
+    means, variances = [], []
+    for start, stop in block_ranges(len(projection.z)):
+        block = Projection(
+            _padded(projection.z[start:stop]), None, _padded(projection.log_library[start:stop])
+        )
+        q_z: Posterior = cvae.posterior(block, tuple(_padded(code[start:stop]) for code in codes))
+        means.append(cvae.latent(q_z)[: stop - start])
+        variances.append(q_z.v[: stop - start])
+    return Latents(torch.cat(means), torch.cat(variances))
+
+
+def _padded(rows: Tensor) -> Tensor:
+    """Zeros (and category 0) below, to `BLOCK` rows."""
+    below = BLOCK - len(rows)
+    return pad(rows, (0, below) if rows.dim() == 1 else (0, 0, 0, below))
