@@ -1,0 +1,104 @@
+"""The canonical query on disk: the only form in which the worker computes on an upload."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True)
+class CanonicalQuery:
+    """Counts as memory-mapped CSR, the gene table and obs of one accepted query."""
+
+    folder: Path
+    n_cells: int
+    n_genes: int
+    nnz: int
+    input: str
+    counts_from: str
+    dropped: dict[str, list[str]]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open a folder that intake wrote; the matrix stays on disk.
+
+        Raises:
+            ValueError: the folder is not a canonical query, or its files do not fit together.
+        """
+        facts = json.loads((folder / "canonical.json").read_text())
+        if facts.pop("format") != 1:
+            raise ValueError(f"{folder} has a format of canonical query that is unknown here")
+        query = cls(folder, **facts)
+        lengths = (len(query.indptr), len(query.indices), len(query.data))
+        if lengths != (query.n_cells + 1, query.nnz, query.nnz):
+            raise ValueError(f"{folder} holds arrays of lengths {lengths}, which do not fit")
+        return query
+
+    @cached_property
+    def indptr(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        return self._array("indptr")
+
+    @cached_property
+    def indices(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        return self._array("indices")
+
+    @cached_property
+    def data(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return self._array("data")
+
+    def rows(self, start: int, stop: int) -> csr_matrix:
+        """Cells `start` to `stop` as float32 CSR, copied into memory."""
+        stop = min(stop, self.n_cells)
+        indptr = np.asarray(self.indptr[start : stop + 1])
+        first, last = int(indptr[0]), int(indptr[-1])
+        arrays = (np.array(self.data[first:last]), np.array(self.indices[first:last]))
+        return csr_matrix((*arrays, indptr - first), shape=(stop - start, self.n_genes))
+
+    def gene_columns(self) -> dict[str, list[str]]:
+        """Every column that may name genes, the var index first."""
+        table = json.loads((self.folder / "genes.json").read_text())
+        return {"index": table["index"], **table["columns"]}
+
+    def obs(self) -> pd.DataFrame:
+        """The table of cells as uploaded, in order, with pandas' types for each encoding."""
+        with pa.memory_map(str(self.folder / "obs.arrow")) as source:
+            table = pa.ipc.open_file(source).read_all()
+            index_name = json.loads(table.schema.metadata[b"index_name"])
+            index = pd.Index(table.column(0).to_pylist(), dtype=object, name=index_name)
+            columns = [
+                _series(table.column(at), table.schema.field(at), index)
+                for at in range(1, table.num_columns)
+            ]
+        names = table.schema.names[1:]
+        frame = pd.concat(columns, axis=1) if columns else pd.DataFrame(index=index)
+        frame.columns = pd.Index(names, dtype=object)
+        return frame
+
+    def _array(self, name: str) -> np.ndarray[Any, Any]:
+        found: np.ndarray[Any, Any] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return found
+
+
+def _series(values: pa.ChunkedArray, field: pa.Field, index: pd.Index) -> pd.Series:
+    if (field.metadata or {}).get(b"nullable") == b"true":
+        dtype = _nullable_type(field.type)
+        return pd.Series(pd.array(values.to_pylist(), dtype=dtype), index=index)
+    series: pd.Series = values.to_pandas()
+    series.index = index
+    return series
+
+
+def _nullable_type(kind: pa.DataType) -> Any:
+    if pa.types.is_string(kind):
+        return pd.StringDtype()
+    if pa.types.is_boolean(kind):
+        return pd.BooleanDtype()
+    return {"int": "Int", "uint": "UInt"}[str(kind).rstrip("0123456789")] + str(kind).lstrip("uint")

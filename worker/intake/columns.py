@@ -1,0 +1,108 @@
+"""One column of obs or var, in every encoding anndata has used, as an Arrow array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.problems import UnreadableFile
+from worker.intake.findings import located, reading
+from worker.intake.source import Source
+
+
+@dataclass(frozen=True)
+class Column:
+    """A named column; `nullable` when the file kept a mask of missing values beside it."""
+
+    name: str
+    values: pa.Array
+    nullable: bool = False
+
+
+def read_column(source: Source, path: str, name: str, length: int) -> Column:
+    """Read one column.
+
+    Raises:
+        Problem: the column is damaged, or of an encoding that a table of cells cannot hold.
+    """
+    if source.is_group(path):
+        return _read_encoded(source, path, name, length)
+    dataset = source.vector(path, length)
+    legacy = legacy_categories(source, path, name)
+    if legacy is not None and dataset.dtype.kind in "iu":
+        ordered = bool(source.attribute(legacy, "ordered"))
+        return Column(name, _categorical(source, path, legacy, ordered, length))
+    return Column(name, read_values(dataset, path))
+
+
+def legacy_categories(source: Source, path: str, name: str) -> str | None:
+    """Where anndata 0.7 kept the categories of a column: by name, beside the columns."""
+    found = f"{path.rsplit('/', 1)[0]}/__categories/{name}"
+    return found if source.is_dataset(found) else None
+
+
+def _read_encoded(source: Source, path: str, name: str, length: int) -> Column:
+    encoding = source.attribute(path, "encoding-type")
+    if encoding == "categorical":
+        ordered = bool(source.attribute(path, "ordered"))
+        codes, categories = f"{path}/codes", f"{path}/categories"
+        return Column(name, _categorical(source, codes, categories, ordered, length))
+    if str(encoding).startswith("nullable-"):
+        values = read_values(source.vector(f"{path}/values", length), f"{path}/values")
+        mask = source.vector(f"{path}/mask", length)
+        with reading(f"{path}/mask"):
+            missing = np.asarray(mask[...], dtype=bool)
+        masked = pc.if_else(pa.array(missing), pa.scalar(None, values.type), values)
+        return Column(name, masked, nullable=True)
+    raise located(UnreadableFile, path, f"{path} has the encoding {encoding!r}, unknown here.")
+
+
+def read_values(dataset: h5py.Dataset, path: str) -> pa.Array:
+    """A whole vector of strings, numbers or booleans."""
+    with reading(path):
+        return to_arrow(dataset[...], path)
+
+
+def to_arrow(values: Any, path: str) -> pa.Array:
+    if values.dtype.kind in "OS":
+        # Variable-length strings arrive as bytes objects. The cast proves that they are UTF-8.
+        return pa.array(values.tolist(), pa.binary()).cast(pa.string())
+    if values.dtype.kind not in "iufb" or values.dtype.itemsize > 8:
+        raise located(UnreadableFile, path, f"{path} holds values of type {values.dtype}.")
+    native = values.dtype.newbyteorder("=")
+    if native == np.float16:
+        native = np.dtype(np.float32)
+    return pa.array(values.astype(native, copy=False))
+
+
+def _categorical(
+    source: Source, codes_path: str, categories_path: str, ordered: bool, length: int
+) -> pa.DictionaryArray:
+    dataset = source.vector(codes_path, length)
+    with reading(codes_path):
+        codes = np.asarray(dataset[...])
+    categories = read_values(source.vector(categories_path), categories_path)
+    return join_categories(codes, categories, ordered, codes_path)
+
+
+def join_categories(
+    codes: np.ndarray[Any, Any], categories: pa.Array, ordered: bool, path: str
+) -> pa.DictionaryArray:
+    """Codes and categories as one array, proved to fit; a code of -1 is a missing value."""
+    if codes.dtype.kind not in "iu":
+        raise located(UnreadableFile, path, f"{path} holds codes of type {codes.dtype}.")
+    if len(codes) and (int(codes.min()) < -1 or int(codes.max()) >= len(categories)):
+        raise located(
+            UnreadableFile, path, f"{path} holds codes outside its {len(categories):,} categories."
+        )
+    if pc.count_distinct(categories, mode="all").as_py() != len(categories):
+        raise located(UnreadableFile, path, f"The categories of {path} are not distinct.")
+    signed = codes.astype(np.int32)
+    return pa.DictionaryArray.from_arrays(
+        pa.array(signed, mask=signed < 0), categories, ordered=ordered
+    )

@@ -1,0 +1,97 @@
+"""The matrix on its way out: canonical rows to the sink, and what they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from worker.intake.dense import dense_blocks
+from worker.intake.findings import Findings
+from worker.intake.frames import Sink
+from worker.intake.limits import LARGEST_COUNT
+from worker.intake.matrices import Matrix
+from worker.intake.rows import RowBlock, canonical
+from worker.intake.source import Source
+from worker.intake.sparse import csc_blocks, csr_blocks
+from worker.intake.values import BadValue
+
+READERS = {"csr": csr_blocks, "csc": csc_blocks, "dense": dense_blocks}
+
+
+def raw_blocks(source: Source, matrix: Matrix, *, whole: bool) -> Iterator[RowBlock]:
+    """The rows of a matrix in any layout, in order, its values proved.
+
+    Raises:
+        BadValue: a value that the matrix may not hold.
+    """
+    return READERS[matrix.layout](source, matrix, whole=whole)
+
+
+class Totals:
+    """What the canonical matrix adds up to, gathered block by block."""
+
+    def __init__(self, n_cells: int) -> None:
+        self.entries = np.zeros(n_cells, dtype=np.int64)
+        self.sums = np.zeros(n_cells, dtype=np.float64)
+        self.smallest = np.inf
+        self.largest = 0.0
+
+    def add(self, block: RowBlock) -> None:
+        rows = slice(block.first, block.first + len(block))
+        self.entries[rows] = np.diff(block.indptr)
+        if not len(block.values):
+            return
+        owners = np.repeat(np.arange(len(block)), self.entries[rows])
+        self.sums[rows] = np.bincount(owners, weights=block.values, minlength=len(block))
+        self.smallest = min(self.smallest, float(block.values.min()))
+        self.largest = max(self.largest, float(block.values.max()))
+
+    @property
+    def nnz(self) -> int:
+        return int(self.entries.sum())
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "min": 0.0 if np.isinf(self.smallest) else self.smallest,
+            "max": self.largest,
+            "total": float(self.sums.sum()),
+            "median_per_cell": float(np.median(self.sums)),
+            "median_genes_per_cell": float(np.median(self.entries)),
+            "empty_cells": int((self.entries == 0).sum()),
+        }
+
+
+def write_counts(source: Source, matrix: Matrix, sink: Sink, *, whole: bool) -> Totals:
+    """Stream the canonical CSR arrays to the sink."""
+    n_cells, n_genes = matrix.shape
+    totals = Totals(n_cells)
+    for raw in raw_blocks(source, matrix, whole=whole):
+        block = canonical(raw, n_genes)
+        if whole and len(block.values) and block.values.max() > LARGEST_COUNT:
+            raise _too_large_sum(block)
+        totals.add(block)
+        sink.write("indices.npy", block.indices.astype("<i4", copy=False))
+        sink.write("data.npy", block.values.astype("<f4", copy=False))
+        sink.progress((block.first + len(block)) / n_cells)
+    sink.write("indptr.npy", np.concatenate([[0], np.cumsum(totals.entries)]).astype("<i8"))
+    return totals
+
+
+def _too_large_sum(block: RowBlock) -> BadValue:
+    at = int(block.values.argmax())
+    row = block.first + int(np.searchsorted(block.indptr, at, side="right")) - 1
+    value = float(block.values[at])
+    return BadValue(row, int(block.indices[at]), value, f"is larger than {LARGEST_COUNT:,}")
+
+
+def warn_about_counts(totals: Totals, findings: Findings) -> None:
+    empty = int((totals.entries == 0).sum())
+    if empty:
+        findings.warn(
+            "empty-cells",
+            "/obs",
+            f"{empty:,} cells have no counts at all; they are kept, but their place means nothing.",
+            "Remove empty cells (scanpy.pp.filter_cells) if you did not mean to keep them.",
+        )

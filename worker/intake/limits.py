@@ -1,0 +1,49 @@
+"""What one upload may declare and cost before intake refuses it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+MIB = 1024**2
+GIB = 1024**3
+
+LARGEST_COUNT = 2**24
+"""Above this, whole numbers are no longer exact in the float32 of the canonical query."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on one file. The defaults admit every real atlas of up to 50 million cells."""
+
+    memory_bytes: int = 4 * GIB
+    """Address space that a check may add to that of the process it was forked from."""
+    cpu_seconds: int = 600
+    output_bytes: int = 1024 * GIB
+    objects: int = 100_000
+    depth: int = 32
+    cells: int = 50_000_000
+    genes: int = 5_000_000
+    dataset_bytes: int = 4096 * GIB
+    expansion: float = 400.0
+    """Declared over stored bytes. gzip reaches 1,032 on zeros, the sparsest real matrices 200."""
+    expansion_floor: int = 256 * MIB
+    """Datasets that declare less may expand at will."""
+
+    @property
+    def chunk_bytes(self) -> int:
+        """HDF5 unpacks a chunk whole, next to its packed bytes."""
+        return self.memory_bytes // 16
+
+    @property
+    def vector_bytes(self) -> int:
+        """A column of obs or var, held whole."""
+        return self.memory_bytes // 8
+
+    @property
+    def transpose_entries(self) -> int:
+        """Entries of a CSC matrix turned in one pass: an index and a value each, 8 bytes."""
+        return self.memory_bytes // 4 // 8
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,93 @@
+"""Where a file keeps its matrices, and which of them the caller means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from app.problems import Problem, UnknownLayer, UnreadableFile
+from worker.intake.findings import located
+from worker.intake.source import Source
+
+Layout = Literal["csr", "csc", "dense"]
+LAYOUTS: dict[str, Layout] = {"csr_matrix": "csr", "csc_matrix": "csc", "csr": "csr", "csc": "csc"}
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A cells-by-genes matrix: its public name, its place, and the table of its genes."""
+
+    name: str
+    path: str
+    var_path: str
+    layout: Layout
+    shape: tuple[int, int]
+
+
+def available(source: Source) -> list[str]:
+    """The names by which the file's matrices can be asked for."""
+    names = ["X"] if source.has("/X") else []
+    names += [f"layers/{name}" for name in source.keys("/layers")] if source.has("/layers") else []
+    return names + (["raw/X"] if source.has("/raw/X") or source.has("/raw.X") else [])
+
+
+def locate(source: Source, layer: str | None) -> Matrix:
+    """The matrix that the caller named; X when none was.
+
+    Raises:
+        UnknownLayer: the file has no such matrix.
+        UnreadableFile: what stands there is not a matrix.
+    """
+    name = _public_name(layer)
+    path, var_path = _place(source, name)
+    if not source.has(path):
+        raise _unknown(source, name)
+    if source.is_group(path):
+        return _sparse(source, name, path, var_path)
+    dataset = source.dataset(path)
+    if dataset.ndim != 2:
+        raise located(UnreadableFile, path, f"{path} has {dataset.ndim} dimensions, not two.")
+    return Matrix(name, path, var_path, "dense", (int(dataset.shape[0]), int(dataset.shape[1])))
+
+
+def _public_name(layer: str | None) -> str:
+    asked = (layer or "X").strip("/")
+    if asked in {"X", "raw/X"} or asked.startswith("layers/"):
+        return asked
+    return "raw/X" if asked in {"raw", "raw.X"} else f"layers/{asked}"
+
+
+def _place(source: Source, name: str) -> tuple[str, str]:
+    if name != "raw/X":
+        return f"/{name}", "/var"
+    # anndata 0.6 kept them at the top, with a full stop in the name.
+    return ("/raw.X", "/raw.var") if source.has("/raw.X") else ("/raw/X", "/raw/var")
+
+
+def _unknown(source: Source, name: str) -> Problem:
+    names = available(source)
+    offered = ", ".join(f"`{each}`" for each in names[:20]) or "no matrix at all"
+    fix = (
+        f"Name one of them with layer=..., for example layer={names[0]}."
+        if names
+        else ("Upload a file with counts in X.")
+    )
+    return located(
+        UnknownLayer, f"/{name}", f"The file has no matrix `{name}`; it has {offered}.", fix
+    )
+
+
+def _sparse(source: Source, name: str, path: str, var_path: str) -> Matrix:
+    encoding = source.attribute(path, "encoding-type") or source.attribute(path, "h5sparse_format")
+    layout = LAYOUTS.get(str(encoding))
+    if layout is None:
+        raise located(UnreadableFile, path, f"{path} is stored as {encoding!r}: no matrix.")
+    shape = source.attribute(path, "shape")
+    if shape is None:
+        shape = source.attribute(path, "h5sparse_shape")
+    sizes = np.atleast_1d(shape) if shape is not None else np.empty(0)
+    if sizes.shape != (2,) or sizes.dtype.kind not in "iu" or int(sizes.min()) < 0:
+        raise located(UnreadableFile, path, f"{path} does not say its shape: {shape!r}.")
+    return Matrix(name, path, var_path, layout, (int(sizes[0]), int(sizes[1])))

@@ -1,0 +1,69 @@
+"""The trusted end of the pipe: frames become files, and nothing in them is taken on faith."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+from worker.intake.folder import CanonicalFolder
+from worker.intake.frames import (
+    DATA,
+    FAULT,
+    FILES,
+    HEADER,
+    LONGEST_FRAME,
+    LONGEST_OUTCOME,
+    PROBLEM,
+    PROGRESS,
+    REPORT,
+)
+
+LONGEST = {
+    DATA: LONGEST_FRAME,
+    PROGRESS: 8,
+    REPORT: LONGEST_OUTCOME,
+    PROBLEM: LONGEST_OUTCOME,
+    FAULT: LONGEST_FRAME,
+}
+
+
+class BrokenStream(Exception):
+    """The stream is not one that our own check writes: the checking process was damaged."""
+
+
+class Receiver:
+    """Takes the bytes of a stream as they come."""
+
+    def __init__(self, folder: CanonicalFolder) -> None:
+        self.folder = folder
+        self.progress = 0.0
+        self.outcome: tuple[int, dict[str, Any]] | None = None
+        self._pending = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Raises BrokenStream, and FileTooLarge when the folder's quota is spent."""
+        self._pending += data
+        start = 0
+        while len(self._pending) - start >= HEADER.size:
+            kind, file, size = HEADER.unpack_from(self._pending, start)
+            if self.outcome or size > LONGEST.get(kind, -1) or file >= len(FILES):
+                raise BrokenStream(f"frame {kind} of {size} bytes")
+            end = start + HEADER.size + size
+            if len(self._pending) < end:
+                break
+            self._take(kind, FILES[file], bytes(self._pending[start + HEADER.size : end]))
+            start = end
+        del self._pending[:start]
+
+    def _take(self, kind: int, name: str, payload: bytes) -> None:
+        if kind == DATA:
+            self.folder.write(name, payload)
+            return
+        try:
+            if kind == PROGRESS:
+                self.progress = min(max(float(struct.unpack("<d", payload)[0]), 0.0), 1.0)
+                return
+            self.outcome = (kind, dict(json.loads(payload)))
+        except (struct.error, ValueError, TypeError) as error:
+            raise BrokenStream(f"frame {kind} cannot be read") from error

@@ -1,0 +1,64 @@
+"""The first bytes of an upload: is it an HDF5 file, and nothing else as well?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from app.problems import EmptyFile, Problem, UnreadableFile, UnsupportedFile
+from worker.intake.findings import located
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+OTHERS = {
+    b"\x1f\x8b": ("compressed with gzip", "Unpack it with gunzip and upload the .h5ad inside."),
+    b"PK\x03\x04": ("a zip archive", "Unpack it and upload the .h5ad inside."),
+    b"BZh": ("compressed with bzip2", "Unpack it with bunzip2 and upload the .h5ad inside."),
+    b"\xfd7zXZ": ("compressed with xz", "Unpack it with unxz and upload the .h5ad inside."),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "Unpack it with unzstd and upload the result."),
+    b"%%MatrixMarket": ("a Matrix Market text file", "Read it with scanpy and use write_h5ad."),
+    b"<": ("a web page or XML", "Download the h5ad itself: this may be a log-in or error page."),
+}
+
+
+def check_signature(path: Path) -> None:
+    """Refuse what does not begin as an HDF5 file, naming what it is where that can be told."""
+    size = path.stat().st_size
+    if size == 0:
+        raise located(
+            EmptyFile, "/", "The file holds 0 bytes.", "Upload the h5ad itself; see `curl -T`."
+        )
+    with path.open("rb") as file:
+        head = file.read(64)
+        if head.startswith(HDF5):
+            return
+        if _has_user_block(file.fileno(), size):
+            raise located(
+                UnsupportedFile,
+                "/",
+                "Other bytes stand before the HDF5 header (a user block).",
+                "Write the file again with anndata's write_h5ad, which leaves no user block.",
+            )
+    raise _not_hdf5(head)
+
+
+def _has_user_block(descriptor: int, size: int) -> bool:
+    # HDF5 looks for its header at 0, 512, 1024, 2048 and so on.
+    at = 512
+    while at < size:
+        if os.pread(descriptor, len(HDF5), at) == HDF5:
+            return True
+        at *= 2
+    return False
+
+
+def _not_hdf5(head: bytes) -> Problem:
+    for start, (what, fix) in OTHERS.items():
+        if head.startswith(start):
+            return located(UnreadableFile, "/", f"This is no h5ad file: it is {what}.", fix)
+    return located(
+        UnreadableFile,
+        "/",
+        "This is no h5ad file: it does not begin with the HDF5 signature.",
+        "Upload an .h5ad file as written by anndata's write_h5ad. If it is one, it was damaged "
+        "on the way: compare its SHA-256 with the original's.",
+    )

@@ -1,0 +1,134 @@
+"""The obs and var tables of an h5ad, from the compound arrays of anndata 0.6 to today's groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import h5py
+import numpy as np
+import pyarrow as pa
+
+from app.problems import Problem, UnreadableFile
+from worker.intake.columns import Column, join_categories, read_column, read_values, to_arrow
+from worker.intake.findings import Findings, located, reading
+from worker.intake.source import Source
+
+UNNAMED = frozenset({"_index", "__index__", "", "None"})
+"""What anndata writes for an index without a name."""
+
+
+@dataclass
+class Table:
+    """Rows by name, and the columns that could be read."""
+
+    path: str
+    index: pa.Array
+    index_name: str | None
+    columns: list[Column] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def read_table(source: Source, path: str, findings: Findings) -> Table:
+    """Read obs or var. The index must be sound; a column that is not is left out, with a warning.
+
+    Raises:
+        Problem: there is no table at `path`, or its index is damaged.
+    """
+    if source.is_group(path):
+        return _read_group(source, path, findings)
+    if source.is_dataset(path):
+        return _read_compound(source, path, findings)
+    raise located(UnreadableFile, path, f"The file has no {path}, so it is no h5ad.")
+
+
+def _read_group(source: Source, path: str, findings: Findings) -> Table:
+    index_name = _index_key(source, path)
+    index_path = f"{path}/{index_name}"
+    index = _names(read_values(source.vector(index_path), index_path), index_path)
+    table = Table(path, index, None if index_name in UNNAMED else index_name)
+    for name in _column_order(source, path):
+        if name in {index_name, "_index", "__categories"}:  # anndata's own words
+            continue
+        with _optional(table, findings, name):
+            table.columns.append(read_column(source, f"{path}/{name}", name, len(table)))
+    return table
+
+
+def _index_key(source: Source, path: str) -> str:
+    named = source.attribute(path, "_index")
+    keys = [named] if isinstance(named, str) else ["_index", "index"]
+    for key in keys:
+        if source.is_dataset(f"{path}/{key}"):
+            return key
+    raise located(UnreadableFile, path, f"{path} has no index, the names of its rows.")
+
+
+def _column_order(source: Source, path: str) -> list[str]:
+    order = source.attribute(path, "column-order")
+    if order is None:
+        return source.keys(path)
+    names = np.atleast_1d(order).tolist()
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _names(index: pa.Array, path: str) -> pa.Array:
+    """Row names as text: anndata reads whole numbers as text too."""
+    if pa.types.is_string(index.type):
+        return index
+    if pa.types.is_integer(index.type):
+        return index.cast(pa.string())
+    raise located(UnreadableFile, path, f"{path} holds {index.type}, not the names of rows.")
+
+
+def _read_compound(source: Source, path: str, findings: Findings) -> Table:
+    """anndata 0.6: one array of records, its categories far away in uns."""
+    dataset = source.vector(path)
+    fields = dataset.dtype.names
+    if not fields:
+        raise located(UnreadableFile, path, f"{path} is no table: its rows have no fields.")
+    key = next((name for name in ("index", "_index") if name in fields), fields[0])
+    index = _names(_field(dataset, path, key), f"{path}/{key}")
+    table = Table(path, index, None if key in UNNAMED | {"index"} else key)
+    for name in fields:
+        if name not in {key, "_index"}:
+            with _optional(table, findings, name):
+                table.columns.append(_compound_column(source, dataset, path, name))
+    return table
+
+
+def _compound_column(source: Source, dataset: h5py.Dataset, path: str, name: str) -> Column:
+    values = _field(dataset, path, name)
+    categories = f"/uns/{name}_categories"
+    if pa.types.is_integer(values.type) and source.is_dataset(categories):
+        known = read_values(source.vector(categories), categories)
+        codes = values.to_numpy(zero_copy_only=False)
+        return Column(name, join_categories(codes, known, False, f"{path}/{name}"))
+    return Column(name, values)
+
+
+def _field(dataset: h5py.Dataset, path: str, name: str) -> pa.Array:
+    pointer = f"{path}/{name}"
+    if dataset.dtype[name].subdtype is not None:
+        raise located(UnreadableFile, pointer, f"{pointer} holds an array in every row.")
+    with reading(pointer):
+        return to_arrow(dataset.fields(name)[...], pointer)
+
+
+@contextmanager
+def _optional(table: Table, findings: Findings, name: str) -> Iterator[None]:
+    """A column that cannot be read costs a warning, not the upload."""
+    try:
+        yield
+    except Problem as problem:
+        table.unread.append(name)
+        findings.warn(
+            "column-left-out",
+            f"{table.path}/{name}",
+            f"The column {name!r} is left out: {problem.detail}",
+            "Nothing needs doing unless you need this column; if so, store it as text or numbers.",
+        )
