@@ -123,7 +123,7 @@ def _log_theta_gradient(
     theta_there = theta.expand_as(x).flatten()[where]
     extra = (
         torch.digamma(counts + theta_there)
-        - torch.digamma(theta_there)
+        - torch.digamma(theta).expand_as(x).flatten()[where]
         - counts / denominator.flatten()[where]
     )
     flat = gradient.flatten().index_add(0, where, extra)

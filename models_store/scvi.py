@@ -16,7 +16,12 @@ from torch import Tensor, nn
 
 from models_store.layers import CategoryRows, Codes, FullyConnected
 from models_store.manifest import Architecture, Manifest
-from models_store.reconstruction import DecoderOutput, Head, negative_log_likelihood
+from models_store.reconstruction import (
+    DecoderOutput,
+    Head,
+    negative_log_likelihood,
+    reconstruction_slope,
+)
 
 VARIANCE_EPS = 1e-4
 LN_SAMPLES = 5000
@@ -302,6 +307,23 @@ class SCVI(nn.Module):
         projection = projection or self.project(cells)
         out, kl_z, kl_library = self.generate(cells, projection, noise)
         return LossTerms(negative_log_likelihood(self.head, cells.x, out), kl_z, kl_library)
+
+    def training_loss(
+        self,
+        cells: Cells,
+        noise: Noise,
+        kl_weight: float,
+        *,
+        projection: Projection | None = None,
+    ) -> Float[Tensor, ""]:
+        """A scalar whose gradient is that of the loss, at a fraction of the cost.
+
+        Its value leaves out the reconstruction: see `reconstruction_slope`.
+        """
+        projection = projection or self.project(cells)
+        out, kl_z, kl_library = self.generate(cells, projection, noise)
+        slope = reconstruction_slope(self.head, cells.x, out)
+        return (slope + (kl_weight * kl_z + kl_library).sum()) / len(cells.x)
 
     def draw_noise(self, n_cells: int, generator: torch.Generator) -> Noise:
         """Standard normal draws, from a CPU generator so that a seed means the same everywhere."""

@@ -1,0 +1,98 @@
+"""The counts of a query in the order of a reference's genes, and who each cell is by content."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from models_store.encoding import block_ranges
+from models_store.manifest import GeneMatch
+
+Float32 = npt.NDArray[np.float32]
+UInt64 = npt.NDArray[np.uint64]
+
+
+class CountRows(Protocol):
+    """The part of a canonical query that alignment reads."""
+
+    n_cells: int
+
+    def rows(self, start: int, stop: int) -> sp.csr_matrix: ...
+
+
+class AlignedCounts:
+    """Rows of a canonical query with the reference's genes as columns; absent genes are zero.
+
+    Query genes that meet the same gene of the panel are summed.
+    """
+
+    def __init__(self, counts: CountRows, match: GeneMatch) -> None:
+        self.n_cells = counts.n_cells
+        self.n_genes = match.n_panel
+        self._counts = counts
+        self._positions = np.asarray(match.positions, dtype=np.int32)
+
+    def sparse(self, start: int, stop: int) -> sp.csr_matrix:
+        """Cells start to stop, (cells, genes of the panel), float32."""
+        rows = self._counts.rows(start, stop)
+        columns = self._positions[rows.indices]
+        kept = columns >= 0
+        before = np.concatenate([[0], np.cumsum(kept)])
+        aligned = sp.csr_matrix(
+            (rows.data[kept], columns[kept], before[rows.indptr]),
+            shape=(stop - start, self.n_genes),
+        )
+        aligned.sum_duplicates()
+        return aligned
+
+    def blocks(self) -> Iterator[tuple[int, int, sp.csr_matrix]]:
+        """The whole query once, in blocks of one size."""
+        for start, stop in block_ranges(self.n_cells):
+            yield start, stop, self.sparse(start, stop)
+
+    def dense(self, cells: npt.NDArray[np.int64]) -> Float32:
+        """Chosen cells in the given order, (cells, genes of the panel), in one pass by row."""
+        order = np.argsort(cells, kind="stable")
+        dense = np.zeros((len(cells), self.n_genes), dtype=np.float32)
+        at = 0
+        for start, stop in block_ranges(self.n_cells):
+            upto = int(np.searchsorted(cells[order], stop))
+            if upto > at:
+                wanted = order[at:upto]
+                dense[wanted] = self.sparse(start, stop)[cells[wanted] - start].toarray()
+            at = upto
+        return dense
+
+
+def row_hashes(rows: sp.csr_matrix) -> UInt64:
+    """128 bits for each row that depend on its non-zero counts alone, (rows, 2).
+
+    A sum over non-zeros of a mixed (column, value) pair: equal for equal rows whatever query they
+    stand in. It orders cells and seeds fits; it protects nothing, so it need not resist malice.
+    """
+    value = rows.data.astype(np.float32).view(np.uint32).astype(np.uint64)
+    pair = (rows.indices.astype(np.uint64) << np.uint64(32)) ^ value
+    hashes = np.zeros((rows.shape[0], 2), dtype=np.uint64)
+    occupied = np.flatnonzero(np.diff(rows.indptr))
+    if len(occupied):
+        for half, salt in enumerate((0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)):
+            mixed = _mix(pair + np.uint64(salt))
+            hashes[occupied, half] = np.add.reduceat(mixed, rows.indptr[occupied])
+    return hashes
+
+
+def fold_hashes(hashes: UInt64, columns: list[UInt64]) -> UInt64:
+    """Row hashes with further columns of numbers mixed in (codes, covariates)."""
+    folded = hashes
+    for column in columns:
+        folded = _mix(folded * np.uint64(0xD6E8FEB86659FD93) + column[:, None])
+    return folded
+
+
+def _mix(values: UInt64) -> UInt64:
+    """The finaliser of splitmix64 (Steele et al. 2014): each input bit reaches each output bit."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

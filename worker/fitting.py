@@ -1,0 +1,293 @@
+"""Fitting query weights: the loop that trains the rows of new categories and nothing else.
+
+It takes networks and tensors, and knows no job, no file, no HTTP.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from models_store.manifest import Recipe
+from models_store.scvi import SCVI, Cells, Projection, select_cells
+from models_store.surgery import graft, penalised_rows, query_parameters, query_weights
+
+Tick = Callable[[float], None]
+"""Called at every step with the share done; raises when the job is cancelled."""
+
+FEWEST_HELD_OUT = 5
+"""With fewer cells to hold out, the fit watches the penalised objective of its own cells."""
+MOST_HELD_OUT = 1000
+EVALUATION_DRAWS = 512
+"""A held-out ELBO averages at least so many noise draws, over cells and repeats."""
+TOLERANCE = 1e-4
+"""Relative gain in the watched number that counts as better."""
+LEARNING_RATE_DROP = 0.2
+DROPS = 2
+FEWEST_STEPS_BETWEEN_EVALUATIONS = 10
+HEURISTIC_CELLS, HEURISTIC_EPOCHS = 20_000, 400
+
+
+@dataclass(frozen=True)
+class TrainingCells:
+    """Cells of one group, in an order that their content decides.
+
+    Codes of new categories follow those of the reference, as surgery numbers them.
+    """
+
+    cells: Cells
+    projection: Projection
+
+    def rows(self, index: Tensor) -> "TrainingCells":
+        return TrainingCells(select_cells(self.cells, index), self.projection.rows(index))
+
+    def __len__(self) -> int:
+        return len(self.cells.x)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit found, and how it went. ELBOs are means per cell in nats, at KL weight 1."""
+
+    weights: dict[str, Tensor]
+    n_trainable: int
+    n_cells: int
+    n_held_out: int
+    epochs: int
+    elbo_before: float
+    elbo_after: float
+    stop_reason: str
+    shrinkage: float
+    """Root mean square distance of the rows from their start, in units of the reference's own
+    spread between batches: 0 is `forward`, 1 is as far as reference batches lie apart."""
+
+
+def fit(
+    reference: SCVI,
+    group: TrainingCells,
+    recipe: Recipe,
+    *,
+    n_new: Sequence[int],
+    library_prior: Tensor | None,
+    seed: int,
+    tick: Tick,
+) -> Fit:
+    """Train the rows of a group's new categories by the recipe.
+
+    Args:
+        reference: the frozen network.
+        group: the training cells, held-out cells first (their order is random by content).
+        n_new: new categories of the batch, then of each extra covariate.
+        library_prior: mean and variance of the log library of each new batch, (new, 2).
+        seed: decides minibatches and noise.
+        tick: see `Tick`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    start = graft(reference, n_new)
+    random = generator if recipe.start == "random" else None
+    cvae = start if random is None else graft(reference, n_new, random=random)
+    for network in (start, cvae):
+        if library_prior is not None:
+            network.library_prior[-len(library_prior) :] = library_prior
+    watch = _Watch.of(cvae, group, recipe, seed)
+    before = watch.elbo(start)
+    loop = _Loop(cvae, group.rows(watch.training), recipe, generator, watch)
+    epochs, reason = loop.run(tick)
+    return Fit(
+        weights=query_weights(cvae),
+        n_trainable=sum(p.numel() for p in query_parameters(cvae).values()),
+        n_cells=len(group),
+        n_held_out=len(group) - len(watch.training),
+        epochs=epochs,
+        elbo_before=before,
+        elbo_after=before if recipe.max_epochs == 0 else watch.elbo(cvae),
+        stop_reason=reason,
+        shrinkage=_distance(cvae),
+    )
+
+
+def n_epochs(recipe: Recipe, n_cells: int) -> int:
+    """The recipe's epochs, or scvi-tools' heuristic for so many cells."""
+    if recipe.max_epochs is not None:
+        return recipe.max_epochs
+    return max(1, min(round(HEURISTIC_CELLS / n_cells * HEURISTIC_EPOCHS), HEURISTIC_EPOCHS))
+
+
+def penalty(cvae: SCVI) -> Tensor:
+    """Σ (w - mean)² / (2 spread²) over the query rows."""
+    terms = [
+        ((rows - mean) ** 2).sum() / (2 * spread**2) for rows, mean, spread in penalised_rows(cvae)
+    ]
+    return torch.stack(terms).sum() if terms else torch.zeros(())
+
+
+@torch.no_grad()
+def _distance(cvae: SCVI) -> float:
+    tables = list(penalised_rows(cvae))
+    squares = sum(float(((w - mean) / spread).square().sum()) for w, mean, spread in tables)
+    return math.sqrt(squares / max(1, sum(w.numel() for w, _, _ in tables)))
+
+
+@dataclass
+class _Watch:
+    """The cells and the noise by which a fit judges itself: the same at every evaluation."""
+
+    group: TrainingCells
+    noise_seed: int
+    repeats: int
+    training: Tensor
+    held_out: bool
+
+    @classmethod
+    def of(cls, cvae: SCVI, group: TrainingCells, recipe: Recipe, seed: int) -> "_Watch":
+        n, device = len(group), group.cells.x.device
+        aside = min(int(recipe.held_out * n), MOST_HELD_OUT)
+        aside = aside if aside >= FEWEST_HELD_OUT else 0
+        watched = torch.arange(aside or min(n, MOST_HELD_OUT), device=device)
+        repeats = max(1, math.ceil(EVALUATION_DRAWS / max(1, len(watched))))
+        training = torch.arange(aside, n, device=device)
+        return cls(group.rows(watched), seed, repeats, training, held_out=aside > 0)
+
+    @torch.no_grad()
+    def elbo(self, cvae: SCVI) -> float:
+        """Mean ELBO of the watched cells at KL weight 1."""
+        generator = torch.Generator().manual_seed(self.noise_seed)
+        total = 0.0
+        for _ in range(self.repeats):
+            noise = cvae.draw_noise(len(self.group), generator)
+            total -= float(
+                cvae.loss_terms(self.group.cells, noise, self.group.projection).loss(1.0)
+            )
+        return total / self.repeats
+
+    def score(self, cvae: SCVI, recipe: Recipe) -> float:
+        """What must grow: the held-out ELBO, or the penalised one of the training cells."""
+        elbo = self.elbo(cvae)
+        return elbo if self.held_out else elbo - recipe.penalty * float(penalty(cvae))
+
+
+class _Loop:
+    """Adam over minibatches until the recipe says stop."""
+
+    def __init__(
+        self,
+        cvae: SCVI,
+        training: TrainingCells,
+        recipe: Recipe,
+        generator: torch.Generator,
+        watch: _Watch,
+    ) -> None:
+        self.cvae, self.training, self.recipe, self.watch = cvae, training, recipe, watch
+        self.generator = generator
+        self.parameters = list(query_parameters(cvae).values())
+        self.epochs = n_epochs(recipe, max(1, len(training)))
+
+    def run(self, tick: Tick) -> tuple[int, str]:
+        """Epochs done, and why it ended."""
+        if self.epochs == 0:
+            return 0, "forward: nothing is trained"
+        if not self.parameters or not len(self.training):
+            return 0, "nothing to train"
+        optimiser = torch.optim.Adam(
+            self.parameters, lr=self.recipe.learning_rate, eps=self.recipe.adam_eps
+        )
+        plateau = _Plateau(self, optimiser) if self.recipe.patience else None
+        for epoch in range(self.epochs):
+            self._epoch(epoch, optimiser, tick, plateau)
+            if plateau is not None and plateau.is_over:
+                plateau.restore_best()
+                return epoch + 1, f"converged: the {plateau.watched} no longer rose"
+        if plateau is not None:
+            plateau.restore_best()
+        return self.epochs, "the recipe's number of epochs"
+
+    def _epoch(
+        self, epoch: int, optimiser: torch.optim.Adam, tick: Tick, plateau: "_Plateau | None"
+    ) -> None:
+        warmup = self.recipe.kl_warmup_epochs
+        kl_weight = min(1.0, epoch / warmup) if warmup else 1.0
+        order = torch.randperm(len(self.training), generator=self.generator)
+        order = order.to(self.training.cells.x.device)
+        for at, index in enumerate(torch.split(order, self.recipe.minibatch_size)):
+            tick((epoch + at * self.recipe.minibatch_size / len(order)) / self.epochs)
+            optimiser.zero_grad()
+            torch.autograd.backward(self._loss(self.training.rows(index), kl_weight))
+            optimiser.step()
+            if plateau is not None:
+                plateau.after_step()
+                if plateau.is_over:
+                    return
+
+    def _loss(self, minibatch: TrainingCells, kl_weight: float) -> Tensor:
+        noise = self.cvae.draw_noise(len(minibatch), self.generator)
+        loss = self.cvae.training_loss(
+            minibatch.cells, noise, kl_weight, projection=minibatch.projection
+        )
+        if self.recipe.penalty:
+            loss = loss + self.recipe.penalty * penalty(self.cvae)
+        return loss
+
+
+class _Plateau:
+    """Remembers the best weights; slows down at a plateau, and ends at the last one."""
+
+    def __init__(self, loop: _Loop, optimiser: torch.optim.Adam) -> None:
+        self.loop, self.optimiser = loop, optimiser
+        self.watched = "held-out ELBO" if loop.watch.held_out else "penalised ELBO"
+        steps = math.ceil(len(loop.training) / loop.recipe.minibatch_size)
+        self.every = max(steps, FEWEST_STEPS_BETWEEN_EVALUATIONS)
+        self.step, self.stale, self.drops = 0, 0, 0
+        self._keep(loop.watch.score(loop.cvae, loop.recipe))
+
+    @property
+    def is_over(self) -> bool:
+        return self.drops > DROPS
+
+    def after_step(self) -> None:
+        self.step += 1
+        if self.step % self.every:
+            return
+        score = self.loop.watch.score(self.loop.cvae, self.loop.recipe)
+        if score > self.best + TOLERANCE * abs(self.best):
+            self._keep(score)
+            self.stale = 0
+            return
+        self.stale += 1
+        if self.stale >= self.loop.recipe.patience:
+            self.stale, self.drops = 0, self.drops + 1
+            for settings in self.optimiser.param_groups:
+                settings["lr"] *= LEARNING_RATE_DROP
+
+    def _keep(self, score: float) -> None:
+        self.best = score
+        self.weights = [p.detach().clone() for p in self.loop.parameters]
+
+    @torch.no_grad()
+    def restore_best(self) -> None:
+        for parameter, best in zip(self.loop.parameters, self.weights, strict=True):
+            parameter.copy_(best)
+
+
+def on_device(group: TrainingCells, device: str) -> TrainingCells:
+    """The same cells where the network is."""
+    cells, projection = group.cells, group.projection
+
+    def there(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.to(device)
+
+    moved = replace(
+        cells,
+        x=cells.x.to(device),
+        codes=tuple(code.to(device) for code in cells.codes),
+        continuous=there(cells.continuous),
+        labels=there(cells.labels),
+        size_factor=there(cells.size_factor),
+    )
+    return TrainingCells(
+        moved,
+        Projection(
+            projection.z.to(device), there(projection.library), projection.log_library.to(device)
+        ),
+    )

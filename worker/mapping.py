@@ -1,0 +1,143 @@
+"""The mapping pipeline: a canonical query and a bundle in, result files and a summary out."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import save_file
+
+from app.problems import InputKindMismatch, NoCells, TooFewGenes
+from models_store.manifest import GeneMatch, Manifest, Recipe
+from worker.alignment import AlignedCounts
+from worker.canonical import CanonicalQuery
+from worker.covariates import QueryDesign, design_query
+from worker.grafting import QuerySurgery
+from worker.orders import MapOrder, Report
+from worker.provenance import MappedQuery, provenance, summary
+from worker.reference_cache import ReferenceCache
+from worker.results import write_annotated_h5ad, write_latent, write_provenance
+
+QUERY_WEIGHTS_FILE = "query_weights.safetensors"
+
+STAGES = {"loading": 0.0, "reading": 0.02, "fitting": 0.15, "encoding": 0.85, "writing": 0.9}
+"""Where each stage begins on the way from 0 to 1."""
+
+_references = ReferenceCache()
+
+
+class Stages:
+    """Says which stage a mapping is in, and keeps the seconds of each."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator["Stages"]:
+        began = time.monotonic()
+        self._begin, self._name = STAGES[name], name
+        self._span = min([s for s in STAGES.values() if s > self._begin], default=1.0) - self._begin
+        self.progress(0.0)
+        yield self
+        self.seconds[name] = round(time.monotonic() - began, 3)
+
+    def progress(self, share: float) -> None:
+        self._report(self._name, self._begin + self._span * share)
+
+
+def run_mapping(order: MapOrder, report: Report) -> dict[str, Any]:
+    """Map a query and write every result file into the order's folder.
+
+    Raises:
+        Problem: the query and the reference do not fit together, with what to do about it.
+    """
+    stages = Stages(report)
+    with stages.stage("loading"):
+        manifest, cvae = _references.get(order.bundle, order.bundle_digest, order.device)
+        query = CanonicalQuery.open(order.canonical)
+        match = _match(query, manifest)
+        obs = query.obs()
+        design = _design(obs, manifest, order.options)
+        recipe = manifest.recipe(order.options.get("recipe") or "default")
+    surgery = QuerySurgery(manifest, cvae, AlignedCounts(query, match), design)
+    mapped = _map(surgery, recipe, match, stages)
+    with stages.stage("writing"):
+        return _write(order, query, obs, mapped, stages)
+
+
+def _map(surgery: QuerySurgery, recipe: Recipe, match: GeneMatch, stages: Stages) -> MappedQuery:
+    with stages.stage("reading"):
+        projected = surgery.project(stages.progress)
+    with stages.stage("fitting"):
+        fits = surgery.fit(projected, recipe, stages.progress)
+    with stages.stage("encoding"):
+        weights = surgery.weights(fits)
+        return MappedQuery(
+            surgery=surgery,
+            recipe=recipe,
+            match=match,
+            fits=fits,
+            weights=weights,
+            latents=surgery.encode(projected, weights),
+            forward=surgery.encode(projected, None),
+            empty=(projected.totals == 0).numpy(),
+        )
+
+
+def _match(query: CanonicalQuery, manifest: Manifest) -> GeneMatch:
+    if query.n_cells == 0:
+        raise NoCells("The query has no cells.", fix="Upload a file with at least one cell.")
+    if query.input != manifest.input:
+        raise InputKindMismatch(
+            f"The reference expects {manifest.input} and the query was uploaded as {query.input}.",
+            fix=f"Upload the query again with `input={manifest.input}`.",
+        )
+    columns = query.gene_columns()
+    match = manifest.match_genes(columns)
+    share = match.n_matched / match.n_panel
+    if match.n_matched == 0 or share < manifest.thresholds.refuse_below:
+        theirs = ", ".join(next(iter(columns.values()))[:3])
+        ours = ", ".join(manifest.genes.ids[:3])
+        raise TooFewGenes(
+            f"The query has {match.n_matched} of the reference's {match.n_panel} genes. Its genes "
+            f"look like {theirs}; the reference's like {ours}.",
+            fix="Name genes as the reference does, in the var index or in a var column, or choose "
+            "a reference of this species and annotation.",
+            n_matched=match.n_matched,
+            n_panel=match.n_panel,
+        )
+    return match
+
+
+def _design(obs: pd.DataFrame, manifest: Manifest, options: dict[str, Any]) -> QueryDesign:
+    return design_query(
+        obs,
+        manifest,
+        batch_key=options.get("batch_key"),
+        labels_key=options.get("labels_key"),
+        reuse_batches=bool(options.get("reuse_batches")),
+    )
+
+
+def _write(
+    order: MapOrder,
+    query: CanonicalQuery,
+    obs: pd.DataFrame,
+    mapped: MappedQuery,
+    stages: Stages,
+) -> dict[str, Any]:
+    latent = np.ascontiguousarray(mapped.latents.mean.cpu().numpy(), dtype=np.float32)
+    write_latent(order.out, obs.index, latent)
+    stages.progress(0.3)
+    weights = {name: rows.cpu().contiguous() for name, rows in mapped.weights.items()}
+    save_file(weights, order.out / QUERY_WEIGHTS_FILE, metadata=mapped.weights_metadata())
+    extra = pd.DataFrame(
+        {"cellgraft_batch": mapped.batch_names(), "cellgraft_empty": mapped.empty}, index=obs.index
+    )
+    write_annotated_h5ad(order.out / "query.h5ad", query, latent, extra)
+    stages.progress(0.9)
+    write_provenance(order.out, provenance(order, mapped, stages.seconds))
+    return summary(mapped, query.n_cells, stages.seconds)

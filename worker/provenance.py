@@ -1,0 +1,185 @@
+"""What a mapping says of itself: enough to trust it, to question it, and to make it again."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models_store.encoding import BLOCK, Latents
+from models_store.manifest import GeneMatch, Recipe
+from worker.grafting import GroupFit, QuerySurgery
+from worker.orders import MapOrder
+
+NO_EFFECT = {
+    "code": "surgery-has-no-effect",
+    "detail": "This reference's encoder does not see the batch, so surgery cannot change a latent: "
+    "these are the coordinates of recipe `forward`, whatever the recipe.",
+    "fix": "Build the reference with encode_covariates=true to let surgery correct batches.",
+}
+
+
+@dataclass(frozen=True)
+class MappedQuery:
+    """A mapped query in memory: coordinates, weights, and how they came about."""
+
+    surgery: QuerySurgery
+    recipe: Recipe
+    match: GeneMatch
+    fits: list[GroupFit]
+    weights: dict[str, Tensor]
+    latents: Latents
+    forward: Latents
+    empty: npt.NDArray[np.bool_]
+    """Cells without a count in the reference's genes: their coordinates mean nothing."""
+
+    def batch_names(self) -> list[str]:
+        """The batch category of every cell, under the name it has in this mapping."""
+        design = self.surgery.design
+        names = (*self.surgery.manifest.batch.categories, *design.new_categories[0])
+        return [names[code] for code in design.codes[0]]
+
+    def weights_metadata(self) -> dict[str, str]:
+        """Which reference the query weights extend, and which category each row is."""
+        manifest, design = self.surgery.manifest, self.surgery.design
+        covariates = (manifest.batch, *manifest.extra_covariates)
+        rows = {
+            f"categories:{covariate.key}": "\n".join(new)
+            for covariate, new in zip(covariates, design.new_categories, strict=True)
+        }
+        return {"reference": f"{manifest.name}@{manifest.version}", **rows}
+
+
+def provenance(order: MapOrder, mapped: MappedQuery, seconds: dict[str, float]) -> dict[str, Any]:
+    """The content of provenance.json."""
+    manifest = mapped.surgery.manifest
+    return {
+        "mapping": order.mapping_id,
+        "query": order.query_facts,
+        "reference": {
+            "name": manifest.name,
+            "version": manifest.version,
+            "manifest_sha256": order.bundle_digest,
+            "files": dict(manifest.files),
+            "licence": manifest.licence,
+            "citation": manifest.citation,
+        },
+        "options": order.options,
+        "recipe": mapped.recipe.model_dump(),
+        "genes": {
+            "query_column": mapped.match.query_column,
+            "reference_column": mapped.match.reference_column,
+            "n_matched": mapped.match.n_matched,
+            "n_panel": mapped.match.n_panel,
+            "expected_expression_covered": round(mapped.match.expected_expression_covered, 6),
+        },
+        "surgery": _surgery(mapped),
+        "warnings": _warnings(mapped),
+        "seconds": seconds,
+        "software": {
+            "cellgraft": version("cellgraft"),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "device": order.device,
+        "threads": order.threads,
+        "block": BLOCK,
+    }
+
+
+def summary(mapped: MappedQuery, n_cells: int, seconds: dict[str, float]) -> dict[str, Any]:
+    """The figures that the mapping's resource shows."""
+    return {
+        "n_cells": n_cells,
+        "n_empty_cells": int(mapped.empty.sum()),
+        "n_genes_matched": mapped.match.n_matched,
+        "n_genes_reference": mapped.match.n_panel,
+        "expected_expression_covered": round(mapped.match.expected_expression_covered, 4),
+        **_surgery(mapped),
+        "warnings": _warnings(mapped),
+        "seconds": seconds,
+    }
+
+
+def _surgery(mapped: MappedQuery) -> dict[str, Any]:
+    surgery = mapped.surgery
+    return {
+        "has_effect": surgery.manifest.surgery_has_effect,
+        "n_trainable_weights": sum(rows.numel() for rows in mapped.weights.values()),
+        "coupled_batches": surgery.design.is_coupled,
+        "renamed_batches": dict(surgery.design.renamed),
+        "movement": _movement(mapped, slice(None)),
+        "batches": [_group(mapped, each) for each in mapped.fits],
+    }
+
+
+def _group(mapped: MappedQuery, each: GroupFit) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "name": each.group.name,
+        "batches": list(each.group.batches),
+        "n_cells": len(each.group.cells),
+        "seed": each.seed,
+        "movement": _movement(mapped, each.group.cells),
+    }
+    if each.fit is None:
+        return {**facts, "stop_reason": "no cell of this batch has counts in the reference's genes"}
+    found = each.fit
+    return {
+        **facts,
+        "n_training_cells": found.n_cells - found.n_held_out,
+        "n_held_out_cells": found.n_held_out,
+        "n_trainable_weights": found.n_trainable,
+        "epochs": found.epochs,
+        "elbo_before": _round(found.elbo_before),
+        "elbo_after": _round(found.elbo_after),
+        "stop_reason": found.stop_reason,
+        "penalty": mapped.recipe.penalty,
+        "shrinkage": _round(found.shrinkage),
+    }
+
+
+def _movement(mapped: MappedQuery, cells: slice | npt.NDArray[np.int64]) -> dict[str, float]:
+    """How far surgery moved the cells from where recipe `forward` puts them (Euclidean, latent)."""
+    moved = mapped.latents.mean.cpu().double() - mapped.forward.mean.cpu().double()
+    distance = np.sort(moved.norm(dim=1).numpy()[cells])  # sorted: sums do not depend on row order
+    if not len(distance):
+        return {"mean": 0.0, "median": 0.0, "max": 0.0}
+    return {
+        "mean": _round(float(distance.mean())),
+        "median": _round(float(np.median(distance))),
+        "max": _round(float(distance[-1])),
+    }
+
+
+def _warnings(mapped: MappedQuery) -> list[dict[str, str]]:
+    manifest, match = mapped.surgery.manifest, mapped.match
+    found = [] if manifest.surgery_has_effect else [NO_EFFECT]
+    if match.n_matched < manifest.thresholds.warn_below * match.n_panel:
+        found.append(
+            {
+                "code": "few-genes",
+                "detail": f"The query has {match.n_matched} of the reference's {match.n_panel} "
+                f"genes ({match.expected_expression_covered:.0%} of its expected expression). "
+                "Absent genes count as zero.",
+                "fix": "Map an unfiltered gene table, or name genes as the reference does.",
+            }
+        )
+    if mapped.empty.any():
+        found.append(
+            {
+                "code": "empty-cells",
+                "detail": f"{int(mapped.empty.sum())} cells have no counts in the reference's "
+                "genes; obs column `cellgraft_empty` flags them and their latents mean nothing.",
+                "fix": "Leave them out of what you conclude.",
+            }
+        )
+    return found
+
+
+def _round(value: float) -> float:
+    return round(value, 5)
