@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
@@ -181,7 +181,7 @@ def _claim_of(job: Job) -> Claim:
     assert job.worker is not None
     return Claim(
         job_id=job.id,
-        kind=cast(JobKind, job.kind),
+        kind=job.kind,
         subject_id=job.subject_id,
         attempt=job.attempt,
         worker=job.worker,

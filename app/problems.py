@@ -46,7 +46,6 @@ class Problem(Exception):
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            **self.extra,
             "type": self.type,
             "title": self.title,
             "status": self.status,
@@ -54,6 +53,7 @@ class Problem(Exception):
             "fix": self.fix,
             "fault": self.fault,
             "errors": self.errors,
+            **{key: value for key, value in self.extra.items() if key not in _OWN_FIELDS},
         }
 
     @staticmethod

@@ -85,7 +85,7 @@ class Query(Table):
 
     id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
     owner: Mapped[str]
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[QueryState] = mapped_column(String(16))
     filename: Mapped[str]
     bytes: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))
@@ -109,7 +109,7 @@ class ReferenceVersion(Table):
     owner: Mapped[str]
     name: Mapped[str]
     version: Mapped[int]
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[VersionState] = mapped_column(String(16))
     manifest: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
     manifest_sha256: Mapped[str | None] = mapped_column(String(64))
     options: Mapped[dict[str, Any]]
@@ -149,12 +149,12 @@ class Job(Table):
     __table_args__ = (Index("ix_jobs_state_created", "state", "created_at", "id"),)
 
     id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
-    kind: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[JobKind] = mapped_column(String(16))
     subject_id: Mapped[str] = mapped_column(ID, index=True)
     owner: Mapped[str]
     needs_query_id: Mapped[str | None] = mapped_column(ID, index=True)
     """Not claimable until this query is ready. No foreign key: queries point at jobs."""
-    state: Mapped[str] = mapped_column(String(16), default="queued")
+    state: Mapped[JobState] = mapped_column(String(16), default="queued")
     attempt: Mapped[int] = mapped_column(default=0)
     max_attempts: Mapped[int] = mapped_column(default=3)
     worker: Mapped[str | None]

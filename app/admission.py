@@ -1,0 +1,114 @@
+"""Whether a checked query can be mapped as asked, told before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.coverage import Coverage
+from app.problems import (
+    InputKindMismatch,
+    Problem,
+    TooFewGenes,
+    UnknownBatchColumn,
+    UnknownCovariate,
+    UnknownLabelsColumn,
+)
+from models_store.manifest import Manifest
+
+
+def check_admission(
+    *,
+    inspection: Mapping[str, Any],
+    coverage: Coverage,
+    manifest: Manifest,
+    options: Mapping[str, Any],
+) -> None:
+    """Raise the first reason why this mapping cannot be done.
+
+    Args:
+        inspection: what intake reported of the query.
+        coverage: of the reference's panel by the query's genes.
+        manifest: of the reference version.
+        options: `batch_key`, `labels_key` and `size_factor_key` as the caller named them.
+    """
+    columns = [str(column["name"]) for column in inspection.get("columns", ())]
+    _check_columns(columns, options)
+    _check_covariates(columns, manifest, options)
+    _check_input(inspection, manifest)
+    _check_genes(coverage, manifest)
+
+
+def _check_columns(columns: Sequence[str], options: Mapping[str, Any]) -> None:
+    missing = [key for key in options.get("batch_key") or () if key not in columns]
+    if missing:
+        raise _unknown_column(UnknownBatchColumn, "batch_key", missing[0], columns)
+    labels_key = options.get("labels_key")
+    if labels_key and labels_key not in columns:
+        raise _unknown_column(UnknownLabelsColumn, "labels_key", labels_key, columns)
+
+
+def _unknown_column(kind: type[Problem], option: str, name: str, columns: Sequence[str]) -> Problem:
+    listed = ", ".join(columns) if columns else "none"
+    return kind(
+        f"The query's obs has no column {name!r}. Its columns: {listed}.",
+        fix=f"Set {option} to one of these columns, or leave it out.",
+        errors=[{"pointer": f"/obs/{name}", "detail": "no such column"}],
+        available=list(columns),
+    )
+
+
+def _check_covariates(
+    columns: Sequence[str], manifest: Manifest, options: Mapping[str, Any]
+) -> None:
+    for covariate in manifest.extra_covariates:
+        if covariate.key is not None and covariate.key not in columns:
+            raise _missing_covariate(covariate.key, manifest, covariate.categories)
+    for key in manifest.continuous_covariates:
+        if key not in columns:
+            raise _missing_covariate(key, manifest, ())
+    size_factor_key = options.get("size_factor_key") or manifest.size_factor_key
+    if size_factor_key and size_factor_key not in columns:
+        raise _missing_covariate(size_factor_key, manifest, ())
+
+
+def _missing_covariate(key: str, manifest: Manifest, known: Sequence[str]) -> Problem:
+    values = f"Values that the reference knows: {', '.join(known)}." if known else "It is a number."
+    return UnknownCovariate(
+        f"Reference {manifest.name} needs the obs column {key!r}, which the query lacks. {values}",
+        fix=f"Add {key!r} to obs, with a value for every cell, and upload the file again.",
+        errors=[{"pointer": f"/obs/{key}", "detail": "missing"}],
+        known=list(known),
+    )
+
+
+def _check_input(inspection: Mapping[str, Any], manifest: Manifest) -> None:
+    found = inspection.get("input", "counts")
+    if found != manifest.input:
+        raise InputKindMismatch(
+            f"The query holds {found} values; reference {manifest.name} takes {manifest.input}.",
+            fix=f"Upload it with ?input={manifest.input} and the matrix that holds such values.",
+            errors=[{"pointer": str(inspection.get("counts_from", "/X")), "detail": found}],
+        )
+
+
+def _check_genes(coverage: Coverage, manifest: Manifest) -> None:
+    if coverage.advice != "refused":
+        return
+    covered = f"{coverage.expected_expression_covered:.1%}"
+    raise TooFewGenes(
+        f"{coverage.n_matched} of the {coverage.n_panel} genes of {manifest.name} were found in "
+        f"the query, {covered} of the reference's expected expression; at least "
+        f"{coverage.refuse_below:.1%} and one gene are needed. The query's genes look like "
+        f"{', '.join(coverage.query_examples)}; the reference's like "
+        f"{', '.join(coverage.reference_examples)}.",
+        fix="Name the genes as the reference does (see its /genes), in the var index or in a "
+        "column of var, and upload the file again.",
+        errors=[{"pointer": "/var", "detail": f"{coverage.n_matched} genes matched"}],
+        n_matched=coverage.n_matched,
+        n_panel=coverage.n_panel,
+        expected_expression_covered=coverage.expected_expression_covered,
+        refuse_below=coverage.refuse_below,
+        query_examples=list(coverage.query_examples),
+        reference_examples=list(coverage.reference_examples),
+    )

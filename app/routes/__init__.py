@@ -1,0 +1,1 @@
+"""HTTP: each file parses, calls one use-case and shapes the answer."""

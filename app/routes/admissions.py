@@ -1,0 +1,31 @@
+"""Checking a mapping request against a query that is ready, before a writer's turn is taken."""
+
+from __future__ import annotations
+
+from app.admission import check_admission
+from app.mappings import MappingRequest
+from app.problems import UnknownQuery
+from app.references import find_version, not_ready
+from app.service import Service
+from app.tables import Query
+
+
+def admit(service: Service, *, owner: str, request: MappingRequest) -> None:
+    """Raise what can be known now. A query not ready yet is judged again by the worker."""
+    with service.database.reading() as session:
+        query = session.get(Query, request.query)
+        if query is None or query.owner != owner:
+            raise UnknownQuery(
+                f"There is no query {request.query!r}.", fix="Upload it first: PUT /v1/queries."
+            )
+        if query.state != "ready":
+            return
+        version = find_version(session, request.reference, request.version)
+        if version.state not in {"ready", "deprecated"}:
+            raise not_ready(version)
+        check_admission(
+            inspection=query.inspection or {},
+            coverage=service.genes.coverage(query, version),
+            manifest=service.genes.manifest(version),
+            options=request.options(),
+        )

@@ -1,0 +1,141 @@
+"""Problems as HTTP answers, and how OpenAPI tells of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from app.problems import (
+    DiskFull,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    ServiceBusy,
+)
+
+log = logging.getLogger("cellgraft.api")
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+def answer_problems(app: FastAPI) -> None:
+    """One handler for each way in which a request can fail; `app.doors` has the last resort."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(PoolTimeout, _database_away)
+
+
+def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route: each problem it may answer with, by status."""
+    declared: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        entry = declared.setdefault(
+            kind.status,
+            {
+                "description": kind.title,
+                "content": {
+                    PROBLEM_TYPE: {
+                        "schema": {"$ref": "#/components/schemas/Problem"},
+                        "examples": {},
+                    }
+                },
+            },
+        )
+        entry["content"][PROBLEM_TYPE]["examples"][kind.type] = {
+            "summary": kind.title,
+            "value": {
+                "type": kind.type,
+                "title": kind.title,
+                "status": kind.status,
+                "detail": "What exactly went wrong, in a sentence.",
+                "fix": "What to do about it.",
+                "fault": kind.fault,
+                "errors": [],
+            },
+        }
+    return declared
+
+
+def malformed(errors: list[Any]) -> MalformedRequest:
+    """What pydantic found, with pointers into the body (/name) or the query string (?name)."""
+    told = [{"pointer": _pointer(error["loc"]), "detail": str(error["msg"])} for error in errors]
+    listed = "; ".join(f"{error['pointer']}: {error['detail']}" for error in told)
+    return MalformedRequest(
+        f"The request is not as it should be: {listed}.",
+        fix="Correct what `errors` points at; /v1/openapi.json describes every request.",
+        errors=told,
+    )
+
+
+def _pointer(location: tuple[Any, ...]) -> str:
+    place, *rest = location if location else ("body",)
+    path = "/".join(str(part) for part in rest)
+    marks = {"query": "?", "path": "path:", "header": "header:"}
+    return f"{marks[place]}{path}" if place in marks else f"/{path}"
+
+
+def _respond(problem: Problem) -> JSONResponse:
+    return JSONResponse(
+        problem.as_dict(),
+        status_code=problem.status,
+        media_type=PROBLEM_TYPE,
+        headers=problem.headers,
+    )
+
+
+def _problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return _respond(error)
+
+
+def _malformed(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return _respond(malformed(list(error.errors())))
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        problem: Problem = MethodNotAllowed(
+            f"{request.method} is not possible at {request.url.path}.",
+            fix=f"Use one of: {allowed}.",
+        )
+        problem.headers["Allow"] = allowed
+    elif error.status_code == 404:
+        problem = NotFound(
+            f"There is nothing at {request.url.path}.",
+            fix="See /v1/openapi.json for the addresses of this service.",
+        )
+    else:
+        problem = MalformedRequest(
+            str(error.detail), fix="See /v1/openapi.json for what this address takes."
+        )
+    return _respond(problem)
+
+
+def _database_away(request: Request, error: Exception) -> JSONResponse:
+    log.error("the database did not answer: %s", type(getattr(error, "orig", error)).__name__)
+    if "disk is full" in str(error):
+        return _respond(
+            DiskFull(
+                "The disk is full; nothing was recorded.",
+                fix="Free some space, then send the request again.",
+            )
+        )
+    problem = ServiceBusy(
+        "The database did not answer in time; nothing was recorded.",
+        fix="Send the request again in a few seconds.",
+    )
+    problem.headers["Retry-After"] = "5"
+    return _respond(problem)

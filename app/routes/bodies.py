@@ -1,0 +1,215 @@
+"""The JSON of requests and answers, as pydantic schemas with examples."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from models_store.manifest import NAME_PATTERN, RecipeName
+
+Item = TypeVar("Item")
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Tags = Annotated[list[Tag], Field(max_length=64)]
+
+
+class Sent(BaseModel):
+    """A request body: misspelt fields are errors, not silently ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Listed(BaseModel, Generic[Item]):
+    items: list[Item]
+    next: str | None = Field(default=None, description="Pass as ?cursor= to get the next page.")
+
+
+class Resource(BaseModel):
+    id: str
+    state: str
+    terminal: bool = Field(description="True when the state will not change by itself any more.")
+    created_at: datetime
+    updated_at: datetime
+    links: dict[str, str]
+    problem: dict[str, Any] | None = None
+
+
+class QueryItem(Resource):
+    filename: str
+    bytes: int
+    sha256: str
+    options: dict[str, Any]
+    external_id: str | None = None
+    tags: list[str]
+
+
+class GeneCoverage(BaseModel):
+    reference: str
+    version: int
+    n_matched: int
+    n_panel: int
+    share: float
+    expected_expression_covered: float
+    query_column: str
+    reference_column: str
+    advice: Literal["good", "low", "refused"]
+
+
+class QueryBody(QueryItem):
+    inspection: dict[str, Any] | None = None
+    gene_coverage: list[GeneCoverage] | None = Field(
+        default=None, description="With every ready reference; null until the query is ready."
+    )
+
+
+class MappingIn(Sent):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "query": "4ad1f7e0c7a14d5e8f4f0b0a4c1f2d33",
+                    "reference": "pbmc",
+                    "batch_key": "sample",
+                    "external_id": "LIMS-2041",
+                    "tags": ["plate-7"],
+                }
+            ]
+        },
+    )
+
+    query: Name
+    reference: Name
+    version: int | None = Field(default=None, gt=0, description="Default: the newest ready one.")
+    batch_key: Name | list[Name] | None = Field(
+        default=None, description="One or more obs columns; none: the whole query is one batch."
+    )
+    labels_key: Name | None = None
+    recipe: RecipeName = "default"
+    reuse_batches: bool = Field(
+        default=False, description="Query batches named like a reference batch use its weights."
+    )
+    size_factor_key: Name | None = None
+    external_id: Name | None = None
+    tags: Tags = []
+
+
+class ResultItem(BaseModel):
+    name: str
+    bytes: int
+    sha256: str
+    media_type: str
+    links: dict[str, str]
+
+
+class MappingBody(Resource):
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    query: str
+    reference: str
+    version: int
+    recipe: str
+    options: dict[str, Any]
+    progress: float = Field(ge=0, le=1)
+    stage: str | None = None
+    queue_position: int | None = Field(default=None, description="1: next. Null once it runs.")
+    eta_seconds: float | None = Field(default=None, description="Null while unknown.")
+    verdict: dict[str, Any] | None = None
+    results: list[ResultItem]
+    summary: dict[str, Any] | None = None
+    cancel_requested: bool
+    attempt: int
+    external_id: str | None = None
+    tags: list[str]
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class VersionItem(BaseModel):
+    version: int
+    state: str
+    links: dict[str, str]
+
+
+class ReferenceBody(Resource):
+    state: Literal["building", "ready", "failed", "deprecated", "withdrawn"]
+    name: str
+    version: int
+    progress: float
+    stage: str | None = None
+    description: dict[str, Any] | None = Field(
+        default=None, description="From the manifest; null until the version is built."
+    )
+    model_card: str | None = None
+    versions: list[VersionItem] | None = None
+
+
+class BuildIn(Sent):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "query": "4ad1f7e0c7a14d5e8f4f0b0a4c1f2d33",
+                    "name": "pbmc",
+                    "batch_key": "donor",
+                    "labels_keys": ["cell_type"],
+                }
+            ]
+        },
+    )
+
+    query: Name
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    batch_key: Name | None = None
+    labels_key: Name | None = Field(default=None, description="Short for one of labels_keys.")
+    labels_keys: list[Name] = []
+    n_top_genes: int | None = Field(default=2000, gt=0)
+    genes: list[str] | None = None
+    extra_categorical: list[Name] = []
+    continuous: list[Name] = []
+    size_factor_key: Name | None = None
+    architecture: dict[str, int | float | str | bool] = {}
+    max_epochs: int | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    layer: Name | None = None
+    licence: Name | None = None
+    citation: str | None = None
+    species: Name | None = None
+
+
+class KeyIn(Sent):
+    name: Name = Field(examples=["sequencer-2"])
+    owner: Name | None = Field(default=None, description="Default: the owner of the asking key.")
+    scopes: list[Literal["read", "submit", "admin"]] = ["read", "submit"]
+    expires_at: datetime | None = None
+
+
+class KeyItem(BaseModel):
+    id: str
+    name: str
+    owner: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+    links: dict[str, str]
+
+
+class NewKey(KeyItem):
+    key: str = Field(description="Shown this once; only its hash is kept.")
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457, with what to do about it and whose move is next."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    fix: str
+    fault: Literal["data", "service"]
+    errors: list[dict[str, str]] = []

@@ -1,0 +1,59 @@
+"""Liveness and readiness, outside /v1 and without a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.jobs import workers_seen
+from app.problems import Problem
+from app.routes.access import Served
+from app.service import Service
+from app.staging import check_space
+
+WORKER_SEEN_SECONDS = 30
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", summary="Is the process alive?")
+async def healthz() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+@router.get("/readyz", summary="Can the service take work?")
+def readyz(service: Served) -> JSONResponse:
+    """200 when uploads and jobs can be taken, else 503. Workers are counted but not demanded:
+    what is accepted without one waits for it."""
+    checks = {
+        "database": _check(lambda: _database(service)),
+        "storage": _check(service.storage.check_writable),
+        "disk": _check(lambda: check_space(service.uploads.staging, service.uploads.reserve_bytes)),
+    }
+    ready = all(check == "ok" for check in checks.values())
+    body: dict[str, Any] = {"status": "ready" if ready else "not ready", "checks": checks}
+    if checks["database"] == "ok":
+        with service.database.reading() as session:
+            seen = workers_seen(session, within_seconds=WORKER_SEEN_SECONDS)
+        body["workers"] = {"seen": seen, "within_seconds": WORKER_SEEN_SECONDS}
+    return JSONResponse(body, status_code=200 if ready else 503)
+
+
+def _check(test: Callable[[], None]) -> str:
+    try:
+        test()
+    except Problem as problem:
+        return problem.title
+    except (OSError, SQLAlchemyError) as error:
+        return f"failed: {type(error).__name__}"
+    return "ok"
+
+
+def _database(service: Service) -> None:
+    with service.database.reading() as session:
+        session.execute(text("SELECT 1"))

@@ -1,0 +1,162 @@
+"""Uploading queries, and what is known of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
+
+from app import queries
+from app.problems import (
+    Forbidden,
+    MalformedRequest,
+    QueryHasMappings,
+    QueryInUse,
+    UnknownQuery,
+)
+from app.references import list_versions
+from app.routes.access import Reader, Served, Submitter
+from app.routes.answers import problems
+from app.routes.arrivals import FILE_BODY, UPLOAD_PROBLEMS, arrive
+from app.routes.bodies import GeneCoverage, Listed, QueryBody, QueryItem
+from app.routes.shapes import gene_coverage, query_item
+from app.routes.upload_options import UploadQuery, safe_filename, with_fields
+from app.routes.waits import Wait, wait_until
+from app.service import Service
+from app.tables import Query as QueryRow
+from app.watcher import finished
+
+router = APIRouter(prefix="/queries", tags=["queries"])
+
+UPLOAD: dict[str, Any] = {
+    "status_code": 201,
+    "responses": problems(Forbidden, MalformedRequest, *UPLOAD_PROBLEMS),
+    "openapi_extra": FILE_BODY,
+}
+
+
+@router.put("/", include_in_schema=False, **UPLOAD)
+@router.post("/", include_in_schema=False, **UPLOAD)
+@router.put("", summary="Upload an h5ad (`curl -T FILE`)", operation_id="put_query", **UPLOAD)
+@router.post(
+    "", summary="Upload an h5ad (`curl -F file=@FILE`)", operation_id="post_query", **UPLOAD
+)
+async def upload(
+    request: Request, response: Response, service: Served, caller: Submitter, options: UploadQuery
+) -> QueryBody:
+    """201 means: every byte is on the disk, its digest checked, and its check is queued."""
+    return await _upload(request, response, service, caller.owner, options, None)
+
+
+@router.put(
+    "/{filename}",
+    summary="Upload an h5ad (`curl -T FILE .../queries/` appends the name)",
+    **UPLOAD,
+)
+async def upload_named(
+    request: Request,
+    response: Response,
+    service: Served,
+    caller: Submitter,
+    filename: str,
+    options: UploadQuery,
+) -> QueryBody:
+    return await _upload(request, response, service, caller.owner, options, filename)
+
+
+@router.get("", summary="Your queries, newest first")
+def list_mine(
+    service: Served,
+    caller: Reader,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: str | None = None,
+    external_id: str | None = None,
+    tag: Annotated[list[str] | None, Query(description="All of them must be present.")] = None,
+) -> Listed[QueryItem]:
+    with service.database.reading() as session:
+        page = queries.list_queries(
+            session,
+            owner=caller.owner,
+            limit=limit,
+            cursor=cursor,
+            external_id=external_id,
+            tags=tag or (),
+        )
+        return Listed(items=[query_item(row) for row in page.items], next=page.next)
+
+
+@router.get("/{query_id}", summary="A query", responses=problems(UnknownQuery))
+async def query(service: Served, caller: Reader, query_id: str, wait: Wait = 0) -> QueryBody:
+    """200 also for a rejected query: its `problem` says what to correct. `?wait=` waits until
+    the check is done."""
+    read = partial(_read, service, caller.owner, query_id)
+    body, job_id = await to_thread.run_sync(read)
+    if wait and not body.terminal and await wait_until(service, job_id, finished, wait):
+        body, _ = await to_thread.run_sync(read)
+    return body
+
+
+@router.delete(
+    "/{query_id}",
+    status_code=204,
+    summary="Delete a query and its bytes",
+    responses=problems(UnknownQuery, QueryHasMappings, QueryInUse),
+)
+def delete(service: Served, caller: Submitter, query_id: str, cascade: bool = False) -> None:
+    """With `?cascade=true` its mappings go too, running ones included."""
+    with service.database.writing() as session:
+        prefixes = queries.delete_query(
+            session, owner=caller.owner, query_id=query_id, cascade=cascade
+        )
+    for prefix in prefixes:
+        service.storage.delete(prefix)
+
+
+async def _upload(
+    request: Request,
+    response: Response,
+    service: Service,
+    owner: str,
+    options: UploadQuery,
+    filename: str | None,
+) -> QueryBody:
+    async with arrive(request, service, options.sha256) as received:
+        options = with_fields(options, received.fields)
+
+        def keep() -> QueryBody:
+            with service.database.writing() as session:
+                row = queries.create_query(
+                    session,
+                    service.bell,
+                    owner=owner,
+                    staged=received.staged,
+                    storage=service.storage,
+                    filename=safe_filename(received.filename or filename),
+                    options=options.query_options(),
+                    external_id=options.external_id,
+                    tags=options.tag,
+                    max_attempts=service.max_attempts,
+                )
+                return QueryBody(**query_item(row).model_dump())
+
+        body = await to_thread.run_sync(keep)
+    response.headers["Location"] = body.links["self"]
+    return body
+
+
+def _read(service: Service, owner: str, query_id: str) -> tuple[QueryBody, str]:
+    with service.database.reading() as session:
+        row = queries.find_query(session, owner=owner, query_id=query_id)
+        coverage = _coverage(service, session, row) if row.state == "ready" else None
+        body = QueryBody(
+            **query_item(row).model_dump(), inspection=row.inspection, gene_coverage=coverage
+        )
+        return body, row.job_id
+
+
+def _coverage(service: Service, session: Session, row: QueryRow) -> list[GeneCoverage]:
+    ready = [version for version in list_versions(session) if version.state == "ready"]
+    return [gene_coverage(version, service.genes.coverage(row, version)) for version in ready]

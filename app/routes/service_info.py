@@ -1,0 +1,38 @@
+"""What this service is and what it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from app.routes.access import Reader, Served
+from models_store.manifest import MANIFEST_VERSION, RECIPES
+
+router = APIRouter(tags=["service"])
+
+
+@router.get("/service-info", summary="Versions, limits and protocols")
+async def service_info(service: Served, caller: Reader) -> dict[str, Any]:
+    return {
+        "name": "Cellgraft",
+        "version": service.version,
+        "api": "v1",
+        "you": {"owner": caller.owner, "scopes": sorted(caller.scopes)},
+        "limits": {
+            "max_upload_bytes": service.uploads.max_bytes,
+            "wait_seconds": 60,
+            "page_size": 200,
+        },
+        "uploads": {
+            "protocols": ["body", "multipart"],
+            "digests": ["sha-256"],
+            "resumable": False,
+            "file": "h5ad",
+        },
+        "inputs": ["counts", "continuous"],
+        "reference_kinds": ["scvi"],
+        "recipes": sorted(RECIPES),
+        "manifest_versions": [MANIFEST_VERSION],
+        "links": {"openapi": "/v1/openapi.json"},
+    }

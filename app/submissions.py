@@ -1,0 +1,48 @@
+"""Upload and map in one: a query and its mapping, recorded together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.bell import Bell
+from app.mappings import MappingRequest, store_mapping
+from app.queries import StagedFile, store_query
+from app.storage import Storage
+from app.tables import QueryMapping
+
+
+def submit_file(
+    session: Session,
+    bell: Bell,
+    *,
+    owner: str,
+    staged: StagedFile,
+    storage: Storage,
+    filename: str,
+    query_options: Mapping[str, Any],
+    request: MappingRequest,
+    max_attempts: int = 3,
+) -> QueryMapping:
+    """Keep the file as a query and map it; `request.query` is filled in here."""
+    query = store_query(
+        session,
+        owner=owner,
+        staged=staged,
+        storage=storage,
+        filename=filename,
+        options=query_options,
+        external_id=request.external_id,
+        tags=request.tags,
+        max_attempts=max_attempts,
+    )
+    mapping = store_mapping(
+        session, owner=owner, request=replace(request, query=query.id), max_attempts=max_attempts
+    )
+    session.commit()
+    bell.ring(query.job_id)
+    bell.ring(mapping.job_id)
+    return mapping
