@@ -1,23 +1,27 @@
-"""What the supervising parent asks of the warm child, as plain values."""
+"""What the parent asks of the compute child, as plain values that travel as one line of JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 Report = Callable[[str, float], None]
-"""Called with the stage and the share of the job done; raises when the job is cancelled."""
+"""Tell the stage and how far it has come, 0 to 1; raises Cancelled when the work is to end."""
+
+
+class Cancelled(Exception):
+    """The work is to end now; whoever raised it through `report` clears up nothing else."""
 
 
 @dataclass(frozen=True)
 class MapOrder:
+    """Map one query onto one reference version; results go to the folder `out`."""
+
     mapping_id: str
     canonical: Path
     bundle: Path
-    bundle_digest: str
-    """Names the exact reference version, so that a warm one is found again."""
     out: Path
     options: dict[str, Any]
     query_facts: dict[str, Any]
@@ -27,6 +31,8 @@ class MapOrder:
 
 @dataclass(frozen=True)
 class BuildOrder:
+    """Build a reference version from one query; the bundle goes to the folder `out`."""
+
     name: str
     version: int
     canonical: Path
@@ -35,3 +41,19 @@ class BuildOrder:
     source: dict[str, Any]
     threads: int
     device: str
+
+
+Order = MapOrder | BuildOrder
+_PATHS = ("canonical", "bundle", "out")
+
+
+def as_json(order: Order) -> dict[str, Any]:
+    kind = "map" if isinstance(order, MapOrder) else "build"
+    fields = {name: str(v) if name in _PATHS else v for name, v in asdict(order).items()}
+    return {"kind": kind, **fields}
+
+
+def from_json(message: Mapping[str, Any]) -> Order:
+    fields: dict[str, Any] = {n: Path(v) if n in _PATHS else v for n, v in message.items()}
+    kind = fields.pop("kind")
+    return MapOrder(**fields) if kind == "map" else BuildOrder(**fields)

@@ -1,0 +1,143 @@
+"""The parent's end of the compute child: start it, give it an order, stop it, outlive it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from app.problems import Problem
+from worker.lines import Closed, Lines
+from worker.orders import Order, as_json
+from worker.outcomes import Stopped, WorkerDied
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.05
+
+
+class ChildProcess:
+    """The child as the parent holds it. Started by the main thread, used by one job at a time."""
+
+    def __init__(
+        self,
+        *,
+        threads: int,
+        runs: str = "worker.runs",
+        stall_seconds: float = 1800.0,
+        grace_seconds: float = 2.0,
+    ) -> None:
+        self.threads, self.runs = threads, runs
+        self.stall_seconds, self.grace_seconds = stall_seconds, grace_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: Lines | None = None
+        self._number = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        self.stop()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "worker.child", "--fd", str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                [*command, "--threads", str(self.threads), "--runs", self.runs],
+                pass_fds=[theirs.fileno()],
+                env=_environment(self.threads),
+                stdin=subprocess.DEVNULL,
+            )
+        self._lines = Lines(ours)
+
+    def stop(self) -> None:
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def run(
+        self,
+        order: Order,
+        *,
+        stopped: Callable[[], bool] = lambda: False,
+        report: Callable[[str, float], None] = lambda stage, progress: None,
+    ) -> dict[str, Any]:
+        """Carry out one order; returns what the run made of it.
+
+        Raises:
+            Problem: the run ended with this problem.
+            Stopped: `stopped` said so, and the child ended the run or was killed.
+            WorkerDied: the child died, or was killed because it showed no progress.
+        """
+        if self._lines is None:
+            raise WorkerDied("the compute child is not running")
+        self._number += 1
+        try:
+            self._lines.send({"order": self._number, **as_json(order)})
+            return self._follow(self._lines, stopped, report)
+        except Closed as error:
+            raise WorkerDied("the compute child died") from error
+
+    def _follow(
+        self, lines: Lines, stopped: Callable[[], bool], report: Callable[[str, float], None]
+    ) -> dict[str, Any]:
+        heard = time.monotonic()
+        while True:
+            if stopped():
+                self._cancel(lines)
+                raise Stopped
+            message = lines.receive(TICK_SECONDS)
+            if message is None:
+                if time.monotonic() - heard > self.stall_seconds:
+                    self._kill()
+                    raise WorkerDied("the compute child showed no progress")
+                continue
+            heard = time.monotonic()
+            if "stage" in message:
+                report(str(message["stage"]), float(message["progress"]))
+            elif "problem" in message:
+                raise Problem.from_dict(message["problem"])
+            elif "done" in message:
+                return dict(message["done"])
+
+    def _cancel(self, lines: Lines) -> None:
+        """Ask, wait a moment for any final answer, then kill."""
+        deadline = time.monotonic() + self.grace_seconds
+        try:
+            lines.send({"cancel": self._number})
+            while (left := deadline - time.monotonic()) > 0:
+                message = lines.receive(left)
+                if message is not None and "stage" not in message:
+                    return
+        except Closed:
+            return
+        log.warning("the compute child does not react to a cancel; it is killed")
+        self._kill()
+
+    def _kill(self) -> None:
+        # Reaped by the main thread, which starts the next child.
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """No secrets: what a child needs to know comes with its order."""
+    kept = {name: v for name, v in os.environ.items() if not name.startswith("CELLGRAFT_")}
+    return kept | {
+        "OMP_NUM_THREADS": str(threads),
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is deterministic only with this
+        "PYTHONUNBUFFERED": "1",
+    }

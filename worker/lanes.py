@@ -1,0 +1,215 @@
+"""A lane of the parent: one process, one job at a time, its lease, its cancel, its end."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.database import Database
+from app.jobs import Claim, cancel_job, claim_next, fail_job, heartbeat, release_job
+from app.moves import fenced
+from app.problems import Problem
+from app.tables import Job
+from app.work import describe_work
+from worker.attempts import Attempt
+from worker.outcomes import Done, Failed
+from worker.performing import performer
+from worker.workplace import Workplace
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.4
+TELL_SECONDS = 0.25
+SHORT_LIFE_SECONDS = 10.0
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    lease_seconds: float = 30.0
+    heartbeat_seconds: float = 5.0
+    poll_seconds: float = 0.1
+    reap_seconds: float = 5.0
+    drain_seconds: float = 5.0
+
+
+class Process(Protocol):
+    """The zygote or the compute child. Only the main thread starts and stops it."""
+
+    def is_alive(self) -> bool: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Keeper:
+    """Starts a process again when it has died, ever more slowly when it dies young."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self._started = -LONGEST_PAUSE_SECONDS
+        self._pause = 0.0
+
+    def tend(self) -> bool:
+        """Whether the process is there to work."""
+        if self.process.is_alive():
+            return True
+        age = time.monotonic() - self._started
+        if age < self._pause:
+            return False
+        died_young = age < self._pause + SHORT_LIFE_SECONDS
+        self._pause = min(2 * self._pause or 0.5, LONGEST_PAUSE_SECONDS) if died_young else 0.0
+        self._started = time.monotonic()
+        self.process.start()
+        return True
+
+
+class Lane:
+    """One job at a time of some kinds. All its database writes are the main thread's."""
+
+    def __init__(
+        self,
+        kinds: Collection[str],
+        process: Process,
+        *,
+        place: Workplace,
+        database: Database,
+        timing: Timing,
+        finished: threading.Event,
+    ) -> None:
+        self.kinds = kinds
+        self.process = process
+        self.attempt: Attempt | None = None
+        self._keeper = Keeper(process)
+        self._place, self._database, self._timing = place, database, timing
+        self._finished = finished
+        self._cancelled = self._lost = False
+        self._beaten = self._watched = 0.0
+        self._told: tuple[str | None, float] = (None, 0.0)
+
+    def tick(self, worker: str, only: Collection[str] | None) -> None:
+        """Move on by one step: claim, or look after the attempt that runs, or settle it."""
+        if self.attempt is None:
+            if self._keeper.tend():
+                self._claim(worker, only)
+        elif self.attempt.outcome is None:
+            self._watch(self.attempt)
+            self._beat(self.attempt)
+        else:
+            self._settle(self.attempt)
+
+    def drain(self) -> None:
+        """End now: what is finished is recorded, the rest goes back to the queue, blameless."""
+        attempt = self.attempt
+        if attempt is not None:
+            attempt.stop()
+            attempt.join(self._timing.drain_seconds)
+        self.process.stop()
+        if attempt is None:
+            return
+        attempt.join(self._timing.drain_seconds)
+        if isinstance(attempt.outcome, Done | Failed) or self._cancelled:
+            self._settle(attempt)
+            return
+        with self._database.writing() as session:
+            release_job(session, attempt.claim, blameless=True)
+        self._leave(attempt)
+
+    def _claim(self, worker: str, only: Collection[str] | None) -> None:
+        with self._database.writing() as session:
+            claim = claim_next(
+                session,
+                worker=worker,
+                kinds=self.kinds,
+                lease_seconds=self._timing.lease_seconds,
+                only=only,
+            )
+            if claim is None:
+                return
+            log.info("job %s (%s): attempt %s begins", claim.job_id, claim.kind, claim.attempt)
+            try:
+                work = describe_work(session, claim)
+            except Problem as problem:
+                fail_job(session, claim, problem)
+                return
+        self._cancelled = self._lost = False
+        self._told = (None, 0.0)
+        self._beaten = self._watched = time.monotonic()
+        self.attempt = Attempt(claim, performer(self._place, work), self._finished)
+
+    def _watch(self, attempt: Attempt) -> None:
+        """See a cancel, or the loss of the job, without writing."""
+        now = time.monotonic()
+        if now - self._watched < WATCH_SECONDS:
+            return
+        self._watched = now
+        with self._database.reading() as session:
+            row = session.execute(
+                select(Job.cancel_requested).where(*fenced(attempt.claim), Job.state == "running")
+            ).one_or_none()
+        self._note(attempt, "lost" if row is None else "cancel" if row[0] else "held")
+
+    def _beat(self, attempt: Attempt) -> None:
+        now = time.monotonic()
+        stage, progress = attempt.stage, round(attempt.progress, 3)
+        moved = (stage, progress) != self._told
+        if now - self._beaten < (TELL_SECONDS if moved else self._timing.heartbeat_seconds):
+            return
+        with self._database.writing() as session:
+            answer = heartbeat(
+                session,
+                attempt.claim,
+                lease_seconds=self._timing.lease_seconds,
+                stage=stage if moved else None,
+                progress=progress if moved else None,
+            )
+        self._beaten, self._told = now, (stage, progress)
+        self._note(attempt, answer)
+
+    def _note(self, attempt: Attempt, answer: str) -> None:
+        if answer == "held":
+            return
+        self._lost = self._lost or answer == "lost"
+        self._cancelled = self._cancelled or answer == "cancel"
+        attempt.stop()
+
+    def _settle(self, attempt: Attempt) -> None:
+        """Record how the attempt ended. Safe to repeat when the database was away."""
+        outcome = attempt.outcome
+        with self._database.writing() as session:
+            if isinstance(outcome, Done):
+                self._publish(session, attempt.claim, outcome)
+            elif self._lost:
+                log.warning("job %s was lost to another worker", attempt.claim.job_id)
+            elif isinstance(outcome, Failed):
+                fail_job(session, attempt.claim, outcome.problem)
+            elif self._cancelled:
+                cancel_job(session, attempt.claim)
+            else:
+                log.warning("job %s goes back to the queue: %s", attempt.claim.job_id, outcome)
+                release_job(session, attempt.claim)
+        self._leave(attempt)
+
+    def _publish(self, session: Session, claim: Claim, done: Done) -> None:
+        if done.record(session, claim) or self._is_recorded(session, claim):
+            return
+        log.warning("job %s: the results came too late and are removed", claim.job_id)
+        if done.prefix is not None:
+            self._place.storage.delete(done.prefix)
+
+    def _is_recorded(self, session: Session, claim: Claim) -> bool:
+        """Whether an earlier try, whose answer was lost with the connection, did record it."""
+        found = select(Job.id).where(*fenced(claim), Job.state == "succeeded")
+        return session.scalar(found) is not None
+
+    def _leave(self, attempt: Attempt) -> None:
+        shutil.rmtree(self._place.scratch(attempt.claim), ignore_errors=True)
+        log.info("job %s: attempt ended after %.2f s", attempt.claim.job_id, attempt.seconds)
+        self.attempt = None

@@ -1,0 +1,114 @@
+"""The supervising parent: one loop and two lanes, without torch; it claims, watches, records."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection
+
+from sqlalchemy import select
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from app.database import Database
+from app.jobs import reap
+from app.tables import Job
+from worker.lanes import Lane, Process, Timing
+from worker.workplace import Workplace
+
+log = logging.getLogger(__name__)
+
+SCRATCH_NAME = re.compile(r"^([0-9a-f]{32})-([0-9]+)$")
+LONGEST_BACK_OFF_SECONDS = 5.0
+
+
+class Parent:
+    """Runs until it is asked to stop. `only` restricts it to these jobs."""
+
+    def __init__(
+        self,
+        database: Database,
+        place: Workplace,
+        timing: Timing,
+        *,
+        only: Collection[str] | None = None,
+    ) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.only = only
+        self._database, self._place, self._timing = database, place, timing
+        self._stopping = False
+        self._finished = threading.Event()
+        self._reaped = -timing.reap_seconds
+        self.lanes = [
+            self._lane({"check"}, place.zygote),
+            self._lane({"map", "build"}, place.child),
+        ]
+
+    def stop(self) -> None:
+        """End after the present step. Sets a flag only: safe in a signal handler."""
+        self._stopping = True
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Work until `stop` or `until`, then give back what is not finished."""
+        back_off = 0.0
+        swept = False
+        try:
+            while not self._stopping and not until():
+                try:
+                    swept = swept or self._sweep()
+                    self._tick()
+                    back_off = 0.0
+                except (OperationalError, InterfaceError) as error:
+                    back_off = min(2 * back_off or 0.25, LONGEST_BACK_OFF_SECONDS)
+                    log.warning("the database is away, again in %.2f s: %s", back_off, error)
+                self._finished.wait(max(back_off, self._timing.poll_seconds))
+                self._finished.clear()
+        finally:
+            self._drain()
+
+    def _tick(self) -> None:
+        for lane in self.lanes:
+            lane.tick(self.name, self.only)
+        if time.monotonic() - self._reaped >= self._timing.reap_seconds:
+            self._reaped = time.monotonic()
+            with self._database.writing() as session:
+                reap(session)
+
+    def _drain(self) -> None:
+        for lane in self.lanes:
+            try:
+                lane.drain()
+            except (OperationalError, InterfaceError):
+                # The lease runs out, and a reaper gives the job to another worker.
+                log.exception("a job could not be given back")
+                lane.process.stop()
+
+    def _sweep(self) -> bool:
+        """Remove the scratch of attempts that nobody works on any more."""
+        self._place.staging.mkdir(parents=True, exist_ok=True)
+        found = {
+            (match[1], int(match[2])): path
+            for path in self._place.staging.iterdir()
+            if (match := SCRATCH_NAME.match(path.name))
+        }
+        with self._database.reading() as session:
+            running = session.execute(select(Job.id, Job.attempt).where(Job.state == "running"))
+            alive = {(job_id, attempt) for job_id, attempt in running}
+        for key in found.keys() - alive:
+            shutil.rmtree(found[key], ignore_errors=True)
+        return True
+
+    def _lane(self, kinds: set[str], process: Process) -> Lane:
+        return Lane(
+            kinds,
+            process,
+            place=self._place,
+            database=self._database,
+            timing=self._timing,
+            finished=self._finished,
+        )

@@ -1,0 +1,118 @@
+"""How each kind of job is done: check a query, map it, build a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app.jobs import Claim
+from app.mappings import record_results
+from app.queries import accept_query
+from app.references import publish_version, version_prefix
+from app.work import BuildWork, CheckWork, MapWork
+from worker.attempts import Attempt
+from worker.checking import CheckOrder
+from worker.intake.limits import Limits
+from worker.orders import BuildOrder, MapOrder
+from worker.outcomes import Done, Outcome, Stopped
+from worker.workplace import Workplace, describe_files
+
+Work = CheckWork | MapWork | BuildWork
+
+
+def performer(place: Workplace, work: Work) -> Callable[[Attempt], Outcome]:
+    """What an attempt's thread is to do for this work."""
+    if isinstance(work, CheckWork):
+        return lambda attempt: check_query(place, work, attempt)
+    if isinstance(work, MapWork):
+        return lambda attempt: map_query(place, work, attempt)
+    return lambda attempt: build_reference(place, work, attempt)
+
+
+def check_query(place: Workplace, work: CheckWork, attempt: Attempt) -> Outcome:
+    """Prove an upload and publish its canonical query."""
+    scratch = place.scratch(attempt.claim)
+    order = CheckOrder(
+        path=place.storage.local_path(work.storage_key),
+        folder=scratch,
+        layer=work.options.get("layer"),
+        input=work.options.get("input") or "counts",
+        seconds=place.intake_seconds,
+        limits=Limits(
+            memory_bytes=place.intake_memory_bytes,
+            cpu_seconds=int(place.intake_seconds) + 1,
+            output_bytes=place.free_bytes(),
+        ),
+    )
+    inspection = place.zygote.check(
+        order,
+        stopped=attempt.stopped,
+        report=lambda fraction: attempt.report("checking", fraction),
+    )
+    prefix = f"queries/{work.query_id}/canonical-{attempt.claim.attempt}"
+    place.storage.publish_folder(scratch, prefix)
+
+    def record(session: Session, claim: Claim) -> bool:
+        return accept_query(session, claim, canonical_prefix=prefix, inspection=inspection)
+
+    return Done(record, prefix)
+
+
+def map_query(place: Workplace, work: MapWork, attempt: Attempt) -> Outcome:
+    """Map a query onto a reference version and publish the results."""
+    scratch = _new_scratch(place, attempt.claim)
+    order = MapOrder(
+        mapping_id=work.mapping_id,
+        canonical=place.storage.local_folder(work.canonical_prefix),
+        bundle=place.storage.local_folder(work.reference_prefix),
+        out=scratch,
+        options=work.options,
+        query_facts=work.query_facts,
+        threads=place.threads,
+        device=place.device,
+    )
+    summary = place.child.run(order, stopped=attempt.stopped, report=attempt.report)
+    prefix = f"mappings/{work.mapping_id}/{attempt.claim.attempt}"
+    results = describe_files(scratch)
+    place.storage.publish_folder(scratch, prefix)
+
+    def record(session: Session, claim: Claim) -> bool:
+        return record_results(
+            session, claim, results_prefix=prefix, results=results, summary=summary
+        )
+
+    return Done(record, prefix)
+
+
+def build_reference(place: Workplace, work: BuildWork, attempt: Attempt) -> Outcome:
+    """Build a reference version and publish its bundle."""
+    scratch = _new_scratch(place, attempt.claim)
+    order = BuildOrder(
+        name=work.name,
+        version=work.version,
+        canonical=place.storage.local_folder(work.canonical_prefix),
+        out=scratch,
+        options=work.options,
+        source=work.source,
+        threads=place.threads,
+        device=place.device,
+    )
+    manifest = place.child.run(order, stopped=attempt.stopped, report=attempt.report)
+    # A bundle's place carries no attempt number, so a late attempt must not come this far.
+    if attempt.stopped():
+        raise Stopped
+    place.storage.publish_folder(scratch, version_prefix(work.name, work.version))
+
+    def record(session: Session, claim: Claim) -> bool:
+        return publish_version(session, claim, manifest=manifest)
+
+    return Done(record, None)
+
+
+def _new_scratch(place: Workplace, claim: Claim) -> Path:
+    place.free_bytes()
+    scratch = place.scratch(claim)
+    scratch.mkdir(parents=True)
+    return scratch

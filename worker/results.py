@@ -1,0 +1,98 @@
+"""Result files that hold cells: the latent in three formats, and the annotated h5ad.
+
+The same input gives the same bytes: no time stamps, no hash-ordered keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+
+from worker.canonical import CanonicalQuery
+
+LATENT = "X_latent"
+PREFIX = "cellgraft_"
+CHUNK = 65_536
+ENCODED_CSR = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0"}
+
+
+def write_latent(
+    out: Path, cell_names: Sequence[str] | pd.Index, latent: np.ndarray[Any, Any]
+) -> None:
+    """latent.npy, latent.parquet and latent.csv: one row a cell, in the query's order."""
+    values = np.ascontiguousarray(latent, dtype=np.float32)
+    names = [f"latent_{dimension}" for dimension in range(values.shape[1])]
+    index = pd.Index(list(cell_names), dtype=object, name="cell")
+    frame = pd.DataFrame(values, index=index, columns=names)
+    np.save(out / "latent.npy", values)
+    frame.to_parquet(out / "latent.parquet", index=True)
+    frame.to_csv(out / "latent.csv")
+
+
+def write_annotated_h5ad(
+    path: Path,
+    canonical: CanonicalQuery,
+    latent: np.ndarray[Any, Any],
+    extra_obs: pd.DataFrame | None = None,
+) -> None:
+    """The query as uploaded, its counts and cells in order, with the latent in obsm.
+
+    Columns of `extra_obs` are added to obs as `cellgraft_...`. The counts stream from disk.
+    """
+    with h5py.File(path, "w") as file, _nullable_strings():
+        _encode(file, {"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        _write_counts(file, canonical)
+        anndata.io.write_elem(file, "obs", _all_obs(canonical, extra_obs))
+        anndata.io.write_elem(file, "var", _var(canonical))
+        values = np.ascontiguousarray(latent, dtype=np.float32)
+        anndata.io.write_elem(file, "obsm", {LATENT: values})
+        for empty in ("layers", "obsp", "uns", "varm", "varp"):
+            anndata.io.write_elem(file, empty, {})
+
+
+def _nullable_strings() -> Any:
+    # A nullable column comes back as it was uploaded; anndata before 0.11 cannot read those.
+    return anndata.settings.override(allow_write_nullable_strings=True)
+
+
+def _encode(group: h5py.Group, attributes: dict[str, str]) -> None:
+    for name, value in attributes.items():
+        group.attrs[name] = value
+
+
+def _write_counts(file: h5py.File, canonical: CanonicalQuery) -> None:
+    group = file.create_group("X")
+    _encode(group, ENCODED_CSR)
+    group.attrs["shape"] = np.array([canonical.n_cells, canonical.n_genes], dtype=np.int64)
+    group.create_dataset("indptr", data=canonical.indptr)
+    packed = {"chunks": (min(CHUNK, canonical.nnz),), "compression": "gzip", "shuffle": True}
+    for name, values in (("indices", canonical.indices), ("data", canonical.data)):
+        stored = group.create_dataset(
+            name, shape=values.shape, dtype=values.dtype, compression_opts=1, **packed
+        )
+        for start in range(0, len(values), 16 * CHUNK):
+            stored[start : start + 16 * CHUNK] = values[start : start + 16 * CHUNK]
+
+
+def _all_obs(canonical: CanonicalQuery, extra: pd.DataFrame | None) -> pd.DataFrame:
+    obs = canonical.obs()
+    if obs.index.name in obs.columns:
+        obs.index.name = None  # anndata refuses an index that shares a column's name
+    if extra is None:
+        return obs
+    added = {PREFIX + str(name).removeprefix(PREFIX): extra[name].to_numpy() for name in extra}
+    for name, values in added.items():
+        obs[name] = values
+    return obs
+
+
+def _var(canonical: CanonicalQuery) -> pd.DataFrame:
+    columns = canonical.gene_columns()
+    index = pd.Index(columns.pop("index"), dtype=object)
+    return pd.DataFrame(columns, index=index)

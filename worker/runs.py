@@ -1,0 +1,33 @@
+"""What the compute child does with an order: torch made deterministic, then map or build."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from worker.building import run_build
+from worker.mapping import run_mapping
+from worker.orders import MapOrder, Order, Report
+
+
+def prepare(threads: int) -> None:
+    """Make every result a function of its input alone. Imports above have warmed the child."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+
+
+def run(order: Order, report: Report) -> dict[str, Any]:
+    """The mapping's summary, or the manifest of the new reference version."""
+    torch.set_num_threads(order.threads)
+    order = dataclasses.replace(order, device=_device(order.device))
+    if isinstance(order, MapOrder):
+        return run_mapping(order, report)
+    return run_build(order, report)
+
+
+def _device(asked: str) -> str:
+    if asked != "auto":
+        return asked
+    return "cuda" if torch.cuda.is_available() else "cpu"
