@@ -1,0 +1,43 @@
+"""The command `cellgraft`. It never imports the compute side: commands that compute start it."""
+
+from __future__ import annotations
+
+import typer
+from pydantic import ValidationError
+
+from app.commands import keys, mapping, references, serving, upkeep
+from app.problems import Problem
+
+cli = typer.Typer(
+    name="cellgraft",
+    help="Reference mapping for single cells, as a service.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+cli.command()(serving.serve)
+cli.command()(serving.api)
+cli.command()(serving.worker)
+cli.command("map")(mapping.map_)
+cli.command("demo-data")(serving.demo_data)
+cli.command()(upkeep.migrate)
+cli.command()(upkeep.fsck)
+cli.add_typer(references.commands, name="references")
+cli.add_typer(keys.commands, name="keys")
+
+
+def main() -> None:
+    try:
+        cli()
+    except Problem as problem:
+        typer.echo(f"{problem.title} {problem.detail}\n{problem.fix}", err=True)
+        raise SystemExit(1) from problem
+    except ValidationError as error:
+        for found in error.errors():
+            setting = "CELLGRAFT_" + "_".join(str(part) for part in found["loc"]).upper()
+            typer.echo(f"{setting}: {found['msg']}", err=True)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

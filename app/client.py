@@ -1,0 +1,103 @@
+"""A client of a running service: upload, wait, download."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from app.problems import InternalFault, Problem
+
+BLOCK = 1024 * 1024
+WAIT_SECONDS = 20
+Tell = Callable[[int], None]
+
+
+class Client:
+    def __init__(self, server: str, *, api_key: str | None) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.Client(
+            base_url=server.rstrip("/"),
+            headers=headers,
+            timeout=httpx.Timeout(30.0, read=WAIT_SECONDS + 60.0, write=300.0),
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def map_file(
+        self, file: Path, *, options: Mapping[str, str | list[str] | None], tell: Tell
+    ) -> dict[str, Any]:
+        """Upload and map in one request; `tell` gets the number of bytes of each block sent."""
+        given = {name: value for name, value in options.items() if value}
+        answer = self._http.put(
+            f"/v1/map/{file.name}",
+            params=given,
+            content=_blocks(file, tell),
+            headers={
+                "Content-Length": str(file.stat().st_size),
+                "Content-Type": "application/octet-stream",
+            },
+        )
+        return _read(answer)
+
+    def wait(
+        self, mapping: dict[str, Any], tell: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """Follow a mapping to its end; `tell` gets every state seen."""
+        etag = ""
+        while not mapping["terminal"]:
+            answer = self._http.get(
+                mapping["links"]["self"],
+                params={"wait": WAIT_SECONDS},
+                headers={"If-None-Match": etag} if etag else {},
+            )
+            if answer.status_code != 304:
+                mapping = _read(answer)
+                etag = answer.headers.get("ETag", "")
+            tell(mapping)
+        if mapping["problem"]:
+            raise Problem.from_dict(mapping["problem"])
+        return mapping
+
+    def download(self, result: Mapping[str, Any], folder: Path, tell: Tell) -> Path:
+        """Stream a result to the disk and check its digest before it gets its name."""
+        target = folder / Path(result["name"]).name
+        beside = target.with_name(f".{target.name}.part")
+        digest = hashlib.sha256()
+        with self._http.stream("GET", result["links"]["self"]) as answer:
+            if answer.is_error:
+                answer.read()
+                _read(answer)
+            with beside.open("wb") as file:
+                for block in answer.iter_bytes(BLOCK):
+                    digest.update(block)
+                    file.write(block)
+                    tell(len(block))
+        if digest.hexdigest() != result["sha256"]:
+            beside.unlink()
+            raise InternalFault(f"{target.name} arrived damaged.", fix="Download it again.")
+        beside.replace(target)
+        return target
+
+
+def _blocks(file: Path, tell: Tell) -> Iterator[bytes]:
+    with file.open("rb") as source:
+        while block := source.read(BLOCK):
+            yield block
+            tell(len(block))
+
+
+def _read(answer: httpx.Response) -> dict[str, Any]:
+    if answer.is_success:
+        body: dict[str, Any] = answer.json()
+        return body
+    if answer.headers.get("content-type", "").startswith("application/problem+json"):
+        raise Problem.from_dict(answer.json())
+    raise InternalFault(
+        f"The server answered {answer.status_code} without saying why.",
+        fix="Check that --server is the address of a Cellgraft service.",
+    )

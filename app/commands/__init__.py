@@ -1,0 +1,1 @@
+"""The commands of `cellgraft`, a file for each group."""

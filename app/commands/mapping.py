@@ -1,0 +1,99 @@
+"""map: a client of a running service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from app.client import Client
+
+console = Console(stderr=True)
+
+
+def map_(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An h5ad.")],
+    *,
+    server: Annotated[str, typer.Option(help="Address of the service.")],
+    reference: Annotated[str, typer.Option(help="Name of the reference.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
+    version: Annotated[int | None, typer.Option(help="Default: the newest.")] = None,
+    batch_key: Annotated[
+        list[str] | None, typer.Option(help="obs column of the batches; repeatable.")
+    ] = None,
+    labels_key: Annotated[str | None, typer.Option(help="obs column.")] = None,
+    layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X.")] = None,
+    recipe: Annotated[str, typer.Option(help="default, scvi-tools or forward.")] = "default",
+    api_key: Annotated[
+        str | None, typer.Option(envvar="CELLGRAFT_API_KEY", show_envvar=True)
+    ] = None,
+) -> None:
+    """Upload a file, wait for its mapping, and download the results."""
+    options: dict[str, str | list[str] | None] = {
+        "reference": reference,
+        "version": None if version is None else str(version),
+        "batch_key": batch_key,
+        "labels_key": labels_key,
+        "layer": layer,
+        "recipe": recipe,
+    }
+    client = Client(server, api_key=api_key)
+    try:
+        mapping = _upload(client, file, options)
+        mapping = _wait(client, mapping)
+        _download(client, mapping, out)
+    except httpx.ConnectError as error:
+        typer.echo(f"Nothing answers at {server}. Is the service running?", err=True)
+        raise typer.Exit(1) from error
+    finally:
+        client.close()
+
+
+def _upload(
+    client: Client, file: Path, options: dict[str, str | list[str] | None]
+) -> dict[str, Any]:
+    with _bytes_bar() as bar:
+        task = bar.add_task(f"uploading {file.name}", total=file.stat().st_size)
+        return client.map_file(file, options=options, tell=lambda sent: bar.advance(task, sent))
+
+
+def _wait(client: Client, mapping: dict[str, Any]) -> dict[str, Any]:
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("waiting", total=1.0)
+
+        def tell(now: dict[str, Any]) -> None:
+            bar.update(task, completed=now["progress"], description=now["stage"] or now["state"])
+
+        return client.wait(mapping, tell)
+
+
+def _download(client: Client, mapping: dict[str, Any], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with _bytes_bar() as bar:
+        for result in mapping["results"]:
+            task = bar.add_task(result["name"], total=result["bytes"])
+            client.download(result, out, lambda got, task=task: bar.advance(task, got))  # type: ignore[misc]
+    typer.echo(f"Mapping {mapping['id']}: {len(mapping['results'])} files in {out}")
+    for result in mapping["results"]:
+        typer.echo(f"  {out / result['name']}  ({result['bytes']} bytes)")
+
+
+def _bytes_bar() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console)

@@ -1,0 +1,138 @@
+"""references: build, list, show, verify, remove."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.commands.surroundings import DataDir, become_worker, settings_from
+from app.database import Database
+from app.references import find_version, list_versions, remove_version
+from app.settings import Settings
+from app.storage import open_storage
+
+commands = typer.Typer(help="Build and look after references.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The reference's name.")]
+Version = Annotated[int | None, typer.Argument(help="Default: the newest ready one.")]
+Many = list[str] | None
+
+
+@commands.command()
+def build(
+    file: Annotated[Path, typer.Argument(help="An h5ad with raw counts.")],
+    *,
+    name: Annotated[str, typer.Option(help="Lower-case letters, digits, dots, dashes.")],
+    batch_key: Annotated[str | None, typer.Option(help="obs column of the batches.")] = None,
+    labels_key: Annotated[Many, typer.Option(help="obs column of labels; repeatable.")] = None,
+    n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
+    genes: Annotated[Path | None, typer.Option(help="A gene a line, instead.")] = None,
+    max_epochs: Annotated[int | None, typer.Option()] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    set_: Annotated[
+        Many, typer.Option("--set", help="Architecture, as n_latent=20; repeatable.")
+    ] = None,
+    extra_categorical: Annotated[Many, typer.Option(help="obs column; repeatable.")] = None,
+    continuous: Annotated[Many, typer.Option(help="obs column; repeatable.")] = None,
+    size_factor_key: Annotated[str | None, typer.Option(help="obs column.")] = None,
+    layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X; default X.")] = None,
+    licence: Annotated[str | None, typer.Option(help="SPDX identifier.")] = None,
+    citation: Annotated[str | None, typer.Option()] = None,
+    species: Annotated[str | None, typer.Option()] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Train a reference from a file, and register it as the next version of its name."""
+    settings_from(data_dir=data_dir)
+    become_worker(
+        "build",
+        str(file),
+        _option("--name", name),
+        _option("--batch-key", batch_key),
+        _options("--labels-key", labels_key),
+        _option("--n-top-genes", n_top_genes),
+        _option("--genes", genes),
+        _option("--max-epochs", max_epochs),
+        _option("--seed", seed),
+        _options("--set", set_),
+        _options("--extra-categorical", extra_categorical),
+        _options("--continuous", continuous),
+        _option("--size-factor-key", size_factor_key),
+        _option("--layer", layer),
+        _option("--licence", licence),
+        _option("--citation", citation),
+        _option("--species", species),
+    )
+
+
+@commands.command("list")
+def list_(data_dir: DataDir = None) -> None:
+    """All versions of all references."""
+    table = Table("name", "version", "state", "genes", "cells", "built")
+    with _database(settings_from(data_dir=data_dir)).reading() as session:
+        for version in list_versions(session):
+            manifest = version.manifest or {}
+            table.add_row(
+                version.name,
+                str(version.version),
+                version.state,
+                str(len(manifest.get("genes", {}).get("ids", ())) or ""),
+                str(manifest.get("provenance", {}).get("n_cells", "")),
+                f"{version.created_at:%Y-%m-%d %H:%M}Z",
+            )
+    Console().print(table)
+
+
+@commands.command()
+def show(name: Name, version: Version = None, data_dir: DataDir = None) -> None:
+    """A version's manifest as JSON, without the columns as long as its gene panel."""
+    with _database(settings_from(data_dir=data_dir)).reading() as session:
+        found = find_version(session, name, version)
+        told = dict(found.manifest or {})
+        told.pop("expected_expression", None)
+        genes = told.pop("genes", {})
+        told["n_genes"] = len(genes.get("ids", ()))
+        summary = {"state": found.state, "problem": found.problem, **told}
+    typer.echo(json.dumps({"name": found.name, "version": found.version, **summary}, indent=2))
+
+
+@commands.command()
+def verify(name: Name, version: Version = None, data_dir: DataDir = None) -> None:
+    """Check the files of a version against its manifest, and run its self-test again."""
+    settings_from(data_dir=data_dir)
+    become_worker("verify", name, [str(version)] if version is not None else [])
+
+
+@commands.command()
+def remove(
+    name: Name,
+    version: Annotated[int, typer.Argument(help="Which version.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Forget a version that no mapping used, and remove its files."""
+    settings = settings_from(data_dir=data_dir)
+    if not yes:
+        typer.confirm(f"Remove {name} version {version} and its files?", abort=True)
+    with _database(settings).writing() as session:
+        prefix = remove_version(session, name=name, version=version)
+    open_storage(settings.storage_url).delete(prefix)
+    typer.echo(f"Removed {name} version {version}.")
+
+
+def _option(flag: str, value: object) -> list[str]:
+    return [] if value is None else [flag, str(value)]
+
+
+def _options(flag: str, values: Many) -> list[str]:
+    return [part for value in values or () for part in (flag, value)]
+
+
+def _database(settings: Settings) -> Database:
+    database = Database(settings.database_url)
+    database.migrate()
+    return database

@@ -1,0 +1,37 @@
+"""What commands share: options that become settings, and worker commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from app.settings import Settings
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Where everything is kept; default: CELLGRAFT_DATA_DIR."),
+]
+
+
+def settings_from(**options: object) -> Settings:
+    """Settings with these options, which child processes inherit through the environment."""
+    for name, value in options.items():
+        if value is not None:
+            text = str(value.absolute()) if isinstance(value, Path) else str(value)
+            os.environ[f"CELLGRAFT_{name.upper()}"] = text
+    settings = Settings()
+    # Children run in the same place, whatever folder they think relative paths start from.
+    os.environ["CELLGRAFT_DATA_DIR"] = str(settings.data_dir)
+    return settings
+
+
+def become_worker(*arguments: str | Sequence[str]) -> NoReturn:
+    """Replace this process by the compute side, which alone holds torch."""
+    flat = [part for each in arguments for part in ([each] if isinstance(each, str) else each)]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "worker", *flat])  # noqa: S606

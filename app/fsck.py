@@ -1,0 +1,129 @@
+"""Comparing the rows with the files: what is missing, damaged or nobody's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.references import version_prefix
+from app.storage import Storage
+from app.tables import Query, QueryMapping, ReferenceVersion
+
+Tell = Callable[[str], None]
+
+CANONICAL_FILES = (
+    "canonical.json",
+    "genes.json",
+    "indptr.npy",
+    "indices.npy",
+    "data.npy",
+    "obs.arrow",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    kind: Literal["missing", "damaged", "orphan"]
+    key: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A file that a row speaks of; without a digest, only its presence is checked."""
+
+    key: str
+    sha256: str | None
+    of: str
+
+
+def check_everything(session: Session, storage: Storage, *, tell: Tell) -> list[Finding]:
+    """Read every file once. `tell` gets the key that is being read."""
+    expected = list(expected_files(session))
+    findings = []
+    for file in expected:
+        tell(file.key)
+        finding = _check(storage, file)
+        if finding is not None:
+            findings.append(finding)
+    return findings + find_orphans(session, storage, {file.key for file in expected})
+
+
+def expected_files(session: Session) -> Iterator[Expected]:
+    for query in session.scalars(select(Query)):
+        yield from _of_query(query)
+    for mapping in session.scalars(select(QueryMapping)):
+        for result in mapping.results or ():
+            key = f"{mapping.results_prefix}/{result['name']}"
+            yield Expected(key, result["sha256"], f"mapping {mapping.id}")
+    for version in session.scalars(select(ReferenceVersion)):
+        yield from _of_version(version)
+
+
+def _of_query(query: Query) -> Iterator[Expected]:
+    yield Expected(query.storage_key, query.sha256, f"query {query.id}")
+    if query.canonical_prefix is not None:
+        for name in CANONICAL_FILES:
+            yield Expected(f"{query.canonical_prefix}/{name}", None, f"query {query.id}")
+
+
+def _of_version(version: ReferenceVersion) -> Iterator[Expected]:
+    if version.manifest is None:
+        return
+    prefix = version_prefix(version.name, version.version)
+    of = f"reference {version.name} version {version.version}"
+    yield Expected(f"{prefix}/manifest.json", None, of)
+    for name, digest in version.manifest.get("files", {}).items():
+        yield Expected(f"{prefix}/{name}", digest, of)
+
+
+def find_orphans(session: Session, storage: Storage, expected: set[str]) -> list[Finding]:
+    """Files below no row that is alive: left by a crash, or by a worker that lost its job."""
+    owned = _owned_prefixes(session)
+    return [
+        Finding("orphan", key, "no row speaks of this file")
+        for key in storage.keys("")
+        if key not in expected and not any(key.startswith(prefix) for prefix in owned)
+    ]
+
+
+def repair(storage: Storage, findings: list[Finding]) -> int:
+    """Remove orphans; how many. What is missing or damaged is only told: it cannot be made up."""
+    orphans = [finding.key for finding in findings if finding.kind == "orphan"]
+    for key in orphans:
+        storage.delete(key)
+    return len(orphans)
+
+
+def _owned_prefixes(session: Session) -> list[str]:
+    """Folders whose files may be more than rows list: canonical queries, and work in progress."""
+    prefixes = [
+        f"{prefix}/" for prefix in session.scalars(select(Query.canonical_prefix)) if prefix
+    ]
+    checking = session.scalars(select(Query.id).where(Query.state == "checking"))
+    prefixes += [f"queries/{query_id}/" for query_id in checking]
+    unfinished = select(QueryMapping.id).where(QueryMapping.results_prefix.is_(None))
+    prefixes += [f"mappings/{mapping_id}/" for mapping_id in session.scalars(unfinished)]
+    for version in session.scalars(
+        select(ReferenceVersion).where(ReferenceVersion.state != "failed")
+    ):
+        prefixes.append(f"{version_prefix(version.name, version.version)}/")
+    return prefixes
+
+
+def _check(storage: Storage, file: Expected) -> Finding | None:
+    if not storage.exists(file.key):
+        return Finding("missing", file.key, f"{file.of} speaks of it")
+    if file.sha256 is None:
+        return None
+    digest = hashlib.sha256()
+    for block in storage.read(file.key, 0, storage.size(file.key)):
+        digest.update(block)
+    if digest.hexdigest() != file.sha256:
+        return Finding("damaged", file.key, f"its SHA-256 is not what {file.of} says")
+    return None
