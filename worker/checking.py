@@ -21,7 +21,7 @@ from typing import Any
 from app.problems import InternalFault, JobTimeout, Problem, UnreadableFile
 from worker.intake.findings import located
 from worker.intake.folder import CanonicalFolder
-from worker.intake.frames import FAULT, PROBLEM, REPORT
+from worker.intake.frames import FAULT, PROBLEM
 from worker.intake.limits import MIB, Limits
 from worker.intake.receiver import BrokenStream, Receiver
 from worker.outcomes import Stopped, WorkerDied
@@ -146,17 +146,19 @@ class _Check:
         self.receiver = Receiver(self.folder)
 
     def run(self, stopped: Callable[[], bool], report: Callable[[float], None]) -> dict[str, Any]:
-        pid = int(self._message(EXIT_SECONDS)["pid"])
         try:
-            self._receive(stopped, report)
-        except BaseException as error:
-            self._end(pid, kill=True)
+            pid = int(self._message(EXIT_SECONDS)["pid"])
+            try:
+                self._receive(stopped, report)
+            except BaseException as error:
+                self._end(pid, kill=True)
+                if isinstance(error, BrokenStream):
+                    log.warning("check %s wrote a broken stream: %s", pid, error)
+                    raise _crashes() from error
+                raise
+            return self._judge(self._end(pid, kill=False))
+        finally:
             self.folder.close()
-            if isinstance(error, BrokenStream):
-                log.warning("check %s wrote a broken stream: %s", pid, error)
-                raise _crashes() from error
-            raise
-        return self._judge(self._end(pid, kill=False))
 
     def _receive(self, stopped: Callable[[], bool], report: Callable[[float], None]) -> None:
         deadline = time.monotonic() + self.order.seconds
@@ -197,11 +199,8 @@ class _Check:
 
     def _judge(self, status: int) -> dict[str, Any]:
         if self.receiver.outcome is None:
-            self.folder.close()
             raise _death(status, self.order.seconds)
         kind, outcome = self.receiver.outcome
-        if kind != REPORT:
-            self.folder.close()
         if kind == PROBLEM:
             raise Problem.from_dict(outcome)
         if kind == FAULT:

@@ -31,7 +31,7 @@ def _as_text(values: pa.Array) -> pa.Array | None:
 
 
 def _looks_like_names(text: pa.Array) -> bool:
-    return bool(pc.count_distinct(text).as_py() >= DISTINCT_SHARE * len(text) > 0)
+    return bool(pc.count_distinct(text).as_py() > DISTINCT_SHARE * len(text))
 
 
 def warn_about_genes(var: Table, findings: Findings) -> None:

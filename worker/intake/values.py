@@ -32,9 +32,10 @@ def first_fault(values: Array, *, whole: bool) -> tuple[int, str] | None:
     """Position of the first value that is not finite, not >= 0, too large, or not whole."""
     if not len(values):
         return None
-    highest = LARGEST_COUNT if whole else np.finfo(np.float32).max
-    if not (values.min() >= 0 and values.max() <= highest):  # false for NaN too
-        return _explain(values, float(highest))
+    highest = float(LARGEST_COUNT if whole else np.finfo(np.float32).max)
+    # As Python numbers: half precision cannot even hold the bounds. False for NaN too.
+    if not (values.min().item() >= 0 and values.max().item() <= highest):
+        return _explain(values.astype(np.float64), highest)
     if whole and values.dtype.kind == "f":
         fractions = values != np.rint(values)
         if fractions.any():

@@ -1,0 +1,57 @@
+"""Checking files, in this process and in the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.canonical import CanonicalQuery
+from worker.checking import CheckOrder, ZygoteProcess
+from worker.intake.check import Request, check_file
+from worker.intake.folder import CanonicalFolder
+from worker.intake.limits import Limits
+
+Checked = tuple[dict[str, Any], CanonicalQuery]
+
+
+def check_here(
+    path: Path, folder: Path, *, limits: Limits | None = None, **request: Any
+) -> Checked:
+    sink = CanonicalFolder(folder, quota=2**40)
+    try:
+        report = check_file(path, Request(**request), limits or Limits(), sink)
+        sink.finish(report)
+    finally:
+        sink.close()
+    return report, CanonicalQuery.open(folder)
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Callable[..., Checked]:
+    """Check a file in this process: fast, and a debugger sees it."""
+    return lambda path, **request: check_here(path, tmp_path / "canonical", **request)
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[ZygoteProcess]:
+    process = ZygoteProcess()
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def sandboxed(zygote: ZygoteProcess, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Check a file as the service does: in a child of the zygote."""
+
+    def run(path: Path, layer: str | None = None, input: str = "counts") -> dict[str, Any]:
+        if not zygote.is_alive():
+            zygote.start()
+        limits = Limits(memory_bytes=2**30, cpu_seconds=10)
+        order = CheckOrder(path, tmp_path / "canonical", layer, input, 10.0, limits)
+        return zygote.check(order)
+
+    return run

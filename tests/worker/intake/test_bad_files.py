@@ -1,0 +1,131 @@
+"""Every bad file is refused with a code, a pointer and a fix, quickly, and nothing dies."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from app.problems import Problem
+from worker.checking import ZygoteProcess
+
+from . import files
+from .bad_files import BROKEN
+
+Sandboxed = Callable[..., dict[str, Any]]
+
+
+def refused(sandboxed: Sandboxed, path: Path, **request: Any) -> Problem:
+    began = time.monotonic()
+    with pytest.raises(Problem) as caught:
+        sandboxed(path, **request)
+    assert time.monotonic() - began < 10
+    problem = caught.value
+    assert problem.status == 422
+    assert problem.fault == "data"
+    assert problem.fix
+    assert problem.errors
+    return problem
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_refuses_broken_structure(
+    name: str, sandboxed: Sandboxed, zygote: ZygoteProcess, tmp_path: Path
+) -> None:
+    kind, pointer, break_it = BROKEN[name]
+    path = files.write_h5ad(tmp_path / "query.h5ad")
+    with h5py.File(path, "a") as file:
+        break_it(file, tmp_path)
+    problem = refused(sandboxed, path)
+    assert (problem.type, problem.errors[0]["pointer"]) == (kind, pointer)
+    assert zygote.is_alive()
+
+
+RAW_BYTES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "empty": ("empty-file", lambda sound: b""),
+    "text": ("unreadable-file", lambda sound: b"cell,gene,count\n" * 100),
+    "gzipped": ("unreadable-file", lambda sound: b"\x1f\x8b\x08" + bytes(200)),
+    "zip": ("unreadable-file", lambda sound: b"PK\x03\x04" + bytes(200)),
+    "html": ("unreadable-file", lambda sound: b"<!DOCTYPE html><title>Log in</title>"),
+    "truncated": ("unreadable-file", lambda sound: sound[: len(sound) // 2]),
+    "truncated_to_signature": ("unreadable-file", lambda sound: sound[:8]),
+    "last_byte_missing": ("unreadable-file", lambda sound: sound[:-1]),
+    "user_block": ("unsupported-file", lambda sound: b"#!/bin/sh\n".ljust(512, b"\n") + sound),
+    "zeros_inside": ("unreadable-file", lambda sound: sound[:100] + bytes(400) + sound[500:]),
+}
+
+
+@pytest.mark.parametrize("name", RAW_BYTES)
+def test_refuses_what_is_no_hdf5(name: str, sandboxed: Sandboxed, tmp_path: Path) -> None:
+    kind, change = RAW_BYTES[name]
+    path = files.write_h5ad(tmp_path / "query.h5ad")
+    path.write_bytes(change(path.read_bytes()))
+    assert refused(sandboxed, path).type == kind
+
+
+def test_a_link_to_a_fifo_does_not_hang(sandboxed: Sandboxed, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    path = files.write_h5ad(tmp_path / "query.h5ad")
+    with h5py.File(path, "a") as file:
+        file["uns/fifo"] = h5py.ExternalLink(str(tmp_path / "fifo"), "/")
+    assert refused(sandboxed, path).type == "unsupported-file"
+
+
+def test_too_many_objects(sandboxed: Sandboxed, tmp_path: Path) -> None:
+    path = files.write_h5ad(tmp_path / "query.h5ad")
+    with h5py.File(path, "a", libver="latest") as file:
+        uns = file.create_group("uns")
+        target = uns.create_group("one")
+        for number in range(100_001):
+            uns[str(number)] = target
+    assert refused(sandboxed, path).type == "file-too-large"
+
+
+def test_a_cycle_of_groups_ends(sandboxed: Sandboxed, tmp_path: Path) -> None:
+    path = files.write_h5ad(tmp_path / "query.h5ad")
+    with h5py.File(path, "a") as file:
+        file["X/again"] = file["/"]
+        file["obs/X"] = file["X"]
+    assert sandboxed(path)["n_cells"] == files.CELLS
+
+
+def test_an_unknown_layer_names_those_there_are(sandboxed: Sandboxed, tmp_path: Path) -> None:
+    path = files.write_h5ad(tmp_path / "query.h5ad")
+    with h5py.File(path, "a") as file:
+        files.write_matrix(file, "layers/umi", files.counts(), "csr")
+    problem = refused(sandboxed, path, layer="counts")
+    assert problem.type == "unknown-layer"
+    assert "`layers/umi`" in problem.detail
+
+
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
+def test_normalised_values_are_located_and_the_counts_found(
+    layout: str, sandboxed: Sandboxed, tmp_path: Path
+) -> None:
+    matrix = files.counts()
+    path = files.write_h5ad(tmp_path / "query.h5ad", np.log1p(matrix), layout)
+    with h5py.File(path, "a") as file:
+        files.write_matrix(file, "layers/counts", matrix, layout)
+        files.write_matrix(file, "layers/scaled", matrix - 0.5, "dense")
+    problem = refused(sandboxed, path)
+    assert problem.type == "not-counts"
+    assert "layer=layers/counts" in problem.fix
+    assert "scaled" not in problem.fix
+    assert "cell 'cell" in problem.detail
+    assert sandboxed(path, layer="counts")["counts_from"] == "layers/counts"
+
+
+def test_all_problems_come_at_once(sandboxed: Sandboxed, tmp_path: Path) -> None:
+    path = files.write_h5ad(tmp_path / "query.h5ad")
+    with h5py.File(path, "a") as file:
+        del file["X"]
+        del file["obs/_index"]
+        del file["var/_index"]
+    problem = refused(sandboxed, path)
+    assert [error["pointer"] for error in problem.errors] == ["/X", "/obs", "/var"]
