@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,13 +96,12 @@ def _check_input(inspection: Mapping[str, Any], manifest: Manifest) -> None:
 def _check_genes(coverage: Coverage, manifest: Manifest) -> None:
     if coverage.advice != "refused":
         return
-    covered = f"{coverage.expected_expression_covered:.1%}"
     raise TooFewGenes(
         f"{coverage.n_matched} of the {coverage.n_panel} genes of {manifest.name} were found in "
-        f"the query, {covered} of the reference's expected expression; at least "
-        f"{coverage.refuse_below:.1%} and one gene are needed. The query's genes look like "
-        f"{', '.join(coverage.query_examples)}; the reference's like "
-        f"{', '.join(coverage.reference_examples)}.",
+        f"the query ({coverage.expected_expression_covered:.1%} of the reference's expected "
+        f"expression); at least {max(1, math.ceil(coverage.refuse_below * coverage.n_panel))} are "
+        f"needed. The query's genes look like {', '.join(coverage.query_examples)}; the "
+        f"reference's like {', '.join(coverage.reference_examples)}.",
         fix="Name the genes as the reference does (see its /genes), in the var index or in a "
         "column of var, and upload the file again.",
         errors=[{"pointer": "/var", "detail": f"{coverage.n_matched} genes matched"}],

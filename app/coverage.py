@@ -35,9 +35,9 @@ class Coverage:
 
     @property
     def advice(self) -> Literal["good", "low", "refused"]:
-        if self.n_matched == 0 or self.expected_expression_covered < self.refuse_below:
+        if self.n_matched == 0 or self.share < self.refuse_below:
             return "refused"
-        return "low" if self.expected_expression_covered < self.warn_below else "good"
+        return "low" if self.share < self.warn_below else "good"
 
 
 def cover(genes: GeneColumns, manifest: Manifest) -> Coverage:

@@ -65,20 +65,21 @@ def claim_next(
     if only is not None:
         oldest = oldest.where(Job.id.in_(only))
     job_id = session.scalar(oldest)
-    claimed = job_id is not None and move_job(
-        session,
-        [Job.id == job_id],
-        "running",
-        attempt=Job.attempt + 1,
-        worker=worker,
-        lease_until=epoch_now() + lease_seconds,
-        heartbeat_at=epoch_now(),
-        progress_at=epoch_now(),
-        progress=0.0,
-        stage=None,
-        started_at=utc_now(),
-    )
-    job = session.get_one(Job, job_id) if claimed else None
+    job = None
+    if job_id is not None:
+        job = move_job(
+            session,
+            [Job.id == job_id],
+            "running",
+            attempt=Job.attempt + 1,
+            worker=worker,
+            lease_until=epoch_now() + lease_seconds,
+            heartbeat_at=epoch_now(),
+            progress_at=epoch_now(),
+            progress=0.0,
+            stage=None,
+            started_at=utc_now(),
+        )
     session.commit()
     return None if job is None else _claim_of(job)
 
@@ -190,10 +191,10 @@ def _claim_of(job: Job) -> Claim:
 
 
 def _cancel(session: Session, claim: Claim) -> bool:
-    held = move_job(session, [*fenced(claim), Job.state == "running"], "cancelled", stage=None)
-    if held and claim.kind == "build":
-        move_version(session, claim.subject_id, "failed")
-    return held
+    job = move_job(session, [*fenced(claim), Job.state == "running"], "cancelled", stage=None)
+    if job is not None and job.kind == "build":
+        move_version(session, job.subject_id, "failed")
+    return job is not None
 
 
 def _give_back(session: Session, job: Job) -> bool:
@@ -208,6 +209,7 @@ def _give_back(session: Session, job: Job) -> bool:
             attempts=job.attempt,
         )
         return finish_failed(session, where, lost.as_dict())
-    return move_job(
+    requeued = move_job(
         session, where, "queued", worker=None, lease_until=None, progress=0.0, stage=None
     )
+    return requeued is not None

@@ -134,20 +134,19 @@ def record_results(
     summary: dict[str, Any],
 ) -> bool:
     """The files are in the store under this attempt's prefix: publish them with the row."""
-    held = move_job(
+    job = move_job(
         session,
         [*fenced(claim), Job.state == "running"],
         "succeeded",
         progress=1.0,
         stage=None,
-        problem=None,
     )
-    if held:
+    if job is not None:
         mapping = session.get_one(QueryMapping, claim.subject_id)
         mapping.results, mapping.results_prefix = results, results_prefix
         mapping.summary = summary
     session.commit()
-    return held
+    return job is not None
 
 
 def find_mapping(session: Session, *, owner: str, mapping_id: str) -> QueryMapping:

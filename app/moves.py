@@ -89,12 +89,15 @@ def changed(session: Session, statement: Any) -> bool:
 
 def move_job(
     session: Session, where: list[ColumnElement[bool]], to: JobState, **values: Any
-) -> bool:
-    """Move one job to a state if its present state allows it, and note the event."""
+) -> Job | None:
+    """Move one job to a state if its present state allows it, and note the event.
+
+    None: the job was not as `where` says, and nothing has changed.
+    """
     allowed = [state for state, onward in JOB_MOVES.items() if to in onward]
     job_id = session.scalar(select(Job.id).where(*where, Job.state.in_(allowed)))
     if job_id is None:
-        return False
+        return None
     if to in TERMINAL_STATES:
         values = {"finished_at": utc_now(), "lease_until": None, **values}
     moved = change_job(
@@ -102,11 +105,12 @@ def move_job(
         [*where, Job.id == job_id, Job.state.in_(allowed)],
         {"state": to, "revision": Job.revision + 1, **values},
     )
-    if moved:
-        job = session.get_one(Job, job_id, populate_existing=True)
-        note = {"problem": job.problem["type"]} if job.problem else {}
-        record_event(session, job, f"{job.kind}.{to}", attempt=job.attempt, **note)
-    return moved
+    if not moved:
+        return None
+    job = session.get_one(Job, job_id, populate_existing=True)
+    note = {"problem": job.problem["type"]} if job.problem else {}
+    record_event(session, job, f"{job.kind}.{to}", attempt=job.attempt, **note)
+    return job
 
 
 def move_query(session: Session, query_id: str, to: QueryState, **values: Any) -> bool:
@@ -133,9 +137,9 @@ def finish_failed(
     session: Session, where: list[ColumnElement[bool]], problem: Mapping[str, Any]
 ) -> bool:
     """Fail one job, and with it what it worked on and what waited for that."""
-    if not move_job(session, where, "failed", problem=dict(problem)):
+    job = move_job(session, where, "failed", problem=dict(problem))
+    if job is None:
         return False
-    job = session.scalars(select(Job).where(*where)).one()
     fail_subject(session, job, problem)
     return True
 

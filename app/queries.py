@@ -102,9 +102,8 @@ def accept_query(
     session: Session, claim: Claim, *, canonical_prefix: str, inspection: dict[str, Any]
 ) -> bool:
     """The check is done and the canonical query is in the store."""
-    held = move_job(
-        session, [*fenced(claim), Job.state == "running"], "succeeded", progress=1.0
-    ) and move_query(
+    job = move_job(session, [*fenced(claim), Job.state == "running"], "succeeded", progress=1.0)
+    held = job is not None and move_query(
         session,
         claim.subject_id,
         "ready",

@@ -89,9 +89,8 @@ def submit_build(
 
 def publish_version(session: Session, claim: Claim, *, manifest: dict[str, Any]) -> bool:
     """The build is done and its files are in the store: make the version usable."""
-    held = move_job(
-        session, [*fenced(claim), Job.state == "running"], "succeeded", progress=1.0
-    ) and move_version(
+    job = move_job(session, [*fenced(claim), Job.state == "running"], "succeeded", progress=1.0)
+    held = job is not None and move_version(
         session,
         claim.subject_id,
         "ready",

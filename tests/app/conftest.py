@@ -1,0 +1,49 @@
+"""The service under test: a real database, real local storage, the real application."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.api import create_app
+from app.database import Database
+from app.service import Service, open_service
+from app.settings import Settings
+from app.storage import LocalStorage
+
+with warnings.catch_warnings():
+    # starlette would rather have httpx2; httpx is what our client uses
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path / "store")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    return Settings(
+        data_dir=tmp_path,
+        database_url=database_url,
+        max_upload_bytes=100_000,
+        disk_reserve_bytes=0,
+    )
+
+
+@pytest.fixture
+def service(settings: Settings, database: Database) -> Service:
+    opened = open_service(settings)
+    opened.database.close()
+    return replace(opened, database=database)
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[TestClient]:
+    with TestClient(create_app(service), base_url="http://127.0.0.1") as opened:
+        yield opened
