@@ -17,7 +17,8 @@ UInt64 = npt.NDArray[np.uint64]
 class CountRows(Protocol):
     """The part of a canonical query that alignment reads."""
 
-    n_cells: int
+    @property
+    def n_cells(self) -> int: ...
 
     def rows(self, start: int, stop: int) -> sp.csr_matrix: ...
 

@@ -165,7 +165,7 @@ class _Watch:
     def score(self, cvae: SCVI, recipe: Recipe) -> float:
         """What must grow: the held-out ELBO, or the penalised one of the training cells."""
         elbo = self.elbo(cvae)
-        return elbo if self.held_out else elbo - recipe.penalty * float(penalty(cvae))
+        return elbo if self.held_out else elbo - recipe.penalty * float(penalty(cvae).detach())
 
 
 class _Loop:
@@ -200,6 +200,7 @@ class _Loop:
                 plateau.restore_best()
                 return epoch + 1, f"converged: the {plateau.watched} no longer rose"
         if plateau is not None:
+            plateau.evaluate()
             plateau.restore_best()
         return self.epochs, "the recipe's number of epochs"
 
@@ -247,8 +248,10 @@ class _Plateau:
 
     def after_step(self) -> None:
         self.step += 1
-        if self.step % self.every:
-            return
+        if self.step % self.every == 0:
+            self.evaluate()
+
+    def evaluate(self) -> None:
         score = self.loop.watch.score(self.loop.cvae, self.loop.recipe)
         if score > self.best + TOLERANCE * abs(self.best):
             self._keep(score)

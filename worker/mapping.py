@@ -1,5 +1,6 @@
 """The mapping pipeline: a canonical query and a bundle in, result files and a summary out."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +19,10 @@ from worker.grafting import QuerySurgery
 from worker.orders import MapOrder, Report
 from worker.provenance import MappedQuery, provenance, summary
 from worker.reference_cache import ReferenceCache
-from worker.results import write_annotated_h5ad, write_latent, write_provenance
+from worker.results import write_annotated_h5ad, write_latent
 
 QUERY_WEIGHTS_FILE = "query_weights.safetensors"
+PROVENANCE_FILE = "provenance.json"
 
 STAGES = {"loading": 0.0, "reading": 0.02, "fitting": 0.15, "encoding": 0.85, "writing": 0.9}
 """Where each stage begins on the way from 0 to 1."""
@@ -56,16 +58,17 @@ def run_mapping(order: MapOrder, report: Report) -> dict[str, Any]:
     """
     stages = Stages(report)
     with stages.stage("loading"):
-        manifest, cvae = _references.get(order.bundle, order.bundle_digest, order.device)
+        reference = _references.get(order.bundle, order.device)
+        manifest = reference.manifest
         query = CanonicalQuery.open(order.canonical)
         match = _match(query, manifest)
         obs = query.obs()
         design = _design(obs, manifest, order.options)
         recipe = manifest.recipe(order.options.get("recipe") or "default")
-    surgery = QuerySurgery(manifest, cvae, AlignedCounts(query, match), design)
+    surgery = QuerySurgery(manifest, reference.cvae, AlignedCounts(query, match), design)
     mapped = _map(surgery, recipe, match, stages)
     with stages.stage("writing"):
-        return _write(order, query, obs, mapped, stages)
+        return _write(order, reference.manifest_sha256, query, obs, mapped, stages)
 
 
 def _map(surgery: QuerySurgery, recipe: Recipe, match: GeneMatch, stages: Stages) -> MappedQuery:
@@ -124,6 +127,7 @@ def _design(obs: pd.DataFrame, manifest: Manifest, options: dict[str, Any]) -> Q
 
 def _write(
     order: MapOrder,
+    manifest_sha256: str,
     query: CanonicalQuery,
     obs: pd.DataFrame,
     mapped: MappedQuery,
@@ -139,5 +143,6 @@ def _write(
     )
     write_annotated_h5ad(order.out / "query.h5ad", query, latent, extra)
     stages.progress(0.9)
-    write_provenance(order.out, provenance(order, mapped, stages.seconds))
+    told = json.dumps(provenance(order, manifest_sha256, mapped, stages.seconds), indent=1)
+    (order.out / PROVENANCE_FILE).write_text(told + "\n", encoding="utf-8")
     return summary(mapped, query.n_cells, stages.seconds)

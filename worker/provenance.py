@@ -54,7 +54,9 @@ class MappedQuery:
         return {"reference": f"{manifest.name}@{manifest.version}", **rows}
 
 
-def provenance(order: MapOrder, mapped: MappedQuery, seconds: dict[str, float]) -> dict[str, Any]:
+def provenance(
+    order: MapOrder, manifest_sha256: str, mapped: MappedQuery, seconds: dict[str, float]
+) -> dict[str, Any]:
     """The content of provenance.json."""
     manifest = mapped.surgery.manifest
     return {
@@ -63,7 +65,7 @@ def provenance(order: MapOrder, mapped: MappedQuery, seconds: dict[str, float]) 
         "reference": {
             "name": manifest.name,
             "version": manifest.version,
-            "manifest_sha256": order.bundle_digest,
+            "manifest_sha256": manifest_sha256,
             "files": dict(manifest.files),
             "licence": manifest.licence,
             "citation": manifest.citation,

@@ -1,12 +1,22 @@
 """Loaded references, kept warm for the next job."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.problems import DamagedReference
-from models_store.bundle import InvalidBundle, load_bundle
-from models_store.manifest import Manifest
+from models_store.bundle import InvalidBundle, file_sha256, load_bundle
+from models_store.manifest import MANIFEST_FILE, Manifest
 from models_store.scvi import SCVI
+
+
+@dataclass(frozen=True)
+class LoadedReference:
+    """A frozen reference in memory; the hash of its manifest names the exact version."""
+
+    manifest: Manifest
+    cvae: SCVI
+    manifest_sha256: str
 
 
 class ReferenceCache:
@@ -14,25 +24,26 @@ class ReferenceCache:
 
     def __init__(self, most: int = 8) -> None:
         self._most = most
-        self._loaded: OrderedDict[tuple[str, str], tuple[Manifest, SCVI]] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str], LoadedReference] = OrderedDict()
 
-    def get(self, folder: Path, digest: str, device: str) -> tuple[Manifest, SCVI]:
-        """The manifest and the frozen network of a bundle.
+    def get(self, folder: Path, device: str) -> LoadedReference:
+        """The reference in a bundle's folder; the files are hashed when it is loaded first.
 
         Raises:
             DamagedReference: the bundle is incomplete, has changed, or does not load.
         """
-        key = (digest or str(folder), device)
-        if key not in self._loaded:
-            try:
-                self._loaded[key] = load_bundle(folder, device=device)
-            except InvalidBundle as error:
-                raise DamagedReference(
-                    f"The reference's files are damaged: {error}.",
-                    fix="Ask the administrator to run `cellgraft references verify` and to restore "
-                    "or rebuild this version.",
-                ) from error
-        self._loaded.move_to_end(key)
+        try:
+            digest = file_sha256(folder / MANIFEST_FILE)
+            if (digest, device) not in self._loaded:
+                manifest, cvae = load_bundle(folder, device=device)
+                self._loaded[digest, device] = LoadedReference(manifest, cvae, digest)
+        except (InvalidBundle, FileNotFoundError) as error:
+            raise DamagedReference(
+                f"The reference's files are damaged: {error}.",
+                fix="Ask the administrator to run `cellgraft references verify` and to restore or "
+                "rebuild this version.",
+            ) from error
+        self._loaded.move_to_end((digest, device))
         while len(self._loaded) > self._most:
             self._loaded.popitem(last=False)
-        return self._loaded[key]
+        return self._loaded[digest, device]

@@ -1,0 +1,34 @@
+"""Reference options under which the engine's promises are tested: each wall of the house once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "recommended": {},
+    "batch norm, zinb": {
+        "architecture": {"likelihood": "zinb", "batch_norm": "both", "layer_norm": "none"}
+    },
+    "latent library, covariates in the first layer only": {
+        "architecture": {"library": "latent", "deeply_inject_covariates": False}
+    },
+    "gene-batch dispersion, three layers": {
+        "architecture": {"dispersion": "gene-batch", "n_layers": 3}
+    },
+    "extra and continuous covariates, size factor": {
+        "architecture": {"library": "size_factor", "likelihood": "poisson"},
+        "extra_categorical": ["plate"],
+        "continuous": ["age"],
+        "size_factor_key": "size",
+    },
+    "gene-cell dispersion, expression alone encoded": {
+        "architecture": {"dispersion": "gene-cell", "encode_covariates": False, "n_layers": 1}
+    },
+    "gene-label dispersion, logistic-normal latent": {
+        "architecture": {"dispersion": "gene-label", "latent_distribution": "ln"}
+    },
+    "one batch, normal": {
+        "architecture": {"likelihood": "normal", "log_variational": False},
+        "batch_key": None,
+    },
+}

@@ -1,0 +1,160 @@
+"""Building a reference version: canonical counts in, a tested bundle out."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from app.problems import SelfTestFailed, UntrainableReference
+from models_store.bundle import InvalidBundle, with_large_query_weights, write_bundle
+from models_store.encoding import BLOCK, Latents, encode, join_projections, project_block
+from models_store.manifest import Manifest
+from models_store.scvi import SCVI, Cells, select_cells
+from worker.alignment import AlignedCounts
+from worker.canonical import CanonicalQuery
+from worker.covariates import category_names, design_query
+from worker.drafting import batch_values, draft_manifest
+from worker.orders import BuildOrder, Report
+from worker.reference_training import (
+    Schedule,
+    TrainedReference,
+    default_epochs,
+    split_cells,
+    train_reference,
+)
+
+HELD_OUT = 0.1
+
+
+def run_build(order: BuildOrder, report: Report) -> dict[str, Any]:
+    """Train a reference and write its bundle into the order's folder; returns the manifest.
+
+    Raises:
+        Problem: the cells cannot make a reference, with what to do about it.
+    """
+    query = CanonicalQuery.open(order.canonical)
+    report("choosing genes", 0.0)
+    draft = draft_manifest(order, query)
+    cells = _cells(query, draft, order.device)
+    training, held_out = _split(cells, order.options.get("seed", 0))
+    torch.manual_seed(order.options.get("seed", 0))
+    cvae = SCVI.of(draft).to(order.device)
+    epochs = order.options.get("max_epochs") or default_epochs(query.n_cells)
+    trained = train_reference(
+        cvae,
+        training,
+        held_out,
+        Schedule(epochs, order.options.get("seed", 0)),
+        lambda share: report("training", 0.03 + 0.87 * share),
+    )
+    _must_be_finite(trained)
+    report("encoding", 0.92)
+    return _finish(order, query, draft, trained, cvae, cells)
+
+
+def _finish(
+    order: BuildOrder,
+    query: CanonicalQuery,
+    draft: Manifest,
+    trained: TrainedReference,
+    cvae: SCVI,
+    cells: Cells,
+) -> dict[str, Any]:
+    for parameter in cvae.parameters():
+        parameter.requires_grad_(False)
+    latents = encode_reference(cvae, cells)
+    again = encode_reference(with_large_query_weights(cvae), cells)
+    provenance = draft.provenance.model_copy(
+        update={
+            "epochs": trained.epochs,
+            "held_out_elbo": trained.held_out_elbo,
+            "seconds": round(trained.seconds, 1),
+        }
+    )
+    manifest = draft.model_copy(update={"provenance": provenance})
+    try:
+        complete = write_bundle(
+            order.out,
+            manifest,
+            cvae,
+            _cell_table(query, manifest, latents),
+            reproduced=_same_bytes(latents, again),
+        )
+    except InvalidBundle as error:
+        raise SelfTestFailed(
+            f"The new reference failed its self-test: {error}.",
+            fix="Build it again; if it fails again, report it with this message.",
+        ) from error
+    if complete.self_test is None or not complete.self_test.reference_reproduced:
+        raise SelfTestFailed(
+            "Reference cells moved when query weights were added, which must never happen.",
+            fix="Report this with the build's options.",
+        )
+    return complete.model_dump(mode="json")
+
+
+def encode_reference(cvae: SCVI, cells: Cells) -> Latents:
+    """Latents of reference cells through the very path that a mapping takes."""
+    blocks = torch.split(torch.arange(len(cells.x), device=cells.x.device), BLOCK)
+    projection = join_projections([project_block(cvae, select_cells(cells, b)) for b in blocks])
+    return encode(cvae, projection, cells.codes)
+
+
+def _same_bytes(a: Latents, b: Latents) -> bool:
+    return torch.equal(a.mean, b.mean) and torch.equal(a.variance, b.variance)
+
+
+def _cells(query: CanonicalQuery, draft: Manifest, device: str) -> Cells:
+    """Every cell with counts dense on the panel, and its codes: a reference is its own query."""
+    labels_key = draft.labels[0].key if draft.labels else None
+    design = design_query(
+        query.obs(),
+        draft,
+        batch_key=None if draft.batch.key is None else [draft.batch.key],
+        labels_key=labels_key,
+        reuse_batches=True,
+    )
+    counts = AlignedCounts(query, draft.match_genes({"index": query.gene_columns()["index"]}))
+
+    def there(values: npt.NDArray[np.generic] | None) -> torch.Tensor | None:
+        return None if values is None else torch.from_numpy(values).to(device)
+
+    return Cells(
+        torch.from_numpy(counts.dense(np.arange(query.n_cells))).to(device),
+        tuple(torch.from_numpy(code).to(device) for code in design.codes),
+        there(design.continuous),
+        there(design.labels),
+        there(design.size_factor),
+    )
+
+
+def _split(cells: Cells, seed: int) -> tuple[Cells, Cells | None]:
+    """Cells that train and cells that judge; cells without counts do neither."""
+    occupied = torch.nonzero(cells.x.sum(-1) > 0).squeeze(1)
+    training, held_out = split_cells(len(occupied), HELD_OUT, seed)
+    device = occupied.device
+    judges = select_cells(cells, occupied[held_out.to(device)]) if len(held_out) else None
+    return select_cells(cells, occupied[training.to(device)]), judges
+
+
+def _must_be_finite(trained: TrainedReference) -> None:
+    if trained.held_out_elbo is not None and not np.isfinite(trained.held_out_elbo):
+        raise UntrainableReference(
+            "Training diverged: the held-out ELBO is not a finite number.",
+            fix="Check that the counts are raw, or train with another seed or fewer genes.",
+        )
+
+
+def _cell_table(query: CanonicalQuery, manifest: Manifest, latents: Latents) -> pd.DataFrame:
+    """The rows of cells.parquet."""
+    obs = query.obs()
+    n_latent = manifest.architecture.n_latent
+    mean, variance = latents.mean.cpu().numpy(), latents.variance.cpu().numpy()
+    columns: dict[str, Any] = {f"latent_{i}": mean[:, i] for i in range(n_latent)}
+    columns |= {f"variance_{i}": variance[:, i] for i in range(n_latent)}
+    columns["batch"] = batch_values(obs, manifest.batch.key).to_numpy()
+    for level in manifest.labels:
+        columns[level.key] = category_names(obs[level.key]).to_numpy()
+    return pd.DataFrame(columns, index=obs.index.astype(str))

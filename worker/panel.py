@@ -1,0 +1,117 @@
+"""The gene panel of a new reference: which genes, in which order, under which names."""
+
+import re
+import warnings
+from collections.abc import Sequence
+
+import anndata
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scanpy
+import scipy.sparse as sp
+
+from app.problems import NotCounts, TooFewGenes
+from models_store.manifest import Genes
+
+ENSEMBL_GENE = re.compile(r"^ENS[A-Z]*G\d+(\.\d+)?$")
+MOSTLY = 0.9
+SMALLEST_BATCH_FOR_GENE_CHOICE = 20
+
+
+def choose_genes(
+    counts: sp.csr_matrix,
+    columns: dict[str, list[str]],
+    batch: pd.Series,
+    *,
+    given: Sequence[str] | None,
+    n_top: int | None,
+) -> npt.NDArray[np.int64]:
+    """Positions of the panel's genes, ascending for a choice, in the given order for a list.
+
+    Args:
+        counts: cells x genes of the file.
+        columns: gene name columns, the var index first.
+        batch: batch category of each cell.
+        given: gene names of any of the columns; they win over `n_top`.
+        n_top: so many highly variable genes (scanpy's seurat_v3: Stuart et al. 2019); None: all.
+
+    Raises:
+        TooFewGenes: the list names genes that the file lacks.
+        NotCounts: the highly variable genes cannot be found in these numbers.
+    """
+    if given is not None:
+        return _given(columns, given)
+    if n_top is None or n_top >= counts.shape[1]:
+        return np.arange(counts.shape[1])
+    return _highly_variable(counts, batch, n_top)
+
+
+def _given(columns: dict[str, list[str]], given: Sequence[str]) -> npt.NDArray[np.int64]:
+    names = max(columns.values(), key=lambda column: len(set(column).intersection(given)))
+    where = {gene: position for position, gene in reversed(list(enumerate(names)))}
+    absent = [gene for gene in given if gene not in where]
+    if absent or not given:
+        raise TooFewGenes(
+            f"{len(absent)} of the {len(given)} listed genes are not in the file, for example "
+            f"{', '.join(absent[:5])}.",
+            fix="List genes of the file, one kind of name throughout.",
+        )
+    return np.array([where[gene] for gene in dict.fromkeys(given)], dtype=np.int64)
+
+
+def _highly_variable(counts: sp.csr_matrix, batch: pd.Series, n_top: int) -> npt.NDArray[np.int64]:
+    """seurat_v3 ranks genes within each batch, so batches too small for its curve are pooled."""
+    sizes = batch.value_counts()
+    large = sizes.index[sizes >= SMALLEST_BATCH_FOR_GENE_CHOICE]
+    by_batch = len(large) == len(sizes) and len(sizes) > 1
+    obs = pd.DataFrame({"batch": pd.Categorical(batch.to_numpy())})
+    obs.index = obs.index.astype(str)
+    data = anndata.AnnData(counts, obs=obs)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scanpy warns of pandas and numpy details
+            found = scanpy.pp.highly_variable_genes(
+                data,
+                n_top_genes=n_top,
+                flavor="seurat_v3",
+                batch_key="batch" if by_batch else None,
+                inplace=False,
+            )
+    except ValueError as error:
+        raise NotCounts(
+            f"The highly variable genes could not be found: {error}.",
+            fix="Build from more cells, or give the gene list with `genes`.",
+        ) from error
+    return np.flatnonzero(found["highly_variable"].to_numpy()).astype(np.int64)
+
+
+def gene_table(columns: dict[str, list[str]], chosen: npt.NDArray[np.int64]) -> Genes:
+    """The panel under its var index, with symbols and Ensembl ids where a column holds them.
+
+    Raises:
+        TooFewGenes: two chosen genes share a name, so weights could not be told apart.
+    """
+    index = _at(columns["index"], chosen)
+    if len(set(index)) != len(index):
+        twice = next(gene for gene in index if index.count(gene) > 1)
+        raise TooFewGenes(
+            f"The var index names {twice!r} more than once among the reference's genes.",
+            fix="Make the var index unique (`adata.var_names_make_unique()`) and upload again.",
+        )
+    symbols = ensembl = None
+    for column in columns.values():
+        names = _at(column, chosen)
+        if _is_ensembl(names):
+            ensembl = ensembl or names
+        elif len(set(names)) > MOSTLY * len(names):
+            symbols = symbols or names
+    return Genes(ids=index, symbols=symbols, ensembl=ensembl)
+
+
+def _at(column: Sequence[str], chosen: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    return tuple(column[position] for position in chosen)
+
+
+def _is_ensembl(names: Sequence[str]) -> bool:
+    return sum(bool(ENSEMBL_GENE.match(name)) for name in names) > MOSTLY * len(names)
