@@ -17,7 +17,7 @@ from worker.intake.limits import Limits
 
 MEDIA_TYPES = {
     ".parquet": "application/vnd.apache.parquet",
-    ".csv": "text/csv; charset=utf-8",
+    ".csv": "text/csv",
     ".npy": "application/x-npy",
     ".h5ad": "application/x-hdf5",
     ".json": "application/json",

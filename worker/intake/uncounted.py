@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from app.problems import NotCounts, Problem
-from worker.intake.findings import located
+from worker.intake.findings import located, reading
 from worker.intake.matrices import Matrix, available, locate
 from worker.intake.rows import ENTRIES
 from worker.intake.source import Source
@@ -64,7 +64,8 @@ def _sample(source: Source, matrix: Matrix) -> Array:
     if matrix.layout == "dense":
         dataset = source.dataset(matrix.path)
         check_number_type(dataset.dtype, matrix.path)
-        values: Array = dataset[: max(1, PROBED // max(1, matrix.shape[1]))].ravel()
+        with reading(matrix.path):
+            values: Array = dataset[: max(1, PROBED // max(1, matrix.shape[1]))].ravel()
     else:
         stored = open_compressed(source, matrix)
         values = stored.read_data(0, min(PROBED, int(stored.indptr[-1])))

@@ -1,0 +1,38 @@
+"""What the compute child runs in tests: instead of a network, whatever the order's options say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from app.problems import UntrainableReference
+from worker.orders import Order, Report
+
+
+def prepare(threads: int) -> None:
+    pass
+
+
+def run(order: Order, report: Report) -> dict[str, Any]:
+    options = order.options
+    do = options.get("do") or (options.get("batch_key") or ["finish"])[0]
+    report("starting", 0.0)
+    if do == "steps":
+        for step in range(int(options.get("steps", 200))):
+            report("training", step / 200)
+            time.sleep(0.02)
+    elif do == "hang":
+        time.sleep(600)
+    elif do == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif do == "die-once" and not os.path.exists(options["mark"]):  # noqa: PTH110
+        open(options["mark"], "w").close()  # noqa: PTH123
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif do == "fault":
+        raise RuntimeError("a bug")
+    elif do == "refuse":
+        raise UntrainableReference("Too few cells.", fix="Send more.")
+    (order.out / "latent.npy").write_bytes(b"numbers")
+    return {"did": do, "threads": order.threads, "pid": os.getpid()}
