@@ -1,0 +1,52 @@
+# Targets: `api` (the service without the compute side) and `worker` (everything; also `serve`).
+#   docker build --target worker -t cellgraft .
+#   docker build --target worker --build-arg TORCH_INDEX=https://pypi.org/simple -t cellgraft:cuda .
+
+FROM python:3.11.14-slim-bookworm AS python
+ENV PYTHONUNBUFFERED=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PATH=/opt/cellgraft/bin:$PATH
+
+FROM python AS build
+WORKDIR /src
+RUN python -m venv /opt/cellgraft
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY models_store models_store
+COPY app app
+COPY worker worker
+
+FROM build AS build-api
+RUN pip install -c constraints.txt .
+
+FROM build AS build-worker
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Torch first and from its own index, without dependencies: those come from the plain registry.
+RUN pip install --no-deps --index-url "$TORCH_INDEX" "$(grep -E '^torch==' constraints.txt)" \
+    && pip install -c constraints.txt ".[worker]"
+
+FROM python AS runtime
+RUN groupadd --gid 10001 cellgraft \
+    && useradd --uid 10001 --gid cellgraft --no-create-home --shell /usr/sbin/nologin cellgraft \
+    && install --directory --owner=cellgraft --group=cellgraft /data
+ENV CELLGRAFT_DATA_DIR=/data \
+    CELLGRAFT_HOST=0.0.0.0 \
+    CELLGRAFT_PORT=8000
+WORKDIR /data
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ['CELLGRAFT_PORT']}/healthz\", timeout=4)"]
+
+FROM runtime AS api
+COPY --from=build-api /opt/cellgraft /opt/cellgraft
+USER cellgraft
+CMD ["cellgraft", "api"]
+
+FROM runtime AS worker
+# numba keeps compiled code beside its sources by default, where this user may not write.
+ENV NUMBA_CACHE_DIR=/tmp/numba \
+    MPLCONFIGDIR=/tmp/matplotlib
+COPY --from=build-worker /opt/cellgraft /opt/cellgraft
+USER cellgraft
+CMD ["cellgraft", "serve"]
