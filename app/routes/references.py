@@ -109,9 +109,9 @@ def version_genes(service: Served, caller: Reader, name: str, version: int) -> d
     return _genes(_built(service, name, version))
 
 
-@router.api_route(
+@router.head("/{name}/cells.parquet", include_in_schema=False)
+@router.get(
     "/{name}/cells.parquet",
-    methods=["GET", "HEAD"],
     summary="Latent coordinates and labels of the reference's cells",
     responses=problems(UnknownReference, ReferenceNotReady),
 )
@@ -119,9 +119,9 @@ def cells(request: Request, service: Served, caller: Reader, name: str) -> Respo
     return _send_cells(request, service, _built(service, name, None))
 
 
-@router.api_route(
+@router.head("/{name}/versions/{version}/cells.parquet", include_in_schema=False)
+@router.get(
     "/{name}/versions/{version}/cells.parquet",
-    methods=["GET", "HEAD"],
     responses=problems(UnknownReference, ReferenceNotReady),
 )
 def version_cells(

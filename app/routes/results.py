@@ -32,9 +32,9 @@ def list_results(service: Served, caller: Reader, mapping_id: str) -> Listed[Res
     return Listed(items=[result_item(mapping_id, result) for result in results])
 
 
-@router.api_route(
+@router.head("/{name}", include_in_schema=False)
+@router.get(
     "/{name}",
-    methods=["GET", "HEAD"],
     summary="Download a result; `latent` comes as parquet, csv or npy by Accept",
     responses={
         200: {"content": {"application/octet-stream": {}}, "description": "The file."},

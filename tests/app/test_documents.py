@@ -1,0 +1,73 @@
+"""What is documented is complete, and nothing heavy is imported."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+
+from app.database import Database, migration_config
+from app.problems import InternalFault, NotCounts, Problem, every_problem
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "h5py", "anndata", "numpy", "pandas", "scipy", "pyarrow", "worker")
+
+
+def test_every_problem_is_explained() -> None:
+    headings = re.findall(r"^## (\S+)$", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    assert headings == [kind.type for kind in every_problem()]
+
+
+def test_every_setting_is_in_the_example() -> None:
+    text = (ROOT / ".env.example").read_text()
+    given = re.findall(r"^(CELLGRAFT_\w+)=(.*)$", text, re.MULTILINE)
+    assert {name for name, _ in given} == {
+        f"CELLGRAFT_{name.upper()}" for name in Settings.model_fields
+    }
+    fresh = Settings()
+    for name, value in given:
+        if value and name != "CELLGRAFT_DATA_DIR":
+            shown = getattr(fresh, name.removeprefix("CELLGRAFT_").lower())
+            assert type(shown)(value) == shown or str(shown).lower() == value
+
+
+def test_the_tables_are_what_the_migrations_make(database: Database) -> None:
+    with database.engine.begin() as connection:
+        command.check(migration_config(connection))
+
+
+def test_migrating_down_and_up_again(database: Database) -> None:
+    with database.engine.begin() as connection:
+        command.downgrade(migration_config(connection), "base")
+    database.migrate()
+    database.migrate()
+
+
+@pytest.mark.parametrize("module", ["app.api", "app.cli", "app.supervisor"])
+def test_the_service_imports_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*[n for n in {HEAVY} if n in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
+
+
+def test_the_supervisor_holds_no_web_framework() -> None:
+    code = "import sys, app.cli; print('fastapi' in sys.modules, 'uvicorn' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
+
+
+def test_problems_survive_storage_and_process_borders() -> None:
+    import pickle
+
+    problem = NotCounts("Row 3 holds 0.5.", fix="Send counts.", row=3, type="never")
+    for copy in (Problem.from_dict(problem.as_dict()), pickle.loads(pickle.dumps(problem))):
+        assert isinstance(copy, NotCounts)
+        assert copy.as_dict() == problem.as_dict()
+        assert copy.as_dict()["row"] == 3
+        assert copy.as_dict()["type"] == "not-counts"
+    assert isinstance(Problem.from_dict({"type": "of-the-future"}), InternalFault)

@@ -1,0 +1,419 @@
+"""Mappings by HTTP: asked for, judged, followed, cancelled, deleted; and their results."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from starlette.testclient import TestClient
+
+from app.database import Database
+from app.jobs import fail_job, heartbeat
+from app.mappings import record_results
+from app.problems import NotCounts
+from app.service import Service
+from app.storage import LocalStorage
+from app.tables import Job, QueryMapping
+
+from .factories import (
+    GENES,
+    RESULTS,
+    asked,
+    built,
+    checked,
+    claimed,
+    inspection,
+    mapped,
+    uploaded,
+)
+
+
+def ask(client: TestClient, query_id: str, **fields: Any) -> Any:
+    return client.post("/v1/mappings", json={"query": query_id, "reference": "pbmc", **fields})
+
+
+def test_a_mapping_from_question_to_results(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    query = checked(database, storage)
+    answer = ask(client, query.id, batch_key="sample", external_id="L1", tags=["t"])
+    assert answer.status_code == 202
+    body = answer.json()
+    here = f"/v1/mappings/{body['id']}"
+    assert answer.headers["Location"] == body["links"]["self"] == here
+    assert (body["state"], body["terminal"], body["progress"]) == ("queued", False, 0)
+    assert (body["query"], body["reference"], body["version"]) == (query.id, "pbmc", 1)
+    assert (body["recipe"], body["options"]["batch_key"]) == ("default", ["sample"])
+    assert (body["queue_position"], body["eta_seconds"], body["verdict"]) == (1, None, None)
+    assert (body["external_id"], body["tags"], body["attempt"]) == ("L1", ["t"], 0)
+    assert (body["results"], body["summary"], body["started_at"]) == ([], None, None)
+    claim = claimed(database, "map")
+    with database.writing() as session:
+        heartbeat(session, claim, lease_seconds=30, stage="fitting", progress=0.5)
+    body = client.get(here).json()
+    assert (body["state"], body["stage"], body["progress"]) == ("running", "fitting", 0.5)
+    assert body["queue_position"] is None
+    assert body["eta_seconds"] >= 0
+    with database.writing() as session:
+        record_results(session, claim, results_prefix="p", results=[], summary={"n": 1})
+    body = client.get(here).json()
+    assert (body["state"], body["terminal"], body["summary"]) == ("succeeded", True, {"n": 1})
+    assert body["finished_at"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "kind", "said"),
+    [
+        ({"reference": "none"}, 404, "unknown-reference", "Known references: pbmc"),
+        ({"version": 9}, 404, "unknown-reference", "version 9"),
+        ({"batch_key": "sampel"}, 422, "unknown-batch-column", "sample, cell_type"),
+        ({"batch_key": ["sample", "x"]}, 422, "unknown-batch-column", "'x'"),
+        ({"labels_key": "x"}, 422, "unknown-labels-column", "cell_type"),
+        ({"size_factor_key": "x"}, 422, "unknown-covariate", "'x'"),
+        ({"recipe": "magic"}, 422, "malformed-request", "/recipe"),
+        ({"batchkey": "sample"}, 422, "malformed-request", "/batchkey"),
+        ({"query": "0" * 32}, 404, "unknown-query", "0000"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_mapped(
+    client: TestClient,
+    database: Database,
+    storage: LocalStorage,
+    fields: dict[str, Any],
+    status: int,
+    kind: str,
+    said: str,
+) -> None:
+    built(database, storage)
+    answer = ask(client, checked(database, storage).id, **fields)
+    assert (answer.status_code, answer.json()["type"]) == (status, kind)
+    assert said in answer.json()["detail"]
+
+
+def test_too_few_genes(client: TestClient, database: Database, storage: LocalStorage) -> None:
+    built(database, storage)
+    stranger = checked(database, storage, genes=["Cd3d", "Ms4a1"])
+    answer = ask(client, stranger.id)
+    assert (answer.status_code, answer.json()["type"]) == (422, "too-few-genes")
+    assert answer.json()["n_matched"] == 0
+    assert answer.json()["query_examples"] == ["Cd3d", "Ms4a1"]
+    assert answer.json()["reference_examples"] == GENES
+    coverage = client.get(f"/v1/queries/{stranger.id}").json()["gene_coverage"]
+    assert [(each["reference"], each["advice"]) for each in coverage] == [("pbmc", "refused")]
+
+
+def test_thresholds_are_the_references_own(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage, thresholds={"refuse_below": 0.6, "warn_below": 0.9})
+    half = checked(database, storage, genes=GENES[:2])
+    most = checked(database, storage, genes=GENES[:3])
+    assert ask(client, half.id).status_code == 422
+    assert ask(client, most.id).status_code == 202
+    coverage = client.get(f"/v1/queries/{most.id}").json()["gene_coverage"][0]
+    assert (coverage["advice"], coverage["share"]) == ("low", 0.75)
+
+
+def test_covariates_and_input_kind(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(
+        database,
+        storage,
+        extra_covariates=[{"key": "sex", "categories": ["f", "m"]}],
+        continuous_covariates=["age"],
+    )
+    answer = ask(client, checked(database, storage).id)
+    assert answer.json()["type"] == "unknown-covariate"
+    assert answer.json()["known"] == ["f", "m"]
+    columns = [*inspection()["columns"], {"name": "sex"}, {"name": "age"}]
+    complete = inspection(columns=columns, input="continuous")
+    answer = ask(client, checked(database, storage, found=complete).id)
+    assert (answer.status_code, answer.json()["type"]) == (422, "input-kind-mismatch")
+
+
+def test_queries_checking_and_rejected(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    query = uploaded(database, storage)
+    waiting = ask(client, query.id, batch_key="whatever")
+    assert waiting.status_code == 202
+    with database.writing() as session:
+        fail_job(session, claimed(database, "check"), NotCounts("Row 3.", fix="Send counts."))
+    shown = client.get(f"/v1/queries/{query.id}")
+    assert (shown.status_code, shown.json()["state"]) == (200, "rejected")
+    assert shown.json()["problem"]["type"] == "not-counts"
+    failed = client.get(waiting.headers["Location"]).json()
+    assert (failed["state"], failed["problem"]["type"]) == ("failed", "not-counts")
+    refused = ask(client, query.id)
+    assert (refused.status_code, refused.json()["type"]) == (409, "query-rejected")
+    assert refused.json()["cause"]["type"] == "not-counts"
+
+
+def test_a_reference_that_is_not_ready(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    query = checked(database, storage)
+    started = client.post("/v1/references", json={"query": query.id, "name": "pbmc"})
+    assert started.status_code == 202
+    answer = ask(client, query.id)
+    assert (answer.status_code, answer.json()["type"]) == (409, "reference-not-ready")
+    assert answer.json()["state"] == "building"
+
+
+def test_idempotency(client: TestClient, database: Database, storage: LocalStorage) -> None:
+    built(database, storage)
+    query = checked(database, storage)
+    body = {"query": query.id, "reference": "pbmc"}
+    headers = {"Idempotency-Key": "k1"}
+
+    def send(_: int) -> Any:
+        return client.post("/v1/mappings", json=body, headers=headers)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(send, range(16)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum("Idempotent-Replayed" not in answer.headers for answer in answers) == 1
+    other = client.post("/v1/mappings", json={**body, "recipe": "forward"}, headers=headers)
+    assert (other.status_code, other.json()["type"]) == (422, "idempotency-key-reused")
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(QueryMapping)) == 1
+
+
+def test_etag_and_waiting(client: TestClient, database: Database, storage: LocalStorage) -> None:
+    built(database, storage)
+    mapping = asked(database, checked(database, storage))
+    here = f"/v1/mappings/{mapping.id}"
+    first = client.get(here)
+    etag = {"If-None-Match": first.headers["ETag"]}
+    assert client.get(here, headers=etag).status_code == 304
+    started = time.monotonic()
+    assert client.get(f"{here}?wait=0.3", headers=etag).status_code == 304
+    assert time.monotonic() - started >= 0.3
+    timer = threading.Timer(0.3, lambda: claimed(database, "map"))
+    timer.start()
+    changed = client.get(f"{here}?wait=20", headers=etag)
+    timer.join()
+    assert (changed.status_code, changed.json()["state"]) == (200, "running")
+    assert changed.headers["ETag"] != first.headers["ETag"]
+    assert client.get(f"{here}?wait=61").json()["type"] == "malformed-request"
+
+
+def test_waiting_ends_when_the_mapping_does(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    mapping = asked(database, checked(database, storage))
+    claim = claimed(database, "map")
+
+    def finish() -> None:
+        with database.writing() as session:
+            record_results(session, claim, results_prefix="p", results=[], summary={})
+
+    timer = threading.Timer(0.3, finish)
+    timer.start()
+    started = time.monotonic()
+    assert client.get(f"/v1/mappings/{mapping.id}?wait=30").json()["state"] == "succeeded"
+    timer.join()
+    assert time.monotonic() - started < 10
+
+
+def test_waiting_for_a_mapping_that_is_deleted(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    mapping = asked(database, checked(database, storage))
+    here = f"/v1/mappings/{mapping.id}"
+    timer = threading.Timer(0.3, lambda: client.delete(here))
+    timer.start()
+    assert client.get(f"{here}?wait=30").status_code == 404
+    timer.join()
+
+
+def test_events_stream_to_the_end(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    mapping = asked(database, checked(database, storage))
+
+    def work() -> None:
+        claim = claimed(database, "map")
+        time.sleep(0.5)
+        with database.writing() as session:
+            record_results(session, claim, results_prefix="p", results=[], summary={})
+
+    timer = threading.Timer(0.5, work)
+    timer.start()
+    answer = client.get(f"/v1/mappings/{mapping.id}/events")
+    timer.join()
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    states = [state for state in ("queued", "running", "succeeded") if f'"{state}"' in answer.text]
+    assert states == ["queued", "running", "succeeded"]
+    assert answer.text.count("event: mapping") == 3
+
+
+def test_cancel_and_delete(client: TestClient, database: Database, storage: LocalStorage) -> None:
+    built(database, storage)
+    query = checked(database, storage)
+    waiting = asked(database, query)
+    here = f"/v1/mappings/{waiting.id}"
+    for _ in range(2):
+        cancelled = client.post(f"{here}/cancel")
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    running = asked(database, query)
+    claimed(database, "map")
+    asked_to = client.post(f"/v1/mappings/{running.id}/cancel").json()
+    assert (asked_to["state"], asked_to["cancel_requested"]) == ("running", True)
+    assert client.delete(f"/v1/mappings/{running.id}").status_code == 204
+    done = mapped(database, storage, query)
+    late = client.post(f"/v1/mappings/{done.id}/cancel")
+    assert (late.status_code, late.json()["type"]) == (409, "already-finished")
+    assert list(storage.keys(f"mappings/{done.id}"))
+    assert client.delete(f"/v1/mappings/{done.id}").status_code == 204
+    assert not list(storage.keys(f"mappings/{done.id}"))
+    gone = client.get(f"/v1/mappings/{done.id}")
+    assert (gone.status_code, gone.json()["type"]) == (404, "unknown-mapping")
+
+
+def test_results(client: TestClient, database: Database, storage: LocalStorage) -> None:
+    built(database, storage)
+    query = checked(database, storage)
+    unfinished = asked(database, query)
+    early = client.get(f"/v1/mappings/{unfinished.id}/results/latent.csv")
+    assert (early.status_code, early.json()["type"]) == (409, "mapping-not-finished")
+    client.post(f"/v1/mappings/{unfinished.id}/cancel")
+    here = f"/v1/mappings/{mapped(database, storage, query).id}/results"
+    listed = client.get(here).json()["items"]
+    assert [item["name"] for item in listed] == list(RESULTS)
+    for item in listed:
+        answer = client.get(item["links"]["self"])
+        content, media_type = RESULTS[item["name"]]
+        assert answer.content == content
+        assert answer.headers["content-type"].split(";")[0] == media_type
+        assert answer.headers["ETag"] == f'"{item["sha256"]}"'
+        assert item["name"] in answer.headers["Content-Disposition"]
+        head = client.head(item["links"]["self"])
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["Content-Length"] == str(len(content))
+        same = client.get(item["links"]["self"], headers={"If-None-Match": answer.headers["ETag"]})
+        assert same.status_code == 304
+    unknown = client.get(f"{here}/none.txt")
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "unknown-result")
+
+
+@pytest.mark.parametrize(
+    ("accept", "name"),
+    [
+        (None, "latent.parquet"),
+        ("*/*", "latent.parquet"),
+        ("text/csv", "latent.csv"),
+        ("text/*", "latent.csv"),
+        ("application/x-npy", "latent.npy"),
+        ("text/csv;q=0.5, application/x-npy", "latent.npy"),
+        ("*/*;q=0.1, text/csv", "latent.csv"),
+        ("application/json, text/csv;q=0.2", "latent.csv"),
+    ],
+)
+def test_the_latent_by_accept(
+    client: TestClient,
+    database: Database,
+    storage: LocalStorage,
+    accept: str | None,
+    name: str,
+) -> None:
+    built(database, storage)
+    mapping = mapped(database, storage, checked(database, storage))
+    headers = {"Accept": accept} if accept else {}
+    answer = client.get(f"/v1/mappings/{mapping.id}/results/latent", headers=headers)
+    assert answer.content == RESULTS[name][0]
+    assert answer.headers["Vary"] == "Accept"
+    assert answer.headers["Content-Location"].endswith(name)
+    refused = client.get(
+        f"/v1/mappings/{mapping.id}/results/latent", headers={"Accept": "image/png, text/csv;q=0"}
+    )
+    assert (refused.status_code, refused.json()["type"]) == (406, "not-acceptable")
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "content"),
+    [
+        ("bytes=0-3", 206, b"parq"),
+        ("bytes=4-", 206, b"uet!"),
+        ("bytes=-2", 206, b"t!"),
+        ("bytes=2-100", 206, b"rquet!"),
+        ("bytes=8-", 416, None),
+        ("bytes=-0", 416, None),
+        ("bytes=0-1,3-4", 200, b"parquet!"),
+        ("bytes=5-2", 200, b"parquet!"),
+        ("lines=1-2", 200, b"parquet!"),
+    ],
+)
+def test_ranges(
+    client: TestClient,
+    database: Database,
+    storage: LocalStorage,
+    header: str,
+    status: int,
+    content: bytes | None,
+) -> None:
+    built(database, storage)
+    mapping = mapped(database, storage, checked(database, storage))
+    here = f"/v1/mappings/{mapping.id}/results/latent.parquet"
+    answer = client.get(here, headers={"Range": header})
+    assert answer.status_code == status
+    if content is None:
+        assert answer.json()["type"] == "range-not-satisfiable"
+        assert answer.headers["Content-Range"] == "bytes */8"
+        return
+    assert answer.content == content
+    assert answer.headers["Content-Length"] == str(len(content))
+    stale = client.get(here, headers={"Range": header, "If-Range": '"other"'})
+    assert (stale.status_code, stale.content) == (200, b"parquet!")
+
+
+def test_lists_page_and_filter(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    query = checked(database, storage)
+    tags = [["a"], ["a", 'b"c'], ["A"], ["ab"], ["a", "é"]]
+    made = [
+        asked(database, query, external_id=f"E{number}", tags=tuple(each)).id
+        for number, each in enumerate(tags)
+    ]
+
+    def listed(**params: Any) -> list[str]:
+        return [item["id"] for item in client.get("/v1/mappings", params=params).json()["items"]]
+
+    assert listed() == made[::-1]
+    assert listed(tag="a") == [made[4], made[1], made[0]]
+    assert listed(tag=["a", "é"]) == [made[4]]
+    assert listed(tag='b"c') == [made[1]]
+    assert listed(external_id="E3") == [made[3]]
+    assert listed(query="0" * 32) == []
+    walked, cursor = [], None
+    while True:
+        params = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = client.get("/v1/mappings", params=params).json()
+        walked += [item["id"] for item in page["items"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert walked == made[::-1]
+    assert client.get("/v1/mappings?cursor=zzz").json()["type"] == "malformed-request"
+    assert client.get("/v1/mappings?limit=0").json()["type"] == "malformed-request"
+
+
+def test_settings_reach_the_job(
+    client: TestClient, database: Database, storage: LocalStorage, service: Service
+) -> None:
+    client.put("/v1/queries", content=b"x")
+    with database.reading() as session:
+        assert session.scalars(select(Job)).one().max_attempts == service.max_attempts

@@ -1,0 +1,144 @@
+"""Local storage, and the staging folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from app.problems import BodyTooLarge, DigestMismatch, DiskFull, EmptyFile, LengthMismatch
+from app.staging import StagingFile, check_space, disk_full_told, sweep_staging
+from app.storage import LocalStorage, open_storage
+
+
+def staging(folder: Path, **changes: int) -> StagingFile:
+    folder.mkdir(exist_ok=True)
+    return StagingFile(folder, **{"max_bytes": 100, "reserve_bytes": 0, **changes})
+
+
+def test_files_and_folders_are_published(storage: LocalStorage, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(b"0123456789")
+    storage.publish_file(file, "a/b/c")
+    assert not file.exists()
+    assert storage.size("a/b/c") == 10
+    assert b"".join(storage.read("a/b/c", 2, 5)) == b"234"
+    folder = tmp_path / "g"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "x").write_bytes(b"x")
+    storage.publish_folder(folder, "a/d")
+    assert list(storage.keys("a")) == ["a/b/c", "a/d/sub/x"]
+    storage.delete("a/d")
+    storage.delete("a/d")
+    storage.delete("a/b/c")
+    assert list(storage.keys()) == []
+    assert storage.root.exists()
+
+
+def test_a_crashed_attempts_folder_is_replaced(storage: LocalStorage, tmp_path: Path) -> None:
+    (storage.root / "r" / "1").mkdir(parents=True)
+    (storage.root / "r" / "1" / "old").write_bytes(b"")
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "fresh").write_bytes(b"")
+    storage.publish_folder(new, "r/1")
+    assert list(storage.keys("r")) == ["r/1/fresh"]
+
+
+@pytest.mark.parametrize("key", ["", "../x", "/etc/passwd", "a/../../x", "."])
+def test_keys_stay_inside(storage: LocalStorage, key: str) -> None:
+    with pytest.raises(ValueError, match="not a key"):
+        storage.local_path(key)
+
+
+def test_only_known_stores_open(tmp_path: Path) -> None:
+    folder = tmp_path / "a store"
+    opened = open_storage(folder.as_uri())
+    assert isinstance(opened, LocalStorage)
+    assert opened.root == folder
+    with pytest.raises(ValueError, match="not understood"):
+        open_storage("ftp://x/y")
+
+
+def test_an_upload_is_hashed_and_compared(tmp_path: Path) -> None:
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    file = staging(tmp_path / "s")
+    file.write([b"a", b"bc"])
+    done = file.finish(length=3, sha256=digest)
+    assert (done.bytes, done.sha256, done.path.read_bytes()) == (3, digest, b"abc")
+
+
+@pytest.mark.parametrize(
+    ("content", "length", "problem"),
+    [
+        (b"abd", 3, DigestMismatch),
+        (b"ab", 3, LengthMismatch),
+        (b"", None, EmptyFile),
+        (b"x" * 101, None, BodyTooLarge),
+    ],
+)
+def test_an_upload_that_is_not_what_was_declared(
+    tmp_path: Path, content: bytes, length: int | None, problem: type[Exception]
+) -> None:
+    file = staging(tmp_path / "s")
+    with pytest.raises(problem):  # noqa: PT012 - one upload
+        file.write([content])
+        file.finish(length=length, sha256="0" * 64)
+    file.discard()
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DiskFull):
+        check_space(tmp_path, 1 << 62)
+    with pytest.raises(DiskFull), disk_full_told():
+        raise OSError(28, "No space left on device")
+    with pytest.raises(PermissionError), disk_full_told():
+        raise PermissionError(13, "no")
+
+
+def test_the_sweep_spares_living_uploads(tmp_path: Path) -> None:
+    live = staging(tmp_path / "s")
+    dead = tmp_path / "s" / "upload-dead.part"
+    dead.write_bytes(b"x")
+    scratch = tmp_path / "s" / "somebody-elses"
+    scratch.write_bytes(b"x")
+    assert sweep_staging(tmp_path / "s") == 0
+    old = time.time() - 120
+    for path in (live.path, dead, scratch):
+        os.utime(path, (old, old))
+    assert sweep_staging(tmp_path / "s") == 1
+    assert live.path.exists()
+    assert scratch.exists()
+    live.discard()
+    assert not live.path.exists()
+
+
+def test_every_sync_comes_before_the_answer(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file's bytes, then the rename, then the folders: in this order."""
+    steps: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def note_fsync(descriptor: object) -> None:
+        number = descriptor if isinstance(descriptor, int) else descriptor.fileno()  # type: ignore[attr-defined]
+        steps.append("fsync " + Path(f"/proc/self/fd/{number}").readlink().name)
+        fsync(number)
+
+    def note_replace(self: Path, target: Path) -> Path:
+        steps.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    file = staging(tmp_path / "s")
+    file.write([b"abc"])
+    done = file.finish(length=None, sha256=None)
+    storage.publish_file(done.path, "q/1/x")
+    name = done.path.name
+    assert steps[:2] == [f"fsync {name}", f"fsync {name}"]
+    assert steps[-2:] == ["rename", "fsync 1"]
+    assert {"fsync q", "fsync store"} <= set(steps)

@@ -1,0 +1,215 @@
+"""Uploads by every protocol, and everything that is refused."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app import uploads
+from app.database import Database
+from app.forms import FormReader
+from app.problems import MalformedUpload
+from app.service import Service
+from app.storage import LocalStorage
+
+from .factories import built
+
+DATA = bytes(range(256)) * 40
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+def leftovers(service: Service) -> list[Path]:
+    return list(service.uploads.staging.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("method", "address"),
+    [
+        ("PUT", "/v1/queries"),
+        ("POST", "/v1/queries"),
+        ("PUT", "/v1/queries/"),
+        ("POST", "/v1/queries/"),
+        ("PUT", "/v1/queries/a%20b.h5ad"),
+    ],
+)
+def test_a_raw_body(
+    client: TestClient, service: Service, storage: LocalStorage, method: str, address: str
+) -> None:
+    answer = client.request(
+        method,
+        address,
+        content=DATA,
+        params={"layer": "layers/counts", "external_id": "L1", "tag": ["a", "b"]},
+    )
+    assert answer.status_code == 201
+    body = answer.json()
+    assert body["sha256"] == DIGEST
+    assert body["state"] == "checking"
+    assert body["terminal"] is False
+    assert body["problem"] is None
+    assert body["options"] == {"layer": "layers/counts", "input": "counts"}
+    assert (body["external_id"], body["tags"]) == ("L1", ["a", "b"])
+    assert body["created_at"].endswith("Z")
+    assert body["filename"] == ("a b.h5ad" if "a%20b" in address else "query.h5ad")
+    assert answer.headers["Location"] == body["links"]["self"] == f"/v1/queries/{body['id']}"
+    key = f"queries/{body['id']}/{DIGEST}.h5ad"
+    assert b"".join(storage.read(key, 0, storage.size(key))) == DATA
+    assert leftovers(service) == []
+
+
+def test_a_form(client: TestClient, service: Service) -> None:
+    answer = client.post(
+        "/v1/queries?tag=query-string",
+        files={"file": ("dir/plate\x07.h5ad", DATA)},
+        data={"layer": "raw/X", "tag": ["x", "y"], "sha256": DIGEST},
+    )
+    assert answer.status_code == 201, answer.text
+    body = answer.json()
+    assert (body["sha256"], body["bytes"]) == (DIGEST, len(DATA))
+    assert body["options"]["layer"] == "raw/X"
+    assert body["tags"] == ["x", "y"]
+    assert body["filename"].startswith("plate")
+    assert leftovers(service) == []
+
+
+def test_digests_are_checked(client: TestClient, service: Service) -> None:
+    good = base64.b64encode(bytes.fromhex(DIGEST)).decode()
+    headers = {"Repr-Digest": f"sha-512=:AAAA:, sha-256=:{good}:"}
+    assert client.put("/v1/queries", content=DATA, headers=headers).status_code == 201
+    assert client.put(f"/v1/queries?sha256={DIGEST.upper()}", content=DATA).status_code == 201
+    refused = client.put(f"/v1/queries?sha256={'0' * 64}", content=DATA)
+    assert (refused.status_code, refused.json()["type"]) == (422, "digest-mismatch")
+    assert refused.json()["sha256"] == DIGEST
+    assert leftovers(service) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "kind"),
+    [
+        ({"content": b""}, 422, "empty-file"),
+        ({"content": iter([b"", b""])}, 422, "empty-file"),
+        ({"content": b"x" * 100_001}, 413, "body-too-large"),
+        ({"content": (b"x" * 1000 for _ in range(101))}, 413, "body-too-large"),
+        ({"content": DATA, "headers": {"Content-Range": "bytes 5-9/10"}}, 501,
+         "content-range-unsupported"),
+        ({"content": DATA, "headers": {"Content-Type": "application/json"}}, 415,
+         "unsupported-media-type"),
+        ({"content": DATA, "headers": {"Content-Encoding": "gzip"}}, 415,
+         "unsupported-media-type"),
+        ({"content": DATA, "headers": {"Content-Type": "multipart/form-data"}}, 400,
+         "malformed-upload"),
+        ({"content": DATA, "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400,
+         "malformed-upload"),
+        ({"content": b"--x\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+         400, "malformed-upload"),
+        ({"content": DATA, "headers": {"Repr-Digest": "md5=:AAAA:"}}, 400, "malformed-upload"),
+        ({"content": DATA, "headers": {"Repr-Digest": "sha-256=:AAAA:"}}, 400, "malformed-upload"),
+        ({"content": DATA, "params": {"sha256": "abc"}}, 400, "malformed-upload"),
+        ({"content": DATA, "params": {"input": "pictures"}}, 422, "malformed-request"),
+        ({"content": DATA, "params": {"inptu": "counts"}}, 422, "malformed-request"),
+        ({"data": {"file_": "x"}, "files": {"other": b"x"}}, 400, "malformed-upload"),
+        ({"files": [("file", b"x"), ("file", b"y")]}, 400, "malformed-upload"),
+        ({"files": {"file": b""}}, 422, "empty-file"),
+        ({"files": {"file": b"x"}, "data": {"input": "pictures"}}, 422, "malformed-request"),
+        ({"files": {"file": b"x"}, "data": {"layer": "x" * 20_000}}, 400, "malformed-upload"),
+        ({"files": [("file", b"x")] + [(f"f{n}", (None, "v")) for n in range(64)]}, 400,
+         "malformed-upload"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(
+    client: TestClient, service: Service, request_: dict[str, Any], status: int, kind: str
+) -> None:
+    answer = client.put("/v1/queries", **request_)
+    assert (answer.status_code, answer.json()["type"]) == (status, kind)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["fix"]
+    assert leftovers(service) == []
+    assert list(service.storage.keys()) == []
+
+
+def test_a_full_disk_refuses_before_reading(client: TestClient, service: Service) -> None:
+    service.uploads.reserve_bytes = 1 << 62
+    answer = client.put("/v1/queries", content=DATA)
+    assert (answer.status_code, answer.json()["type"]) == (507, "disk-full")
+    assert answer.json()["fault"] == "service"
+    assert leftovers(service) == []
+
+
+def test_a_disk_that_fills_up_leaves_nothing(
+    client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, chunks: object) -> None:
+        from app.staging import disk_full_told
+
+        with disk_full_told():
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(uploads.StagingFile, "write", full)
+    answer = client.put("/v1/queries", content=DATA)
+    assert (answer.status_code, answer.json()["type"]) == (507, "disk-full")
+    assert leftovers(service) == []
+
+
+def test_a_form_survives_any_cut() -> None:
+    body = (
+        b'--B\r\nContent-Disposition: form-data; name="tag"\r\n\r\na\r\n'
+        b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+        + DATA[:300]
+        + b"\r\n--B--\r\n"
+    )
+    for size in (1, 2, 3, 7, 50, 400):
+        form = FormReader(b"B")
+        parts = [body[start : start + size] for start in range(0, len(body), size)]
+        assert b"".join(form.feed(part) for part in parts) == DATA[:300]
+        form.finish()
+        assert (form.fields, form.filename) == ([("tag", "a")], "x")
+
+
+def test_a_forms_end_is_needed() -> None:
+    form = FormReader(b"B")
+    form.feed(b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\nabc')
+    with pytest.raises(MalformedUpload):
+        form.finish()
+
+
+def test_upload_and_map_in_one(
+    client: TestClient, database: Database, storage: LocalStorage, service: Service
+) -> None:
+    built(database, storage)
+    address = "/v1/map/run7.h5ad?reference=pbmc&batch_key=sample&batch_key=donor&recipe=forward"
+    answer = client.put(address, content=DATA)
+    assert answer.status_code == 202
+    body = answer.json()
+    assert answer.headers["Location"] == f"/v1/mappings/{body['id']}"
+    assert body["options"]["batch_key"] == ["sample", "donor"]
+    assert (body["state"], body["reference"], body["version"]) == ("queued", "pbmc", 1)
+    assert (body["recipe"], body["queue_position"]) == ("forward", 2)
+    assert client.get(body["links"]["query"]).json()["filename"] == "run7.h5ad"
+    form = client.post(
+        "/v1/map", files={"file": ("x.h5ad", DATA)}, data={"reference": "pbmc", "version": "1"}
+    )
+    assert form.status_code == 202, form.text
+    assert leftovers(service) == []
+
+
+def test_map_refuses_before_the_file_is_kept(client: TestClient, service: Service) -> None:
+    missing = client.put("/v1/map", content=DATA)
+    assert (missing.status_code, missing.json()["type"]) == (422, "malformed-request")
+    unknown = client.put("/v1/map?reference=none", content=DATA)
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "unknown-reference")
+    form = client.post("/v1/map", files={"file": DATA}, data={"reference": "none"})
+    assert form.status_code == 404
+    assert list(service.storage.keys()) == []
+    assert leftovers(service) == []
+
+
+def test_small_bodies_are_limited(client: TestClient) -> None:
+    declared = client.post("/v1/mappings", content=b"x" * 1_100_000)
+    assert (declared.status_code, declared.json()["type"]) == (413, "body-too-large")
+    chunked = client.post("/v1/mappings", content=(b"x" * 100_000 for _ in range(11)))
+    assert chunked.status_code == 413
