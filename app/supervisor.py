@@ -105,7 +105,7 @@ class Supervisor:
                 if code == REFUSED_EXIT:
                     return 1
                 if code is not None and not self.stopping:
-                    _say(f"The {child.name} ended ({_how(code)}); starting it again.")
+                    _warn(f"The {child.name} ended ({_how(code)}); starting it again.")
             if not self.announced and _answers(self.settings):
                 self._announce()
             time.sleep(0.1)
@@ -177,3 +177,8 @@ def _how(code: int) -> str:
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def _warn(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

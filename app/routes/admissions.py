@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from app.admission import check_admission
+from app.idempotency import find_earlier
 from app.mappings import MappingRequest
 from app.problems import UnknownQuery
 from app.references import find_version, not_ready
@@ -10,9 +13,17 @@ from app.service import Service
 from app.tables import Query
 
 
-def admit(service: Service, *, owner: str, request: MappingRequest) -> None:
-    """Raise what can be known now. A query not ready yet is judged again by the worker."""
+def admit(
+    service: Service, *, owner: str, request: MappingRequest, idempotency_key: str | None
+) -> None:
+    """Raise what can be known now. A query not ready yet is judged again by the worker.
+
+    A repeated request gets its first answer, whatever has become of the query since.
+    """
     with service.database.reading() as session:
+        asked = asdict(request)
+        if find_earlier(session, owner=owner, key=idempotency_key, request=asked) is not None:
+            return
         query = session.get(Query, request.query)
         if query is None or query.owner != owner:
             raise UnknownQuery(

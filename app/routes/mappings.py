@@ -69,7 +69,7 @@ def submit(
     """A ready query is checked against the reference at once. One that is still being checked
     is accepted, and its mapping fails with the query's problem if it is rejected."""
     request = _request(body)
-    admit(service, owner=caller.owner, request=request)
+    admit(service, owner=caller.owner, request=request, idempotency_key=idempotency_key)
     with service.database.writing() as session:
         mapping, replayed = mappings.submit_mapping(
             session,

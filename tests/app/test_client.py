@@ -1,0 +1,241 @@
+"""The command line, fsck and the supervisor, as processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from app.database import Database
+from app.fsck import check_everything, repair
+from app.jobs import claim_next
+from app.mappings import record_results
+from app.queries import accept_query
+from app.settings import Settings
+from app.storage import LocalStorage
+from app.supervisor import PortBusy, check_port, url_of
+
+from .factories import built, checked, mapped, uploaded
+from .live import answers, environment, free_port, until
+
+
+def finish_in_background(
+    database: Database, storage: LocalStorage, mapping_id: str
+) -> threading.Thread:
+    """A worker that computes nothing."""
+
+    def work() -> None:
+        for kind in ("check", "map"):
+            with database.writing() as session:
+                claim = claim_next(session, worker="w", kinds=[kind], lease_seconds=30)
+            assert claim is not None
+            with database.writing() as session:
+                if kind == "check":
+                    accept_query(session, claim, canonical_prefix="queries/x", inspection={})
+                    continue
+                prefix = f"mappings/{mapping_id}/1"
+                folder = storage.local_folder(prefix)
+                folder.mkdir(parents=True)
+                (folder / "latent.csv").write_bytes(b"1,2\n")
+                result = {
+                    "name": "latent.csv",
+                    "bytes": 4,
+                    "sha256": hashlib.sha256(b"1,2\n").hexdigest(),
+                    "media_type": "text/csv",
+                }
+                record_results(session, claim, results_prefix=prefix, results=[result], summary={})
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def cellgraft(data_dir: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments],
+        env=environment(data_dir, free_port(), **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_fsck_finds_what_is_missing_damaged_or_nobodys(
+    database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    query = checked(database, storage)
+    mapping = mapped(database, storage, query)
+    waiting = uploaded(database, storage)
+
+    def findings() -> list[tuple[str, str]]:
+        with database.reading() as session:
+            found = check_everything(session, storage, tell=lambda key: None)
+        return [(finding.kind, finding.key) for finding in found]
+
+    assert findings() == []
+    orphan = storage.root / "mappings" / mapping.id / "7" / "latent.csv"
+    orphan.parent.mkdir()
+    orphan.write_bytes(b"late")
+    storage.local_path(query.storage_key).write_bytes(b"other")
+    storage.local_path(waiting.storage_key).unlink()
+    assert sorted(findings()) == [
+        ("damaged", query.storage_key),
+        ("missing", waiting.storage_key),
+        ("orphan", f"mappings/{mapping.id}/7/latent.csv"),
+    ]
+    with database.reading() as session:
+        found = check_everything(session, storage, tell=lambda key: None)
+    assert repair(storage, found) == 1
+    assert not orphan.exists()
+    assert len(findings()) == 2
+
+
+def test_keys_references_and_fsck_by_command(tmp_path: Path) -> None:
+    assert cellgraft(tmp_path, "migrate").returncode == 0
+    made = cellgraft(tmp_path, "keys", "create", "first", "--scope", "admin")
+    assert made.returncode == 0
+    assert made.stdout.startswith("cg_")
+    key_id = made.stdout.split("_")[1]
+    assert key_id in cellgraft(tmp_path, "keys", "list").stdout
+    assert "revoked" in cellgraft(tmp_path, "keys", "revoke", key_id).stdout
+    wrong = cellgraft(tmp_path, "keys", "create", "x", "--scope", "everything")
+    assert (wrong.returncode, "Choose from" in wrong.stderr) == (1, True)
+    unknown = cellgraft(tmp_path, "references", "show", "none")
+    assert (unknown.returncode, "There is no reference 'none'" in unknown.stderr) == (1, True)
+    assert "Traceback" not in unknown.stderr
+    database = Database(f"sqlite:///{tmp_path}/cellgraft.db")
+    built(database, LocalStorage(tmp_path / "store"))
+    database.close()
+    assert "pbmc" in cellgraft(tmp_path, "references", "list").stdout
+    assert '"version": 1' in cellgraft(tmp_path, "references", "show", "pbmc").stdout
+    assert cellgraft(tmp_path, "fsck").returncode == 0
+    assert cellgraft(tmp_path, "references", "remove", "pbmc", "1", "--yes").returncode == 0
+    assert not (tmp_path / "store" / "references").exists()
+    (tmp_path / "store" / "stray").write_bytes(b"")
+    found = cellgraft(tmp_path, "fsck")
+    assert (found.returncode, "orphan: stray" in found.stdout) == (1, True)
+    assert cellgraft(tmp_path, "fsck", "--repair").returncode == 0
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    wrong = cellgraft(tmp_path, "migrate", max_upload_bytes="many")
+    assert wrong.returncode == 2
+    assert "CELLGRAFT_MAX_UPLOAD_BYTES" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_map_without_a_server(tmp_path: Path) -> None:
+    file = tmp_path / "x.h5ad"
+    file.write_bytes(b"x")
+    address = f"http://127.0.0.1:{free_port()}"
+    answer = cellgraft(tmp_path, "map", str(file), "--server", address, "--reference", "r")
+    assert answer.returncode == 1
+    assert f"Nothing answers at {address}" in answer.stderr
+
+
+def test_an_open_address_without_keys_is_refused(tmp_path: Path) -> None:
+    refused = cellgraft(tmp_path, "serve", "--host", "0.0.0.0")
+    assert refused.returncode == 1
+    assert "keys create" in refused.stderr
+
+
+def test_a_busy_port_is_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PortBusy):
+            check_port("127.0.0.1", port)
+        refused = cellgraft(tmp_path, "serve", "--port", str(port))
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert "--port" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("lab.example", "http://lab.example:8000"),
+    ],
+)
+def test_the_url_that_is_shown(host: str, url: str) -> None:
+    assert url_of(Settings(host=host)) == url
+
+
+def children_of(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def api_of(pid: int) -> int | None:
+    for child in children_of(pid):
+        if b"app.cli\0api" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return child
+    return None
+
+
+@pytest.fixture
+def supervised(tmp_path: Path):
+    port = free_port()
+    ready = tmp_path / "ready"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "serve", "--ready-file", str(ready)],
+        env=environment(tmp_path, port),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        until(ready.exists)
+        yield process, port, ready
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_the_supervisor_restarts_and_stops(supervised) -> None:  # type: ignore[no-untyped-def]
+    process, port, ready = supervised
+    assert ready.read_text() == f"http://127.0.0.1:{port}\n"
+    assert f"http://127.0.0.1:{port}" in process.stdout.readline()
+    first = api_of(process.pid)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: api_of(process.pid) not in {None, first})
+    until(lambda: answers(port))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert not answers(port)
+    assert not ready.exists()
+
+
+def test_the_children_die_with_the_supervisor(supervised) -> None:  # type: ignore[no-untyped-def]
+    process, port, _ = supervised
+    children = children_of(process.pid)
+    process.kill()
+    process.wait()
+    until(lambda: not answers(port))
+    deadline = time.monotonic() + 30
+    while any(_is_alive(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
