@@ -1,1 +1,1 @@
-"""The compute side: intake, mapping, reference building, and the processes that do them."""
+"""The compute side of Cellgraft: query intake, fitting, mapping, building, and the claim loop."""

@@ -16,10 +16,10 @@ import socket
 import time
 from typing import Any, Protocol, cast
 
+from app.parent_death import die_with_parent
 from app.problems import InternalFault, Problem
 from worker.lines import Closed, Lines
 from worker.orders import Cancelled, Order, Report, from_json
-from worker.sandbox import die_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--runs", default="worker.runs")
     arguments = parser.parse_args()
-    die_with_parent(os.getppid())
+    die_with_parent(signal.SIGKILL, parent=os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     lines = Lines(socket.socket(fileno=arguments.fd))

@@ -58,8 +58,10 @@ class Parent:
         back_off = 0.0
         swept = False
         try:
-            while not self._stopping and not until():
+            while not self._stopping:
                 try:
+                    if until():
+                        break
                     swept = swept or self._sweep()
                     self._tick()
                     back_off = 0.0

@@ -5,24 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import signal
 import sys
 from pathlib import Path
 
 from worker.intake.limits import MIB, Limits
 
-PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 LAST_WORDS_BYTES = 64 * MIB
 """Kept back, so that a check that ran out of memory can still say so."""
 OPEN_FILES = 32
-
-
-def die_with_parent(expected_parent: int) -> None:
-    """Be killed when the process that started this one dies, even if it died just now."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != expected_parent:
-        os._exit(1)
 
 
 def enter_sandbox(pipe: int, limits: Limits) -> int:

@@ -20,12 +20,13 @@ from typing import Any
 
 import pandas  # noqa: F401 - pyarrow imports it at its first conversion: once here, not per file
 
+from app.parent_death import die_with_parent
 from app.problems import Problem
 from worker.intake.check import Request, check_file
 from worker.intake.findings import too_large
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter
 from worker.intake.limits import Limits
-from worker.sandbox import allow_last_words, die_with_parent, enter_sandbox
+from worker.sandbox import allow_last_words, enter_sandbox
 
 LONGEST_REQUEST = 1024 * 1024
 
@@ -87,7 +88,7 @@ def _be_child(order: dict[str, Any], pipe: int, parent: int) -> None:
     """Check one file and exit, whatever happens; never returns."""
     status = 1
     try:
-        die_with_parent(parent)
+        die_with_parent(signal.SIGKILL, parent=parent)
         limits = Limits(**order["limits"])
         frames = FrameWriter(enter_sandbox(pipe, limits))
         status = _check(order, limits, frames)
@@ -113,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m worker.zygote")
     parser.add_argument("--fd", type=int, required=True)
     control = socket.socket(fileno=parser.parse_args().fd)
-    die_with_parent(os.getppid())
+    die_with_parent(signal.SIGKILL, parent=os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     gc.freeze()  # children share these pages as long as the collector leaves them alone
     Zygote(control).serve()

@@ -1,0 +1,55 @@
+"""From settings to a parent that is ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.database import Database
+from app.settings import Settings
+from app.storage import Storage, open_storage
+from worker.checking import ZygoteProcess
+from worker.computing import ChildProcess
+from worker.lanes import Timing
+from worker.parent import Parent
+from worker.workplace import Workplace
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The opened parts of one worker."""
+
+    database: Database
+    storage: Storage
+    staging: Path
+    place: Workplace
+    timing: Timing
+
+    def parent(self, *, only: Collection[str] | None = None) -> Parent:
+        return Parent(self.database, self.place, self.timing, only=only)
+
+
+def open_worker(settings: Settings) -> Opened:
+    """Open the database, bring its tables up to date, and prepare the two processes."""
+    database = Database(settings.database_url)
+    database.migrate()
+    storage = open_storage(settings.storage_url)
+    settings.staging_dir.mkdir(parents=True, exist_ok=True)
+    place = Workplace(
+        storage=storage,
+        staging=settings.staging_dir,
+        zygote=ZygoteProcess(),
+        child=ChildProcess(threads=settings.threads),
+        threads=settings.threads,
+        device=settings.device,
+        intake_seconds=settings.intake_seconds,
+        intake_memory_bytes=settings.intake_memory_bytes,
+        disk_reserve_bytes=settings.disk_reserve_bytes,
+    )
+    timing = Timing(
+        lease_seconds=settings.lease_seconds,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        poll_seconds=settings.poll_seconds,
+    )
+    return Opened(database, storage, settings.staging_dir, place, timing)

@@ -1,0 +1,33 @@
+"""run: claim and do jobs until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from types import FrameType
+
+from app.logs import set_up_logs
+from app.settings import Settings
+from worker.commands.opening import open_worker
+
+log = logging.getLogger(__name__)
+
+
+def run() -> None:
+    """Check queries, map them and build references, until SIGTERM or Ctrl-C."""
+    settings = Settings()
+    set_up_logs(settings.log_level)
+    opened = open_worker(settings)
+    parent = opened.parent()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        parent.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    log.info("worker %s begins", parent.name)
+    try:
+        parent.run()
+    finally:
+        opened.database.close()
+    log.info("worker %s ends", parent.name)
