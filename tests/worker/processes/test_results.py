@@ -1,0 +1,100 @@
+"""Result files: readable by the tools people use, and the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from tests.worker.intake.conftest import check_here
+from worker.canonical import CanonicalQuery
+from worker.results import write_annotated_h5ad, write_latent
+
+LATENT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3) / 3
+
+
+@pytest.fixture
+def uploaded() -> anndata.AnnData:
+    obs = pd.DataFrame(
+        {
+            "sample": pd.Categorical(["b", "a", None, "b"], categories=["b", "a"], ordered=True),
+            "plain": ["x", "y", "y", "ü"],
+            "share": [0.5, np.nan, 0.5, 1.0],
+            "flag": [True, False, True, True],
+            "maybe": pd.array([1, None, 3, 3], dtype="Int64"),
+        },
+        index=pd.Index(["c3", "c1", "c2", "c0"], name="barcode"),
+    )
+    var = pd.DataFrame({"gene_ids": ["E1", "E2"]}, index=["g1", "g2"])
+    matrix = np.array([[1, 0], [0, 2], [3, 4], [0, 5]], dtype=np.float32)
+    return anndata.AnnData(sp.csr_matrix(matrix), obs=obs, var=var)
+
+
+@pytest.fixture
+def canonical(uploaded: anndata.AnnData, tmp_path: Path) -> CanonicalQuery:
+    uploaded.write_h5ad(tmp_path / "uploaded.h5ad")
+    return check_here(tmp_path / "uploaded.h5ad", tmp_path / "canonical")[1]
+
+
+def test_the_annotated_file_is_what_was_uploaded_and_the_latent(
+    canonical: CanonicalQuery, tmp_path: Path
+) -> None:
+    extra = pd.DataFrame({"batch": ["p", "q", "p", "q"], "cellgraft_empty": [False] * 4})
+    write_annotated_h5ad(tmp_path / "query.h5ad", canonical, LATENT, extra)
+    back = anndata.read_h5ad(tmp_path / "query.h5ad")
+    first = anndata.read_h5ad(tmp_path / "uploaded.h5ad")
+    assert (back.obsm["X_latent"] == LATENT).all()
+    assert (back.X != first.X).nnz == 0
+    assert back.X.dtype == np.float32
+    assert back.obs.columns.tolist() == [
+        *first.obs.columns,
+        "cellgraft_batch",
+        "cellgraft_empty",
+    ]
+    pd.testing.assert_frame_equal(back.obs[first.obs.columns], first.obs)
+    assert back.var_names.tolist() == ["g1", "g2"]
+    assert back.var["gene_ids"].tolist() == ["E1", "E2"]
+
+
+def test_results_are_the_same_bytes_at_another_time(
+    canonical: CanonicalQuery, tmp_path: Path
+) -> None:
+    digests = []
+    for at in ("now", "later"):
+        out = tmp_path / at
+        out.mkdir()
+        write_latent(out, canonical.obs().index, LATENT)
+        write_annotated_h5ad(out / "query.h5ad", canonical, LATENT)
+        digests.append(
+            {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}
+        )
+        time.sleep(1.1)  # HDF5's time stamps count seconds
+    assert len(digests[0]) == 4
+    assert digests[0] == digests[1]
+
+
+def test_the_three_latents_agree(canonical: CanonicalQuery, tmp_path: Path) -> None:
+    write_latent(tmp_path, canonical.obs().index, LATENT)
+    table = pd.read_parquet(tmp_path / "latent.parquet")
+    text = pd.read_csv(tmp_path / "latent.csv", index_col=0, dtype=dict.fromkeys(table, "float32"))
+    array = np.load(tmp_path / "latent.npy")
+    assert table.index.tolist() == text.index.tolist() == ["c3", "c1", "c2", "c0"]
+    assert table.columns.tolist() == ["latent_0", "latent_1", "latent_2"]
+    assert array.dtype == np.float32
+    assert table.to_numpy().tobytes() == array.tobytes() == LATENT.tobytes()
+    assert text.to_numpy().tobytes() == LATENT.tobytes()
+
+
+def test_an_index_named_like_a_column_is_still_written(
+    canonical: CanonicalQuery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obs = canonical.obs().rename_axis("sample")
+    monkeypatch.setattr(CanonicalQuery, "obs", lambda self: obs.copy())
+    write_annotated_h5ad(tmp_path / "query.h5ad", canonical, LATENT)
+    assert anndata.read_h5ad(tmp_path / "query.h5ad").obs_names.tolist() == obs.index.tolist()
