@@ -16,6 +16,9 @@ MANIFEST_FILE = "manifest.json"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 """Reference names appear in URLs and folder names, so they stay this plain."""
 
+NO_NAME = ""
+"""What a gene column holds for a gene that it has no name for: it matches nothing."""
+
 Likelihood = Literal["nb", "zinb", "poisson", "normal"]
 Dispersion = Literal["gene", "gene-batch", "gene-label", "gene-cell"]
 Normalised = Literal["none", "encoder", "decoder", "both"]
@@ -245,11 +248,12 @@ class Manifest(_Frozen):
         panel = self.genes.columns()
         name, kind = max(
             ((name, kind) for name in query for kind in panel),
-            key=lambda pair: len(set(query[pair[0]]).intersection(panel[pair[1]])),
+            key=lambda pair: len(set(query[pair[0]]).intersection(panel[pair[1]]) - {NO_NAME}),
         )
         where: dict[str, int] = {}
         for position, gene in enumerate(panel[kind]):
             where.setdefault(gene, position)
+        where.pop(NO_NAME, None)
         positions = tuple(where.get(gene, -1) for gene in query[name])
         matched = set(positions) - {-1}
         return GeneMatch(

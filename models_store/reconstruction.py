@@ -8,8 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from models_store.kernels import can_fuse, fused_gradient, fused_theta_gradient
 from models_store.likelihoods import log_likelihood, log_likelihood_gradient
 from models_store.manifest import Likelihood
+
+FAR_BELOW = -30.0
+"""Below this logit softplus and sigmoid are both e^a, to 13 digits."""
 
 
 @dataclass(frozen=True)
@@ -67,34 +71,60 @@ class _Gradient(torch.autograd.Function):
         log_theta: Tensor,
         pi: Tensor | None,
     ) -> Tensor:
-        scale = head.scale(logits)
-        gradient = log_likelihood_gradient(
-            head.likelihood,
-            x,
-            log_library.exp() * scale,
-            log_theta.exp(),
-            pi,
-            wants_theta=ctx.needs_input_grad[4],
-        )
-        delta = gradient.log_mu
-        total = delta.sum(-1, keepdim=True)
-        if head.softplus_scale:
-            d_logits = -delta * torch.sigmoid(logits) / scale
-        else:
-            d_logits = torch.addcmul(-delta, scale, total)
-        d_theta = None
-        if gradient.log_theta is not None:
-            d_theta = -gradient.log_theta
-            d_theta = d_theta.sum(0) if log_theta.dim() == 1 else d_theta
-        d_pi = None if gradient.pi is None else -gradient.pi
-        ctx.gradients = (d_logits, -total, d_theta, d_pi)
+        wants_theta = ctx.needs_input_grad[4]
+        fuse = can_fuse(x, head.likelihood, wants_theta=wants_theta) and not head.softplus_scale
+        compute = _fused if fuse else _by_definition
+        out = DecoderOutput(logits, log_library, log_theta, pi)
+        d_logits, d_library, d_theta, d_pi = compute(head, x, out, wants_theta)
+        if d_theta is not None and log_theta.dim() == 1:
+            d_theta = d_theta.sum(0)
+        ctx.gradients = (d_logits, d_library, d_theta, d_pi)
         return logits.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         (up,) = upstream
-        scaled = (None if g is None else g.mul_(up) for g in ctx.gradients)
+        # Scaled in place, so they serve once: a second backward finds none, and fails.
+        gradients, ctx.gradients = ctx.gradients, ()
+        scaled = (None if g is None else g.mul_(up) for g in gradients)
         return (None, None, *scaled)
+
+
+_Gradients = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""Of Σ -log p, by logits, log library, log θ and π."""
+
+
+def _by_definition(head: Head, x: Tensor, out: DecoderOutput, wants_theta: bool) -> _Gradients:
+    scale = head.scale(out.logits)
+    gradient = log_likelihood_gradient(
+        head.likelihood,
+        x,
+        out.log_library.exp() * scale,
+        out.log_theta.exp(),
+        out.pi,
+        wants_theta=wants_theta,
+    )
+    delta = gradient.log_mu
+    total = delta.sum(-1, keepdim=True)
+    if head.softplus_scale:
+        d_logits = -delta * _softplus_ratio(out.logits, scale)
+    else:
+        d_logits = torch.addcmul(-delta, scale, total)
+    d_theta = None if gradient.log_theta is None else -gradient.log_theta
+    return d_logits, -total, d_theta, None if gradient.pi is None else -gradient.pi
+
+
+def _fused(head: Head, x: Tensor, out: DecoderOutput, wants_theta: bool) -> _Gradients:
+    """The same in fewer passes, for the cases that matter most."""
+    scale, library, theta = head.scale(out.logits), out.log_library.exp(), out.log_theta.exp()
+    d_theta = fused_theta_gradient(x, scale, library, theta) if wants_theta else None
+    d_logits, d_library, d_pi = fused_gradient(x, scale, library, theta, out.pi)
+    return d_logits, d_library, d_theta, d_pi
+
+
+def _softplus_ratio(logits: Tensor, scale: Tensor) -> Tensor:
+    """σ(a) / softplus(a), which tends to 1 where both underflow."""
+    return torch.where(logits > FAR_BELOW, torch.sigmoid(logits) / scale, 1.0)
 
 
 def reconstruction_slope(
