@@ -1,0 +1,60 @@
+"""Small networks and cells at random, for the tests of this folder."""
+
+from __future__ import annotations
+
+import torch
+
+from models_store.manifest import Architecture
+from models_store.scvi import SCVI, Cells
+
+N_GENES = 9
+ARCHITECTURES = {
+    "recommended": {},
+    "batch norm, zinb": {"likelihood": "zinb", "batch_norm": "both", "layer_norm": "none"},
+    "latent library": {"library": "latent"},
+    "size factor, poisson": {"library": "size_factor", "likelihood": "poisson"},
+    "gene-batch": {"dispersion": "gene-batch"},
+    "gene-label": {"dispersion": "gene-label"},
+    "gene-cell": {"dispersion": "gene-cell", "likelihood": "zinb"},
+    "normal": {"likelihood": "normal", "log_variational": False},
+    "expression alone encoded": {"encode_covariates": False},
+    "first layer only": {"deeply_inject_covariates": False, "n_layers": 3},
+    "ln": {"latent_distribution": "ln"},
+}
+
+
+def architecture(**options: object) -> Architecture:
+    sizes = {"n_genes": N_GENES, "n_hidden": 8, "n_latent": 3}
+    return Architecture.model_validate(sizes | options)
+
+
+def reference(
+    *,
+    n_categories: tuple[int, ...] = (3, 2),
+    n_continuous: int = 1,
+    seed: int = 0,
+    **options: object,
+) -> SCVI:
+    """An untrained reference in eval mode, with running statistics unlike those of a new one."""
+    torch.manual_seed(seed)
+    network = SCVI(
+        architecture(**options), n_categories=n_categories, n_continuous=n_continuous, n_labels=4
+    )
+    for name, buffer in network.named_buffers():
+        if "running" in name:
+            buffer.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def cells(n: int = 12, *, n_categories: tuple[int, ...] = (3, 2), seed: int = 1) -> Cells:
+    """Counts and all covariates that `reference` may ask for."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.poisson(torch.full((n, N_GENES), 3.0), generator=generator)
+    x[:, 0] += 1
+    return Cells(
+        x=x,
+        codes=tuple(torch.randint(k, (n,), generator=generator) for k in n_categories),
+        continuous=torch.randn(n, 1, generator=generator),
+        labels=torch.randint(5, (n,), generator=generator),
+        size_factor=torch.rand(n, generator=generator) + 0.5,
+    )

@@ -1,0 +1,113 @@
+"""scvi-tools' state dicts under Cellgraft's names: weights and gradients alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from models_store.layers import CategoryRows, ConditionalLinear, FullyConnected
+from models_store.scvi import SCVI
+
+State = Mapping[str, Tensor]
+
+STACKS = {
+    "z_encoder.layers": "z_encoder.encoder",
+    "library_encoder.layers": "l_encoder.encoder",
+    "decoder.layers": "decoder.px_decoder",
+}
+"""Our stacks of conditional layers, and scvi-tools' FCLayers."""
+
+HEADS = {
+    "z_encoder.mean": "z_encoder.mean_encoder",
+    "z_encoder.log_variance": "z_encoder.var_encoder",
+    "library_encoder.mean": "l_encoder.mean_encoder",
+    "library_encoder.log_variance": "l_encoder.var_encoder",
+    "decoder.scale": "decoder.px_scale_decoder.0",
+    "decoder.pi": "decoder.px_dropout_decoder",
+    "decoder.log_theta": "decoder.px_r_decoder",
+}
+"""Our plain linear layers, and theirs."""
+
+
+def stacks(network: SCVI) -> Iterator[tuple[str, str, FullyConnected]]:
+    """Our path, scvi-tools' path and the stack, for each stack that the network has."""
+    modules = dict(network.named_modules())
+    for ours, theirs in STACKS.items():
+        if ours in modules:
+            stack = modules[ours]
+            assert isinstance(stack, FullyConnected)
+            yield ours, theirs, stack
+
+
+def layers(network: SCVI) -> Iterator[tuple[str, str, ConditionalLinear]]:
+    """Our path, scvi-tools' path and the layer, for each layer that may see covariates."""
+    for ours, theirs, stack in stacks(network):
+        for i, linear in enumerate(stack.linears):
+            assert isinstance(linear, ConditionalLinear)
+            yield f"{ours}.linears.{i}", f"{theirs}.fc_layers.Layer {i}.0", linear
+
+
+def columns(linear: ConditionalLinear) -> Iterator[tuple[CategoryRows, slice, slice]]:
+    """Where scvi-tools' wide weight keeps each table: its reference and its query columns.
+
+    A covariate of one category in all has no column, as nothing tells its cells apart.
+    """
+    start = linear.W_x.shape[0]
+    for table in linear.covariate_rows():
+        n_reference, n_query = table.reference.shape[0], table.query.shape[0]
+        if n_reference + n_query == 1:
+            yield table, slice(start, start), slice(start, start)
+            continue
+        middle, end = start + n_reference, start + n_reference + n_query
+        yield table, slice(start, middle), slice(middle, end)
+        start = end
+
+
+def translate(network: SCVI, state: State) -> dict[str, Tensor]:
+    """scvi-tools' tensors under our names, for a network (reference or grafted) of equal sizes.
+
+    Extra covariates must stand in aligned layout: each covariate's new columns in its own block.
+    """
+    found = dict(_layers(network, state)) | dict(_norms_and_heads(network, state))
+    if "px_r" in state:
+        rows = state["px_r"].reshape(len(state["px_r"]), -1).T
+        n_reference = len(network.dispersion.reference)
+        found["dispersion.reference"] = rows[:n_reference]
+        found["dispersion.query"] = rows[n_reference : n_reference + len(network.dispersion.query)]
+    else:
+        found["dispersion.reference"] = network.dispersion.reference.detach()
+        found["dispersion.query"] = network.dispersion.query.detach()
+    if "library_log_means" in state:
+        prior = torch.cat([state["library_log_means"], state["library_log_vars"]]).T
+        found["library_prior"] = prior
+    else:
+        found["library_prior"] = network.library_prior
+    return found
+
+
+def _layers(network: SCVI, state: State) -> Iterator[tuple[str, Tensor]]:
+    for ours, theirs, linear in layers(network):
+        weight = state[f"{theirs}.weight"]
+        yield f"{ours}.W_x", weight[:, : linear.W_x.shape[0]].T
+        yield f"{ours}.b", state[f"{theirs}.bias"]
+        for k, (table, reference, query) in enumerate(columns(linear)):
+            lone = reference.start == reference.stop
+            rows = table.reference.detach() if lone else weight[:, reference].T
+            yield f"{ours}.covariates.{k}.reference", rows
+            yield f"{ours}.covariates.{k}.query", weight[:, query].T
+
+
+def _norms_and_heads(network: SCVI, state: State) -> Iterator[tuple[str, Tensor]]:
+    names = network.state_dict().keys()
+    for ours, theirs, stack in stacks(network):
+        for i in range(len(stack.blocks)):
+            block, layer = f"{ours}.blocks.{i}.batch_norm.", f"{theirs}.fc_layers.Layer {i}.1."
+            for name in names:
+                if name.startswith(block) and layer + name.removeprefix(block) in state:
+                    yield name, state[layer + name.removeprefix(block)]
+    for ours, theirs in HEADS.items():
+        for kind in ("weight", "bias"):
+            if f"{ours}.{kind}" in names:
+                yield f"{ours}.{kind}", state[f"{theirs}.{kind}"]

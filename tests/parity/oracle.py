@@ -1,0 +1,256 @@
+"""scvi-tools as the yardstick: simulated cells, a trained reference, a query after surgery.
+
+scvi-tools is imported inside functions: it warns on import, and it takes seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from models_store.layers import ConditionalLinear
+from models_store.scvi import SCVI, Cells, Noise, select_cells
+from models_store.surgery import graft
+
+from .configurations import CONFIGURATIONS, N_GENES, Configuration
+from .convert import columns, layers, translate
+
+Module = Any  # scvi.module.VAE
+Adata = Any
+LABELS = ("B cell", "NK cell", "T cell")
+N_REFERENCE, N_QUERY = 240, 150
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two networks that are compared, in both implementations, and its cells."""
+
+    module: Module
+    network: SCVI
+    tensors: dict[str, Tensor]
+    cells: Cells
+    latent: np.ndarray
+    """What scvi-tools' `get_latent_representation` gave, through its own data loader."""
+
+    def minibatch(self, index: Tensor) -> tuple[dict[str, Tensor], Cells]:
+        """The same cells for both."""
+        return {k: v[index] for k, v in self.tensors.items()}, select_cells(self.cells, index)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configuration, ready to be compared: before surgery and after it."""
+
+    configuration: Configuration
+    reference: Side
+    query: Side
+    trains: dict[str, Tensor]
+    """For scvi-tools' parameters, 1 where Cellgraft trains and 0 where section 9 departs."""
+
+
+def simulate(configuration: Configuration, *, query: bool) -> Adata:
+    """Over-dispersed counts (or positive continuous values) with batch effects, at random."""
+    import anndata
+
+    rng = np.random.default_rng(7 + query)
+    n_cells = N_QUERY if query else N_REFERENCE
+    batches = configuration.query_batches if query else configuration.reference_batches
+    obs: dict[str, Any] = {"batch": rng.choice(batches, n_cells)}
+    for key, (reference_values, query_values) in configuration.extra.items():
+        obs[key] = rng.choice(query_values if query else reference_values, n_cells)
+    obs["cell_type"] = rng.choice((*LABELS, "unknown") if query else LABELS, n_cells)
+    obs["size"] = rng.lognormal(0, 0.4, n_cells)
+    for i in range(configuration.n_continuous):
+        obs[f"x{i}"] = rng.normal(size=n_cells)
+    scale = (
+        rng.lognormal(0, 1, N_GENES) * np.array([1.0, 1.7])[(obs["batch"] == batches[0]) * 1, None]
+    )
+    mean = 4 * scale * rng.lognormal(0, 0.5, (n_cells, N_GENES)) * obs["size"][:, None]
+    x = rng.poisson(mean).astype(np.float32)
+    x[:, 0] += 1  # no empty cell: there scvi-tools gives NaN
+    if configuration.architecture.likelihood == "normal":
+        x = np.log1p(x) + rng.uniform(0.01, 0.1, x.shape).astype(np.float32)
+    names = [f"cell{i}" for i in range(n_cells)]
+    return anndata.AnnData(x, obs=pd.DataFrame(obs, index=names))
+
+
+def _train_reference(configuration: Configuration) -> Any:
+    """scvi-tools' reference, trained a little so that its running statistics mean something."""
+    import scvi
+
+    scvi.settings.seed = 0
+    adata, a = simulate(configuration, query=False), configuration.architecture
+    scvi.model.SCVI.setup_anndata(
+        adata,
+        batch_key="batch",
+        labels_key=configuration.label_key,
+        size_factor_key="size" if a.library == "size_factor" else None,
+        categorical_covariate_keys=list(configuration.extra) or None,
+        continuous_covariate_keys=[f"x{i}" for i in range(configuration.n_continuous)] or None,
+    )
+    model = scvi.model.SCVI(
+        adata,
+        n_hidden=a.n_hidden,
+        n_latent=a.n_latent,
+        n_layers=a.n_layers,
+        dropout_rate=a.dropout_rate,
+        dispersion=a.dispersion,
+        gene_likelihood=a.likelihood,
+        latent_distribution=a.latent_distribution,
+        use_observed_lib_size=a.library != "latent",
+        log_variational=a.log_variational,
+        encode_covariates=a.encode_covariates,
+        deeply_inject_covariates=a.deeply_inject_covariates,
+        use_batch_norm=a.batch_norm,
+        use_layer_norm=a.layer_norm,
+    )
+    model.train(
+        max_epochs=8,
+        batch_size=48,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        logger=False,
+        plan_kwargs={"lr": 5e-3},
+    )
+    return model
+
+
+def _tensors(model: Any) -> dict[str, Tensor]:
+    (tensors,) = model._make_data_loader(model.adata, batch_size=model.adata.n_obs)
+    return {name: t for name, t in tensors.items() if isinstance(t, Tensor)}
+
+
+def _cells(configuration: Configuration, tensors: dict[str, Tensor]) -> Cells:
+    """scvi-tools' minibatch as ours; its codes put new categories last, as ours do."""
+    extra = tensors.get("extra_categorical_covs")
+    codes = [tensors["batch"].long().squeeze(1)]
+    if extra is not None:
+        codes += list(extra.long().unbind(1))
+    size = tensors.get("size_factor")
+    return Cells(
+        x=tensors["X"],
+        codes=tuple(codes),
+        continuous=tensors.get("extra_continuous_covs"),
+        labels=tensors["labels"].long().squeeze(1) if configuration.label_key else None,
+        size_factor=None if size is None else size.squeeze(1),
+    )
+
+
+@functools.cache
+def build(name: str) -> Case:
+    """Train the reference, do surgery on both sides, copy scvi-tools' new columns into ours."""
+    import scvi
+
+    configuration = CONFIGURATIONS[name]
+    reference = _train_reference(configuration)
+    n_categories = [len(configuration.reference_batches)]
+    n_categories += [len(values) for values, _ in configuration.extra.values()]
+    network = SCVI(
+        configuration.architecture,
+        n_categories=n_categories,
+        n_continuous=configuration.n_continuous,
+        n_labels=len(LABELS) if configuration.label_key else 1,
+    )
+    network.load_state_dict(translate(network, reference.module.state_dict()))
+    query = scvi.model.SCVI.load_query_data(
+        simulate(configuration, query=True), reference, accelerator="cpu"
+    )
+    query.is_trained_ = True  # else it refuses to encode before training
+    tensors = _tensors(reference), _tensors(query)
+    new = [set(configuration.query_batches) - set(configuration.reference_batches)]
+    new += [set(there) - set(here) for here, there in configuration.extra.values()]
+    grafted = graft(network, [len(values) for values in new])
+    _depart(query.module, grafted)
+    load_new(grafted, translate(grafted, query.module.state_dict()))
+    sides = [
+        Side(model.module, net, t, _cells(configuration, t), _latent(model))
+        for model, net, t in zip(
+            (reference, query), (network.eval(), grafted), tensors, strict=True
+        )
+    ]
+    return Case(configuration, sides[0], sides[1], _trainable(query.module, grafted))
+
+
+def _latent(model: Any) -> np.ndarray:
+    torch.manual_seed(0)
+    return np.asarray(model.get_latent_representation())
+
+
+def load_new(grafted: SCVI, state: dict[str, Tensor]) -> None:
+    """Copy the new rows and library priors, and nothing of the reference."""
+    with torch.no_grad():
+        for name, parameter in grafted.named_parameters():
+            if name.endswith(".query"):
+                parameter.copy_(state[name])
+        grafted.library_prior.copy_(state["library_prior"])
+
+
+@torch.no_grad()
+def _depart(module: Module, grafted: SCVI) -> None:
+    """Give scvi-tools' query network what Cellgraft does differently on purpose.
+
+    Extra covariates: new columns into their own covariate's block. A lone reference category:
+    a contribution of zero. A cell of unknown label: the mean dispersion.
+    """
+    state = module.state_dict()
+    for _, theirs, linear in layers(grafted):
+        weight = state[f"{theirs}.weight"]
+        if list(linear.covariate_rows()):
+            weight.copy_(_align(weight, linear))
+        for table, reference, _ in columns(linear):
+            if table.reference.shape[0] == 1:
+                weight[:, reference] = 0
+    if grafted.architecture.dispersion == "gene-label":
+        n_labels = len(grafted.dispersion.reference)
+        module.px_r[:, n_labels:] = module.px_r[:, :n_labels].mean(1, keepdim=True)
+
+
+def _align(weight: Tensor, linear: ConditionalLinear) -> Tensor:
+    """[x | reference columns of all | new columns of all] -> [x | covariate by covariate]."""
+    widths = []
+    for _, reference, query in columns(linear):
+        total = query.stop - reference.start
+        # scvi-tools gives a lone category no column until a second one joins it.
+        old = reference.stop - reference.start
+        old = old if old > 1 else 0
+        widths += [(old, total - old)]
+    n_in = linear.W_x.shape[0]
+    x, old, new = weight.split([n_in, *(sum(w) for w in zip(*widths, strict=True))], dim=1)
+    olds = old.split([w for w, _ in widths], dim=1)
+    news = new.split([w for _, w in widths], dim=1)
+    return torch.cat(
+        [x, *(block for pair in zip(olds, news, strict=True) for block in pair)], dim=1
+    )
+
+
+def _trainable(module: Module, grafted: SCVI) -> dict[str, Tensor]:
+    masks = {name: torch.zeros_like(p) for name, p in module.named_parameters()}
+    for _, theirs, linear in layers(grafted):
+        for _, _, query in columns(linear):
+            masks[f"{theirs}.weight"][:, query] = 1
+    if grafted.architecture.dispersion == "gene-batch":
+        masks["px_r"][:, len(grafted.dispersion.reference) :] = 1
+    return masks
+
+
+@contextmanager
+def fixed_noise(noise: Noise) -> Iterator[None]:
+    """scvi-tools' reparameterised draws come from `noise`: first z, then the library's."""
+    draws = [noise.z] if noise.library is None else [noise.z, noise.library]
+
+    def draw(shape: torch.Size, **_: Any) -> Tensor:
+        assert draws[0].shape == shape, "scvi-tools draws something that we did not expect"
+        return draws.pop(0)
+
+    with mock.patch("torch.distributions.normal._standard_normal", draw):
+        yield
+    assert not draws, "scvi-tools drew less than we expected"

@@ -1,0 +1,131 @@
+"""docs/parity.md: what it says and how its figures are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from models_store.manifest import Architecture
+
+from .configurations import CONFIGURATIONS, Configuration
+from .measure import KL_WEIGHTS, LIMITS, N_STEPS, Errors, compare_query, compare_reference, failures
+
+INTRODUCTION = """\
+# Cellgraft's numbers beside scvi-tools 1.4.2
+
+Written by `make parity`, which fails if a figure is over its limit. Do not edit.
+
+Each configuration is a small reference that scvi-tools trained on simulated cells (so batch norm
+has running statistics of its own), and a query that scvi-tools' `load_query_data` and our surgery
+put on it. Both get the same weights, cells, minibatches and noise. The error of a quantity is
+max|a - b| / max|b| over all cells (or weights), in float32.
+
+Where Cellgraft departs from scvi-tools on purpose, scvi-tools is given our choice first: new
+columns of an extra covariate stand in that covariate's own block; the only batch of a one-batch
+reference contributes zero; cells of an unknown label have the mean dispersion; reference rows and
+everything else of the reference have their gradients zeroed; the dispersion of new batches trains.
+
+- **loss** is the worst of the total loss at KL weights {weights}.
+- **gradient** is one gradient of all weights of the reference, by the closed form that training
+  uses, against scvi-tools' autograd; in evaluation and in training mode (same dropout masks,
+  statistics of the minibatch), with the running statistics that the latter leaves.
+- **weights** are the query's after {steps} steps of Adam (learning rate 1e-3, eps 0.01) with KL
+  weights from 0 to 1; **way** is how far they went, weights after minus weights before;
+  **frozen** weights are all others, equal in every bit.
+- The latent of `ln` is a mean of 5,000 random draws, so its difference (*s.e.*) is in standard
+  errors of the difference of two such means; the limit is {standard_errors:g}.
+
+The last digit depends on the processor. 0 means equal in every bit.
+"""
+
+LOSS = [f"loss, w = {weight:g}" for weight in KL_WEIGHTS]
+FORWARD: dict[str, list[str]] = {
+    "mean": ["posterior mean"],
+    "variance": ["posterior variance"],
+    "latent": ["latent", "latent, in standard errors"],
+    "reconstruction": ["reconstruction"],
+    "KL z": ["KL z"],
+    "KL library": ["KL library"],
+    "loss": LOSS,
+}
+REFERENCE = FORWARD | {
+    "gradient": ["gradient"],
+    "gradient, training": ["gradient in training mode"],
+    "running statistics": ["running statistics"],
+}
+QUERY = FORWARD | {
+    "weights": ["weights after 5 steps"],
+    "way": ["way of the weights"],
+    "frozen": ["frozen weights"],
+}
+
+
+def _figure(quantities: list[str], errors: Errors) -> str:
+    known = [(errors[q], q) for q in quantities if q in errors]
+    if not known:
+        return "–"
+    value, quantity = max(known)
+    if quantity == "latent, in standard errors":
+        return f"{value:.1f} s.e."
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _table(columns: dict[str, list[str]], compare: Callable[[str], Errors]) -> Iterator[str]:
+    yield _row("configuration", *columns, "")
+    yield _row("---", *("---:" for _ in columns), "---")
+    limits = {q: LIMITS[q] for q in LIMITS if q != "latent, in standard errors"}
+    yield _row("*limit*", *(_figure(qs, limits) for qs in columns.values()), "")
+    rows = {name: compare(name) for name in CONFIGURATIONS}
+    for name, errors in rows.items():
+        verdict = "**fail**" if failures(errors) else "pass"
+        yield _row(name, *(_figure(qs, errors) for qs in columns.values()), verdict)
+    worst = {q: max(e.get(q, 0.0) for e in rows.values()) for q in limits}
+    yield _row("**worst**", *(_figure(qs, worst) for qs in columns.values()), "")
+
+
+def _options(c: Configuration) -> str:
+    """What a configuration has that the recommended one has not."""
+    options = [
+        f"{key} {value}"
+        for key, value in c.architecture.model_dump().items()
+        if value != Architecture(n_genes=1).model_dump()[key]
+        and key not in {"n_genes", "n_hidden", "n_latent"}
+    ]
+    for key, (here, there) in c.extra.items():
+        options.append(f"{key} with {len(here)} values and {len(set(there) - set(here))} new")
+    if c.n_continuous:
+        options.append(f"{c.n_continuous} continuous covariates")
+    reused = set(c.reference_batches) & set(c.query_batches)
+    new = len(c.query_batches) - len(reused)
+    batches = f"{len(c.reference_batches)} + {new} new" + (
+        f", {len(reused)} reused" if reused else ""
+    )
+    return _row(c.name, batches, "; ".join(options) or "none")
+
+
+def render() -> str:
+    """The whole document; measures what no test has measured yet."""
+    recommended = Architecture(n_genes=1).model_dump(exclude={"n_genes", "n_hidden", "n_latent"})
+    lines = [
+        INTRODUCTION.format(
+            weights=", ".join(f"{w:g}" for w in KL_WEIGHTS),
+            steps=N_STEPS,
+            standard_errors=LIMITS["latent, in standard errors"],
+        ),
+        "## The reference\n",
+        *_table(REFERENCE, compare_reference),
+        "\n## The query, after surgery\n",
+        *_table(QUERY, compare_query),
+        "\n## The configurations\n",
+        "The recommended one: " + ", ".join(f"{k} {v}" for k, v in recommended.items()) + ".\n",
+        _row("configuration", "batches", "what differs from the recommended one"),
+        _row("---", "---", "---"),
+        *map(_options, CONFIGURATIONS.values()),
+    ]
+    return "\n".join(lines) + "\n"

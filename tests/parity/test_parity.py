@@ -1,0 +1,58 @@
+"""Every configuration's numbers against scvi-tools 1.4.2, within the limits of `measure`."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+
+from models_store.manifest import Architecture
+
+from .configurations import CONFIGURATIONS
+from .measure import LIMITS, compare_query, compare_reference, error, failures, worst
+
+pytestmark = [
+    pytest.mark.parity,
+    # scvi-tools, lightning and anndata warn of their own business, on import and in training.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_reference(name: str) -> None:
+    errors = compare_reference(name)
+    assert len(errors) >= 11
+    assert failures(errors) == [], errors
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_query_after_surgery(name: str) -> None:
+    errors = compare_query(name)
+    assert len(errors) == 12
+    assert failures(errors) == [], errors
+
+
+def test_configurations_cover_every_option() -> None:
+    used = [c.architecture for c in CONFIGURATIONS.values()]
+    for option, field in Architecture.model_fields.items():
+        values = get_args(field.annotation)
+        if field.annotation is bool:
+            values = (True, False)
+        assert set(values) <= {getattr(a, option) for a in used}, option
+    assert {1, 2, 3} <= {a.n_layers for a in used}
+    assert {0, 1, 2} <= {len(c.extra) for c in CONFIGURATIONS.values()}
+    assert {0, 2} <= {c.n_continuous for c in CONFIGURATIONS.values()}
+    assert {1, 2} <= {len(c.reference_batches) for c in CONFIGURATIONS.values()}
+    assert len(CONFIGURATIONS) >= 14
+
+
+def test_nan_and_wrong_shapes_never_pass() -> None:
+    nan, one = torch.tensor([1.0, float("nan")]), torch.ones(2)
+    for errors in ([error(nan, one)], [error(one, nan)], [0.0, float("nan")]):
+        assert worst(errors) == float("inf")
+    assert error(one, torch.zeros(2)) == float("inf")
+    assert failures({"posterior mean": float("nan")}) == ["posterior mean"]
+    assert failures(dict.fromkeys(LIMITS, 1e-12)) == ["frozen weights"]
+    with pytest.raises(AssertionError, match="against"):
+        error(torch.ones(2, 2), one)
