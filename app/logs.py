@@ -29,5 +29,6 @@ def set_up_logs(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # Its access lines carry query strings; `app.doors` writes ours.
     logging.getLogger("uvicorn.access").disabled = True

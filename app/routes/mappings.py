@@ -130,7 +130,8 @@ async def mapping(
     body, job_id, revision = await to_thread.run_sync(read)
     known = names_etag(request.headers.get("if-none-match"), _etag(revision))
     wanted = changed_since(revision) if known else finished
-    if wait and not body.terminal and await wait_until(service, job_id, wanted, wait):
+    if wait and not body.terminal:
+        await wait_until(service, job_id, wanted, wait)
         body, _, revision = await to_thread.run_sync(read)
     etag = _etag(revision)
     if names_etag(request.headers.get("if-none-match"), etag):

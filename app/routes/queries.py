@@ -94,7 +94,8 @@ async def query(service: Served, caller: Reader, query_id: str, wait: Wait = 0) 
     the check is done."""
     read = partial(_read, service, caller.owner, query_id)
     body, job_id = await to_thread.run_sync(read)
-    if wait and not body.terminal and await wait_until(service, job_id, finished, wait):
+    if wait and not body.terminal:
+        await wait_until(service, job_id, finished, wait)
         body, _ = await to_thread.run_sync(read)
     return body
 

@@ -225,6 +225,17 @@ def test_waiting_ends_when_the_mapping_does(
     assert time.monotonic() - started < 10
 
 
+def test_waiting_in_vain_still_tells_what_has_changed(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    mapping = asked(database, checked(database, storage))
+    timer = threading.Timer(0.2, lambda: claimed(database, "map"))
+    timer.start()
+    assert client.get(f"/v1/mappings/{mapping.id}?wait=1.5").json()["state"] == "running"
+    timer.join()
+
+
 def test_waiting_for_a_mapping_that_is_deleted(
     client: TestClient, database: Database, storage: LocalStorage
 ) -> None:
