@@ -12,7 +12,8 @@ from app.api import create_app
 from app.database import Database
 from app.jobs import fail_job
 from app.keys import Principal
-from app.problems import UntrainableReference
+from app.problems import ReferenceInUse, UntrainableReference
+from app.references import remove_version
 from app.routes import health, queries
 from app.service import Service
 from app.storage import LocalStorage
@@ -244,3 +245,10 @@ def test_openapi_declares_problems_and_examples(service: Service) -> None:
 
 def test_scopes_are_plain() -> None:
     Principal("x", frozenset({"admin"})).require("submit")
+
+
+def test_a_version_with_mappings_stays(database: Database, storage: LocalStorage) -> None:
+    built(database, storage)
+    mapped(database, storage, checked(database, storage))
+    with database.writing() as session, pytest.raises(ReferenceInUse, match="1 mappings"):
+        remove_version(session, name="pbmc", version=1)
