@@ -129,8 +129,16 @@ class ZygoteProcess:
             finally:
                 os.close(write_end)
             return _Check(self._control, read_end, order).run(stopped, report)
+        except WorkerDied:
+            self._kill()  # whatever is wrong with it, a new one is sound
+            raise
         finally:
             os.close(read_end)
+
+    def _kill(self) -> None:
+        # Reaped by the main thread, which starts the next one.
+        if self._process is not None:
+            self._process.kill()
 
 
 def _widen(pipe: int) -> None:
@@ -147,7 +155,7 @@ class _Check:
 
     def run(self, stopped: Callable[[], bool], report: Callable[[float], None]) -> dict[str, Any]:
         try:
-            pid = int(self._message(EXIT_SECONDS)["pid"])
+            pid = self._begin()
             try:
                 self._receive(stopped, report)
             except BaseException as error:
@@ -159,6 +167,12 @@ class _Check:
             return self._judge(self._end(pid, kill=False))
         finally:
             self.folder.close()
+
+    def _begin(self) -> int:
+        # Skips what an earlier check, given up for lack of an answer, was told too late.
+        while "pid" not in (message := self._message(EXIT_SECONDS)):
+            continue
+        return int(message["pid"])
 
     def _receive(self, stopped: Callable[[], bool], report: Callable[[float], None]) -> None:
         deadline = time.monotonic() + self.order.seconds

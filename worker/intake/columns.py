@@ -68,6 +68,20 @@ def read_values(dataset: h5py.Dataset, path: str) -> pa.Array:
         return to_arrow(dataset[...], path)
 
 
+def read_names(source: Source, path: str) -> pa.Array:
+    """A whole vector without missing values: plain, or with a mask as pandas 3 makes anndata write.
+
+    Row names and categories are stored so.
+    """
+    if not source.is_group(path):
+        return read_values(source.vector(path), path)
+    length = int(source.vector(f"{path}/values").shape[0])
+    values = _read_encoded(source, path, path, length).values
+    if values.null_count:
+        raise located(UnreadableFile, path, f"{path} holds {values.null_count:,} missing values.")
+    return values
+
+
 def to_arrow(values: Any, path: str) -> pa.Array:
     if values.dtype.kind in "OS":
         # Variable-length strings arrive as bytes objects. The cast proves that they are UTF-8.
@@ -86,7 +100,7 @@ def _categorical(
     dataset = source.vector(codes_path, length)
     with reading(codes_path):
         codes = np.asarray(dataset[...])
-    categories = read_values(source.vector(categories_path), categories_path)
+    categories = read_names(source, categories_path)
     return join_categories(codes, categories, ordered, codes_path)
 
 

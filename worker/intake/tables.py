@@ -11,7 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from app.problems import Problem, UnreadableFile
-from worker.intake.columns import Column, join_categories, read_column, read_values, to_arrow
+from worker.intake.columns import (
+    Column,
+    join_categories,
+    read_column,
+    read_names,
+    read_values,
+    to_arrow,
+)
 from worker.intake.findings import Findings, located, reading
 from worker.intake.source import Source
 
@@ -49,7 +56,7 @@ def read_table(source: Source, path: str, findings: Findings) -> Table:
 def _read_group(source: Source, path: str, findings: Findings) -> Table:
     index_name = _index_key(source, path)
     index_path = f"{path}/{index_name}"
-    index = _names(read_values(source.vector(index_path), index_path), index_path)
+    index = _names(read_names(source, index_path), index_path)
     table = Table(path, index, None if index_name in UNNAMED else index_name)
     for name in _column_order(source, path):
         if name in {index_name, "_index", "__categories"}:  # anndata's own words
@@ -63,7 +70,7 @@ def _index_key(source: Source, path: str) -> str:
     named = source.attribute(path, "_index")
     keys = [named] if isinstance(named, str) else ["_index", "index"]
     for key in keys:
-        if source.is_dataset(f"{path}/{key}"):
+        if source.has(f"{path}/{key}"):
             return key
     raise located(UnreadableFile, path, f"{path} has no index, the names of its rows.")
 

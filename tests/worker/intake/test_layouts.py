@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from app.problems import NotCounts, UnknownLayer
 from worker.canonical import CanonicalQuery
 from worker.intake.limits import Limits
 
@@ -169,6 +171,34 @@ def test_reads_nullable_strings(check: Check, tmp_path: Path) -> None:
     report, query = check(path)
     assert report["columns"][0]["missing"] == 1
     assert query.obs()["note"].isna().tolist() == (np.arange(files.CELLS) == 3).tolist()
+
+
+def write_masked(parent: h5py.Group, name: str, values: list[str]) -> None:
+    if name in parent:
+        del parent[name]
+    group = parent.create_group(name)
+    group.attrs["encoding-type"] = "nullable-string-array"
+    group.create_dataset("values", data=values, dtype=files.TEXT)
+    group["mask"] = np.zeros(len(values), dtype=bool)
+
+
+def test_reads_names_that_pandas_3_keeps_with_a_mask(check: Check, tmp_path: Path) -> None:
+    path = files.write_h5ad(tmp_path / "query.h5ad")
+    with h5py.File(path, "a") as file:
+        write_masked(file["obs"], "_index", files.names("cell", files.CELLS))
+        write_masked(file["var"], "_index", files.names("gene", files.GENES))
+        write_masked(file["obs/sample"], "categories", ["a", "b"])
+    report, query = check(path)
+    assert report["warnings"] == []
+    assert query.obs().index.tolist() == files.names("cell", files.CELLS)
+    assert query.obs()["sample"].tolist() == ["a", "b"] * (files.CELLS // 2)
+
+
+def test_a_file_of_the_laboratory(check: Check, laboratory_file: Path) -> None:
+    """Real files (CELLGRAFT_TEST_H5AD names a folder) are refused for their values at most."""
+    with suppress(NotCounts, UnknownLayer):
+        report, query = check(laboratory_file)
+        assert report["nnz"] == query.nnz
 
 
 def test_reads_anndata_07(check: Check, tmp_path: Path) -> None:

@@ -27,9 +27,11 @@ from . import files
 
 
 @pytest.fixture
-def own_zygote() -> Iterator[ZygoteProcess]:
+def own_zygote(tmp_path: Path) -> Iterator[ZygoteProcess]:
     process = ZygoteProcess()
     process.start()
+    # Once warm, its only children are checks; an import of its own runs `uname`.
+    process.check(order_for(files.write_h5ad(tmp_path / "warm.h5ad"), tmp_path / "warm"))
     yield process
     process.stop()
 
