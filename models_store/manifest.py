@@ -70,6 +70,12 @@ class LabelLevel(_Frozen):
     categories: tuple[str, ...]
     ontology_ids: tuple[str | None, ...] | None = None
 
+    @model_validator(mode="after")
+    def _ids_fit(self) -> Self:
+        if self.ontology_ids is not None and len(self.ontology_ids) != len(self.categories):
+            raise ValueError(f"label level {self.key!r} has not one ontology id per category")
+        return self
+
 
 class GeneMatch(_Frozen):
     """How the genes of a query meet the gene panel of a reference."""
@@ -226,6 +232,14 @@ class Manifest(_Frozen):
             raise ValueError("the manifest's gene columns and its architecture differ in length")
         if (self.input == "continuous") != (self.architecture.likelihood == "normal"):
             raise ValueError("input is `continuous` exactly when the likelihood is `normal`")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_named(self) -> Self:
+        if (self.architecture.library == "size_factor") != (self.size_factor_key is not None):
+            raise ValueError("a size factor library and `size_factor_key` belong together")
+        if self.architecture.dispersion == "gene-label" and not self.labels:
+            raise ValueError("gene-label dispersion needs a label level")
         return self
 
     @property

@@ -25,7 +25,8 @@ def graft(reference: SCVI, n_new: Sequence[int], *, random: torch.Generator | No
     """A copy of the reference with rows for new categories; only these rows require gradients.
 
     Args:
-        reference: the frozen network; it is not changed.
+        reference: the frozen network; no value of it changes, and its parameters stop requiring
+            gradients.
         n_new: new categories of the batch, then of each extra covariate.
         random: None starts each new row at the mean of its covariate's reference rows; a
             generator draws it as scvi-tools does, U(-1/√fan_in, 1/√fan_in) with the fan-in of the

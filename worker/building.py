@@ -132,7 +132,7 @@ def _cells(query: CanonicalQuery, draft: Manifest, device: str) -> Cells:
 
 def _split(cells: Cells, seed: int) -> tuple[Cells, Cells | None]:
     """Cells that train and cells that judge; cells without counts do neither."""
-    occupied = torch.nonzero(cells.x.sum(-1) > 0).squeeze(1)
+    occupied = torch.nonzero((cells.x != 0).any(-1)).squeeze(1)
     training, held_out = split_cells(len(occupied), HELD_OUT, seed)
     device = occupied.device
     judges = select_cells(cells, occupied[held_out.to(device)]) if len(held_out) else None

@@ -90,7 +90,7 @@ def fit(
     cvae = start if random is None else graft(reference, n_new, random=random)
     for network in (start, cvae):
         if library_prior is not None:
-            network.library_prior[-len(library_prior) :] = library_prior
+            network.library_prior[network.n_categories[0] :] = library_prior
     watch = _Watch.of(cvae, group, recipe, seed)
     before = watch.elbo(start)
     loop = _Loop(cvae, group.rows(watch.training), recipe, generator, watch)

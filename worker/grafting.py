@@ -31,6 +31,8 @@ class ProjectedQuery:
     projection: Projection
     totals: Tensor
     """Counts of each cell in the reference's genes, float64, (c,)."""
+    occupied: npt.NDArray[np.bool_]
+    """Cells with any value other than zero in the reference's genes, (c,)."""
     hashes: UInt64
     """Each cell by its content: counts and covariates, never its position, (c, 2)."""
 
@@ -57,14 +59,17 @@ class QuerySurgery:
 
     def project(self, progress: Progress) -> ProjectedQuery:
         """One pass over the counts, block by block."""
-        parts, totals, hashes = [], [], []
+        parts, totals, occupied, hashes = [], [], [], []
         for start, stop, rows in self.counts.blocks():
             progress(start / self.counts.n_cells)
             parts.append(project_block(self.cvae, self._cells(rows.toarray(), slice(start, stop))))
             totals.append(torch.from_numpy(np.asarray(rows.sum(axis=1, dtype=np.float64)).ravel()))
+            occupied.append(np.diff(rows.indptr) > 0)
             hashes.append(row_hashes(rows))
         folded = fold_hashes(np.concatenate(hashes), _content_columns(self.design))
-        return ProjectedQuery(join_projections(parts), torch.cat(totals), folded)
+        return ProjectedQuery(
+            join_projections(parts), torch.cat(totals), np.concatenate(occupied), folded
+        )
 
     def fit(self, projected: ProjectedQuery, recipe: Recipe, progress: Progress) -> list[GroupFit]:
         """Fit every group by the recipe, each as if it were alone."""
@@ -118,7 +123,7 @@ class QuerySurgery:
 
     def _library_prior(self, projected: ProjectedQuery, group: Group, order: Index) -> Tensor:
         """Mean and population variance of the log library of each new batch, (batches, 2)."""
-        logs = projected.totals[torch.from_numpy(order)].log()
+        logs = projected.totals[torch.from_numpy(order)].clamp(min=1.0).log()
         codes = torch.from_numpy(self.design.codes[0][order])
         first = self.n_reference if self.design.is_coupled else int(codes[0])
         prior = torch.tensor([[0.0, 1.0]]).repeat(len(group.batches), 1)
@@ -143,7 +148,7 @@ class QuerySurgery:
 
 def _by_content(projected: ProjectedQuery, group: Group) -> Index:
     """The group's cells that have counts, in an order that only their content decides."""
-    cells = group.cells[projected.totals.numpy()[group.cells] > 0]
+    cells = group.cells[projected.occupied[group.cells]]
     hashes = projected.hashes[cells]
     return np.asarray(cells[np.lexsort((hashes[:, 1], hashes[:, 0]))], dtype=np.int64)
 

@@ -86,7 +86,7 @@ def _map(surgery: QuerySurgery, recipe: Recipe, match: GeneMatch, stages: Stages
             weights=weights,
             latents=surgery.encode(projected, weights),
             forward=surgery.encode(projected, None),
-            empty=(projected.totals == 0).numpy(),
+            empty=~projected.occupied,
         )
 
 

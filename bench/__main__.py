@@ -1,0 +1,21 @@
+"""`python -m bench [epochs] [building] [service]`: all of them when none is named."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+BENCHMARKS = ("epochs", "service", "building")
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in wanted if name not in BENCHMARKS]
+    if unknown:
+        sys.exit(f"There is no benchmark {unknown[0]!r}. There are: {', '.join(BENCHMARKS)}.")
+    for name in wanted:
+        importlib.import_module(f"bench.{name}").run()
+
+
+if __name__ == "__main__":
+    main()
