@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.columns import epoch_now, utc_now
@@ -40,6 +40,23 @@ class Claim:
     cancel_requested: bool = False
 
 
+def something_waits(
+    session: Session, *, kinds: Collection[str], only: Collection[str] | None = None
+) -> bool:
+    """Whether `claim_next` would find a job: a look that takes no lock."""
+    return session.scalar(_claimable(kinds, only).limit(1)) is not None
+
+
+def _claimable(kinds: Collection[str], only: Collection[str] | None) -> Select[str]:
+    ready = select(Query.id).where(Query.state == "ready")
+    found = select(Job.id).where(
+        Job.state == "queued",
+        Job.kind.in_(kinds),
+        or_(Job.needs_query_id.is_(None), Job.needs_query_id.in_(ready)),
+    )
+    return found if only is None else found.where(Job.id.in_(only))
+
+
 def claim_next(
     session: Session,
     *,
@@ -50,21 +67,8 @@ def claim_next(
 ) -> Claim | None:
     """Take the oldest job that may start. `only` restricts the choice to these job ids."""
     note_worker(session, worker)
-    ready = select(Query.id).where(Query.state == "ready")
-    oldest = (
-        select(Job.id)
-        .where(
-            Job.state == "queued",
-            Job.kind.in_(kinds),
-            or_(Job.needs_query_id.is_(None), Job.needs_query_id.in_(ready)),
-        )
-        .order_by(Job.created_at, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    if only is not None:
-        oldest = oldest.where(Job.id.in_(only))
-    job_id = session.scalar(oldest)
+    oldest = _claimable(kinds, only).order_by(Job.created_at, Job.id).limit(1)
+    job_id = session.scalar(oldest.with_for_update(skip_locked=True))
     job = None
     if job_id is not None:
         job = move_job(

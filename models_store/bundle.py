@@ -172,6 +172,17 @@ def with_large_query_weights(cvae: SCVI, *, seed: int = 0) -> SCVI:
     return grafted
 
 
+def verify_bundle(folder: Path) -> Manifest:
+    """Prove a bundle again: hashes, network, probe cells.
+
+    Raises:
+        InvalidBundle: something is not as it was made.
+    """
+    manifest = read_manifest(folder)
+    self_test(folder, reproduced=False, n_checked=0)
+    return manifest
+
+
 def self_test(folder: Path, *, reproduced: bool, n_checked: int) -> SelfTest:
     """Load the bundle as a worker will and map its padded probe cells.
 

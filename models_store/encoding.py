@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from models_store.layers import Codes
+from models_store.layers import Code, Codes
 from models_store.scvi import SCVI, Cells, Posterior, Projection
 
 BLOCK = 1024
@@ -39,7 +39,7 @@ def project_block(cvae: SCVI, cells: Cells) -> Projection:
     size_factor = cells.size_factor
     padded = Cells(
         _padded(cells.x),
-        tuple(_padded(code) for code in cells.codes),
+        cells.codes,  # projections do not look at them
         None if cells.continuous is None else _padded(cells.continuous),
         None,
         None if size_factor is None else pad(size_factor, (0, BLOCK - n), value=1.0),
@@ -68,10 +68,14 @@ def encode(cvae: SCVI, projection: Projection, codes: Codes) -> Latents:
         block = Projection(
             _padded(projection.z[start:stop]), None, _padded(projection.log_library[start:stop])
         )
-        q_z: Posterior = cvae.posterior(block, tuple(_padded(code[start:stop]) for code in codes))
+        q_z: Posterior = cvae.posterior(block, tuple(_block(code, start, stop) for code in codes))
         means.append(cvae.latent(q_z)[: stop - start])
         variances.append(q_z.v[: stop - start])
     return Latents(torch.cat(means), torch.cat(variances))
+
+
+def _block(code: Code, start: int, stop: int) -> Code:
+    return code if isinstance(code, int) else _padded(code[start:stop])
 
 
 def _padded(rows: Tensor) -> Tensor:

@@ -5,8 +5,6 @@ and serves every other case (other likelihoods, gradients of θ, float64, GPUs).
 independent, so the bytes do not depend on the number of threads.
 """
 
-import os
-
 import numba
 import numpy as np
 import torch
@@ -82,7 +80,7 @@ def can_fuse(x: Tensor, likelihood: Likelihood, *, wants_theta: bool) -> bool:
 
 def warm_up(threads: int) -> None:
     """Compile (or load) the kernels before the first job waits for them."""
-    numba.set_num_threads(min(threads, os.cpu_count() or 1))
+    numba.set_num_threads(min(threads, numba.get_num_threads()))
     cell, third, one = torch.ones(2, 3), torch.full((2, 3), 1 / 3), torch.ones(2, 1)
     fused_theta_gradient(cell, third, one, torch.ones(3))
     for pi in (None, torch.zeros(2, 3)):

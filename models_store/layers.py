@@ -11,12 +11,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-Codes = Sequence[Int[Tensor, " c"]]
-"""For each categorical covariate the category of every cell; the batch comes first."""
+Code = Int[Tensor, " c"] | int
+"""The category of every cell; one number where all cells share it, which is cheaper."""
+Codes = Sequence[Code]
+"""For each categorical covariate the code of the cells; the batch comes first."""
 
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM_MOMENTUM = 0.01
 LAYER_NORM_EPS = 1e-5
+
+
+def look_up(
+    reference: Float[Tensor, "k width"], query: Float[Tensor, "new width"], code: Code
+) -> Float[Tensor, "*c width"]:
+    """Rows of the reference's table and of the query's table that follows it."""
+    if not isinstance(code, int):
+        return nn.functional.embedding(code, torch.cat([reference, query]))
+    n = len(reference)
+    return reference[code] if code < n else query[code - n]
 
 
 class CategoryRows(nn.Module):
@@ -38,9 +50,9 @@ class CategoryRows(nn.Module):
             self.register_buffer("reference", torch.zeros(1, width))
         self.register_parameter("query", nn.Parameter(torch.empty(0, width)))
 
-    def forward(self, code: Int[Tensor, " c"]) -> Float[Tensor, "c width"]:
+    def forward(self, code: Code) -> Float[Tensor, "*c width"]:
         """The row of each cell's category, by look-up."""
-        return nn.functional.embedding(code, torch.cat([self.reference, self.query]))
+        return look_up(self.reference, self.query, code)
 
     @property
     def mean_reference(self) -> Float[Tensor, " width"]:
@@ -123,7 +135,7 @@ class Block(nn.Module):
         if self.layer_norm:  # without an affine part, so it has no weights
             y = nn.functional.layer_norm(y, y.shape[-1:], eps=LAYER_NORM_EPS)
         y = torch.relu(y)
-        return nn.functional.dropout(y, self.dropout_rate, self.training)
+        return nn.functional.dropout(y, self.dropout_rate) if self.training else y
 
 
 class FullyConnected(nn.Module):

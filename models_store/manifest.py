@@ -128,7 +128,8 @@ class Recipe(_Frozen):
     start: Literal["mean", "random"] = "mean"
     """`mean`: the mean of the covariate's reference rows; `random`: as scvi-tools draws."""
     penalty: float = Field(default=0.0, ge=0)
-    """Relative strength of the Gaussian penalty towards the mean reference row."""
+    """Strength of the Gaussian prior around the mean reference row: 1 is as wide as the reference's
+    own rows spread, weighed against all cells of the batch; 0 is none."""
     learning_rate: float = Field(default=1e-3, gt=0)
     adam_eps: float = Field(default=1e-8, gt=0)
     minibatch_size: int = Field(default=128, gt=0)
@@ -148,7 +149,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
     "default": Recipe(
         name="default",
         penalty=0.1,
-        learning_rate=0.01,
+        learning_rate=0.1,
         minibatch_size=512,
         max_epochs=400,
         held_out=0.1,

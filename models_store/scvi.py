@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models_store.layers import CategoryRows, Codes, FullyConnected
+from models_store.layers import CategoryRows, Code, Codes, FullyConnected, look_up
 from models_store.manifest import Architecture, Manifest
 from models_store.reconstruction import (
     DecoderOutput,
@@ -53,8 +53,10 @@ class Projection:
 
     def rows(self, index: Int[Tensor, " c"]) -> "Projection":
         """The projections of the cells at `index`."""
-        library = None if self.library is None else self.library[index]
-        return Projection(self.z[index], library, self.log_library[index])
+        library = None if self.library is None else self.library.index_select(0, index)
+        return Projection(
+            self.z.index_select(0, index), library, self.log_library.index_select(0, index)
+        )
 
 
 @dataclass(frozen=True)
@@ -157,10 +159,9 @@ class Dispersion(nn.Module):
         self.reference = nn.Parameter(torch.randn(n_rows, n_genes))
         self.query = nn.Parameter(torch.empty(0, n_genes))
 
-    def forward(self, code: Int[Tensor, " c"]) -> Float[Tensor, "c g"]:
+    def forward(self, code: Code) -> Float[Tensor, "*c g"]:
         """log θ of each cell, by the row that its code names."""
-        rows = torch.cat([self.reference, self.query])
-        return nn.functional.embedding(code, rows)
+        return look_up(self.reference, self.query, code)
 
 
 class SCVI(nn.Module):
@@ -295,7 +296,7 @@ class SCVI(nn.Module):
         if q_library is not None:
             assert noise.library is not None
             log_library = q_library.sample(noise.library)
-            prior = self.library_prior[cells.codes[0]]
+            prior = self.library_prior[cells.codes[0]].view(-1, 2)
             kl_library = q_library.kl(prior[:, :1], prior[:, 1:])
         out = self.decode(self.sample(q_z, noise.z), log_library, cells)
         return out, q_z.kl_standard(), kl_library
@@ -342,12 +343,12 @@ def select_cells(cells: Cells, index: Int[Tensor, " n"]) -> Cells:
     """The rows of `cells` at `index`, in that order."""
 
     def rows(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[index]
+        return None if values is None else values.index_select(0, index)
 
     return replace(
         cells,
-        x=cells.x[index],
-        codes=tuple(code[index] for code in cells.codes),
+        x=cells.x.index_select(0, index),  # copies whole rows; plain indexing is 3 times slower
+        codes=tuple(c if isinstance(c, int) else c.index_select(0, index) for c in cells.codes),
         continuous=rows(cells.continuous),
         labels=rows(cells.labels),
         size_factor=rows(cells.size_factor),

@@ -115,8 +115,7 @@ def join_query_weights(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tenso
 def penalised_rows(grafted: SCVI) -> Iterator[tuple[Tensor, Float[Tensor, " width"], float]]:
     """Each table of query rows with the mean and the spread of its reference rows.
 
-    The penalty of a recipe is λ Σ (w - mean)² / (2 spread²) per table, added to the mean loss of
-    a cell: a Gaussian prior, as wide as the reference's own batches differ.
+    They make a Gaussian prior for new rows, as wide as the reference's own batches differ.
     """
     for table in grafted.category_rows().values():
         if table.query.numel():

@@ -7,6 +7,7 @@ import typer
 from worker.commands.build import build
 from worker.commands.demo import demo_data
 from worker.commands.run import run
+from worker.commands.verify import verify
 
 cli = typer.Typer(
     name="python -m worker",
@@ -16,6 +17,7 @@ cli = typer.Typer(
 )
 cli.command()(run)
 cli.command()(build)
+cli.command()(verify)
 cli.command("demo-data")(demo_data)
 
 

@@ -5,7 +5,7 @@ It takes networks and tensors, and knows no job, no file, no HTTP.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -115,12 +115,16 @@ def n_epochs(recipe: Recipe, n_cells: int) -> int:
     return max(1, min(round(HEURISTIC_CELLS / n_cells * HEURISTIC_EPOCHS), HEURISTIC_EPOCHS))
 
 
-def penalty(cvae: SCVI) -> Tensor:
-    """Σ (w - mean)² / (2 spread²) over the query rows."""
+def penalty(cvae: SCVI, n_cells: int) -> Tensor:
+    """-log of a Gaussian prior on the query rows, per cell: Σ (w - mean)² / (2 spread²) / cells.
+
+    Beside the mean loss of a cell this is maximum a posteriori: strength 1 is the prior that the
+    reference's own batches suggest, and more cells outweigh it.
+    """
     terms = [
         ((rows - mean) ** 2).sum() / (2 * spread**2) for rows, mean, spread in penalised_rows(cvae)
     ]
-    return torch.stack(terms).sum() if terms else torch.zeros(())
+    return torch.stack(terms).sum() / n_cells if terms else torch.zeros(())
 
 
 @torch.no_grad()
@@ -165,7 +169,9 @@ class _Watch:
     def score(self, cvae: SCVI, recipe: Recipe) -> float:
         """What must grow: the held-out ELBO, or the penalised one of the training cells."""
         elbo = self.elbo(cvae)
-        return elbo if self.held_out else elbo - recipe.penalty * float(penalty(cvae).detach())
+        if self.held_out:
+            return elbo
+        return elbo - recipe.penalty * float(penalty(cvae, len(self.training)).detach())
 
 
 class _Loop:
@@ -191,7 +197,7 @@ class _Loop:
         if not self.parameters or not len(self.training):
             return 0, "nothing to train"
         optimiser = torch.optim.Adam(
-            self.parameters, lr=self.recipe.learning_rate, eps=self.recipe.adam_eps
+            self.parameters, lr=self.recipe.learning_rate, eps=self.recipe.adam_eps, fused=True
         )
         plateau = _Plateau(self, optimiser) if self.recipe.patience else None
         for epoch in range(self.epochs):
@@ -227,7 +233,7 @@ class _Loop:
             minibatch.cells, noise, kl_weight, projection=minibatch.projection
         )
         if self.recipe.penalty:
-            loss = loss + self.recipe.penalty * penalty(self.cvae)
+            loss = loss + self.recipe.penalty * penalty(self.cvae, len(self.training))
         return loss
 
 
@@ -271,26 +277,3 @@ class _Plateau:
     def restore_best(self) -> None:
         for parameter, best in zip(self.loop.parameters, self.weights, strict=True):
             parameter.copy_(best)
-
-
-def on_device(group: TrainingCells, device: str) -> TrainingCells:
-    """The same cells where the network is."""
-    cells, projection = group.cells, group.projection
-
-    def there(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values.to(device)
-
-    moved = replace(
-        cells,
-        x=cells.x.to(device),
-        codes=tuple(code.to(device) for code in cells.codes),
-        continuous=there(cells.continuous),
-        labels=there(cells.labels),
-        size_factor=there(cells.size_factor),
-    )
-    return TrainingCells(
-        moved,
-        Projection(
-            projection.z.to(device), there(projection.library), projection.log_library.to(device)
-        ),
-    )

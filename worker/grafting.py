@@ -116,8 +116,7 @@ class QuerySurgery:
     def _training_cells(self, projected: ProjectedQuery, index: Index) -> TrainingCells:
         cells = self._cells(self.counts.dense(index), index)
         if not self.design.is_coupled:  # alone, its batch is the first that surgery adds
-            batch = torch.full_like(cells.codes[0], self.n_reference)
-            cells = replace(cells, codes=(batch, *cells.codes[1:]))
+            cells = replace(cells, codes=(self.n_reference, *cells.codes[1:]))
         rows = torch.from_numpy(index).to(self.device)
         return TrainingCells(cells, projected.projection.rows(rows))
 

@@ -14,7 +14,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.jobs import Claim, cancel_job, claim_next, fail_job, heartbeat, release_job
+from app.jobs import (
+    Claim,
+    cancel_job,
+    claim_next,
+    fail_job,
+    heartbeat,
+    release_job,
+    something_waits,
+)
 from app.moves import fenced
 from app.problems import Problem
 from app.tables import Job
@@ -93,6 +101,7 @@ class Lane:
         self._cancelled = self._lost = False
         self._beaten = self._watched = 0.0
         self._told: tuple[str | None, float] = (None, 0.0)
+        self._signed = -timing.heartbeat_seconds
 
     def tick(self, worker: str, only: Collection[str] | None) -> None:
         """Move on by one step: claim, or look after the attempt that runs, or settle it."""
@@ -123,6 +132,8 @@ class Lane:
         self._leave(attempt)
 
     def _claim(self, worker: str, only: Collection[str] | None) -> None:
+        if not self._is_worth_a_claim(only):
+            return
         with self._database.writing() as session:
             claim = claim_next(
                 session,
@@ -143,6 +154,15 @@ class Lane:
         self._told = (None, 0.0)
         self._beaten = self._watched = time.monotonic()
         self.attempt = Attempt(claim, performer(self._place, work), self._finished)
+
+    def _is_worth_a_claim(self, only: Collection[str] | None) -> bool:
+        """An idle worker looks without the write lock, but for a sign of life now and then."""
+        now = time.monotonic()
+        if now - self._signed < self._timing.heartbeat_seconds:
+            with self._database.reading() as session:
+                return something_waits(session, kinds=self.kinds, only=only)
+        self._signed = now
+        return True
 
     def _watch(self, attempt: Attempt) -> None:
         """See a cancel, or the loss of the job, without writing."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.problems import DamagedReference
+from app.references import manifest_digest
 from models_store.bundle import InvalidBundle, file_sha256, load_bundle
 from models_store.manifest import MANIFEST_FILE, Manifest
 from models_store.scvi import SCVI
@@ -12,7 +13,7 @@ from models_store.scvi import SCVI
 
 @dataclass(frozen=True)
 class LoadedReference:
-    """A frozen reference in memory; the hash of its manifest names the exact version."""
+    """A frozen reference in memory, under the digest by which the registry names it."""
 
     manifest: Manifest
     cvae: SCVI
@@ -20,7 +21,7 @@ class LoadedReference:
 
 
 class ReferenceCache:
-    """The references used last, by the hash of their manifest; the oldest goes first."""
+    """The references used last, by the hash of their manifest file; the oldest goes first."""
 
     def __init__(self, most: int = 8) -> None:
         self._most = most
@@ -36,7 +37,8 @@ class ReferenceCache:
             digest = file_sha256(folder / MANIFEST_FILE)
             if (digest, device) not in self._loaded:
                 manifest, cvae = load_bundle(folder, device=device)
-                self._loaded[digest, device] = LoadedReference(manifest, cvae, digest)
+                named = manifest_digest(manifest.model_dump(mode="json"))
+                self._loaded[digest, device] = LoadedReference(manifest, cvae, named)
         except (InvalidBundle, FileNotFoundError) as error:
             raise DamagedReference(
                 f"The reference's files are damaged: {error}.",

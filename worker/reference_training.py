@@ -113,7 +113,8 @@ def _set_library_prior(cvae: SCVI, training: Cells) -> None:
     """Mean and population variance of the log library of each batch (scvi-tools' prior)."""
     totals = training.x.sum(-1)
     for batch in range(len(cvae.library_prior)):
-        logs = totals[(training.codes[0] == batch) & (totals > 0)].log()
+        mine = torch.as_tensor(training.codes[0] == batch, device=totals.device)
+        logs = totals[mine & (totals > 0)].log()
         if len(logs):
             cvae.library_prior[batch, 0] = logs.mean()
             cvae.library_prior[batch, 1] = logs.var(unbiased=False).clamp(min=1e-4)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from models_store.kernels import warm_up
 from worker.building import run_build
 from worker.mapping import run_mapping
 from worker.orders import MapOrder, Order, Report
@@ -16,6 +17,7 @@ def prepare(threads: int) -> None:
     """Make every result a function of its input alone. Imports above have warmed the child."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    warm_up(threads)
 
 
 def run(order: Order, report: Report) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""verify: prove that a reference version is what it was on the day it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.database import Database
+from app.problems import Problem
+from app.references import find_version, version_prefix
+from app.settings import Settings
+from app.storage import open_storage
+
+
+def verify(
+    name: Annotated[str, typer.Argument(help="The reference's name.")],
+    version: Annotated[int | None, typer.Argument(help="Newest ready one if left out.")] = None,
+) -> None:
+    """Check every file against the manifest, load the network, and map its probe cells."""
+    from models_store.bundle import InvalidBundle, verify_bundle
+
+    settings = Settings()
+    try:
+        folder, number = _find(settings, name, version)
+        manifest = verify_bundle(folder)
+    except Problem as problem:
+        typer.echo(f"{problem.title} {problem.detail}\n{problem.fix}", err=True)
+        raise typer.Exit(1) from problem
+    except InvalidBundle as damage:
+        typer.echo(f"{name}@{number} is damaged: {damage}. Restore it or build it again.", err=True)
+        raise typer.Exit(1) from damage
+    typer.echo(f"{name}@{manifest.version}: {len(manifest.files)} files as they were made;")
+    typer.echo("the network loads, and padded probe cells map where they mapped then.")
+    if not manifest.surgery_has_effect:
+        typer.echo("Its encoder does not see the batch: surgery cannot change a latent.")
+
+
+def _find(settings: Settings, name: str, version: int | None) -> tuple[Path, int]:
+    database = Database(settings.database_url)
+    database.migrate()
+    try:
+        with database.reading() as session:
+            found = find_version(session, name, version)
+    finally:
+        database.close()
+    folder = open_storage(settings.storage_url).local_folder(version_prefix(name, found.version))
+    return folder, found.version
