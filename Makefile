@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3.11
 VENV ?= .venv
-TORCH ?= cpu
+TORCH ?= $(if $(wildcard $(VENV)/.torch-cuda),cuda,cpu)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 SERVE_DATA ?= data
 
@@ -16,7 +16,7 @@ INSTALL := $(PIP) install --no-compile -c constraints.txt
 TORCH_PIN = $(shell grep -E '^torch==' constraints.txt)
 FRAME := pyproject.toml constraints.txt Makefile
 
-.PHONY: help setup setup-dev demo serve test check parity bench fmt clean python venv-ready
+.PHONY: help setup setup-dev demo serve test check parity bench fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,7 +56,6 @@ clean: ## remove the environment, caches and the demo's output; `data` stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment is made once, and brought up to date when what it is made from changes.
-# One for TORCH=cuda is not taken for one for TORCH=cpu.
 $(VENV)/.runtime: $(FRAME) | $(VENV)/.torch-$(TORCH)
 	@echo "Installing Cellgraft ..."
 	@$(INSTALL) -e '.[worker]'
@@ -67,30 +66,29 @@ $(VENV)/.dev: $(FRAME) | $(VENV)/.torch-$(TORCH)
 	@$(INSTALL) -e '.[worker,dev,parity]'
 	@touch $@ $(VENV)/.runtime
 
-$(VENV)/bin/python: | python
-	@echo "Making a virtual environment in $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV)
-
-# The plain registry's torch for Linux brings gigabytes of CUDA. A wheel that pip finds locally
-# is taken first: that needs no network.
-$(VENV)/.torch-cpu: | $(VENV)/bin/python
-	@echo "Installing $(TORCH_PIN) for CPUs ..."
-	@if [ "$$(uname -s)" = Linux ]; then \
-	  $(PIP) install --no-compile --no-deps --no-index "$(TORCH_PIN)" 2>/dev/null || \
-	  $(PIP) install --no-compile --no-deps --index-url $(TORCH_CPU_INDEX) "$(TORCH_PIN)"; \
-	fi
-	@rm -f $(VENV)/.torch-cuda && touch $@
-
-$(VENV)/.torch-cuda: | $(VENV)/bin/python
-	@echo "Installing $(TORCH_PIN) for CUDA ..."
-	@$(PIP) uninstall -y torch 2>/dev/null || true
-	@$(INSTALL) "$(TORCH_PIN)"
-	@rm -f $(VENV)/.torch-cpu && touch $@
-
-python:
+$(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "Cellgraft needs Python 3.11, and there is no '$(PYTHON)' here: install it, or name it (make PYTHON=/path/to/python3.11)." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
 	  echo "Cellgraft needs Python 3.11, and '$(PYTHON)' is another version: make PYTHON=/path/to/python3.11." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "This Python lacks its venv module: install it (Debian and Ubuntu: apt install python3.11-venv)." >&2; exit 1; }
+	@echo "Making a virtual environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+# The plain registry's torch for Linux brings gigabytes of CUDA. A wheel that pip finds locally
+# is taken first: that needs no network.
+$(VENV)/.torch-cpu: constraints.txt | $(VENV)/bin/python
+	@echo "Installing $(TORCH_PIN) for CPUs ..."
+	@if [ -e $(VENV)/.torch-cuda ]; then $(PIP) uninstall -y torch; fi
+	@if [ "$$(uname -s)" = Linux ]; then \
+	  $(PIP) install --no-compile --no-deps --no-index "$(TORCH_PIN)" 2>/dev/null || \
+	  $(PIP) install --no-compile --no-deps --index-url $(TORCH_CPU_INDEX) "$(TORCH_PIN)"; \
+	fi
+	@rm -f $(VENV)/.torch-cuda && touch $@
+
+$(VENV)/.torch-cuda: constraints.txt | $(VENV)/bin/python
+	@echo "Installing $(TORCH_PIN) for CUDA ..."
+	@if [ -e $(VENV)/.torch-cpu ]; then $(PIP) uninstall -y torch; fi
+	@$(INSTALL) "$(TORCH_PIN)"
+	@rm -f $(VENV)/.torch-cpu && touch $@
