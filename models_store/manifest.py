@@ -153,7 +153,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         minibatch_size=512,
         max_epochs=400,
         held_out=0.1,
-        patience=5,
+        patience=3,
         sample_size=20_000,
     ),
     "scvi-tools": Recipe(
@@ -277,7 +277,7 @@ class Manifest(_Frozen):
             positions=positions,
             n_matched=len(matched),
             n_panel=len(self.genes.ids),
-            expected_expression_covered=sum(self.expected_expression[p] for p in matched),
+            expected_expression_covered=min(1.0, sum(self.expected_expression[p] for p in matched)),
         )
 
     def recipe(self, name: RecipeName) -> Recipe:

@@ -20,9 +20,9 @@ Tick = Callable[[float], None]
 FEWEST_HELD_OUT = 5
 """With fewer cells to hold out, the fit watches the penalised objective of its own cells."""
 MOST_HELD_OUT = 1000
-EVALUATION_DRAWS = 512
+EVALUATION_DRAWS = 256
 """A held-out ELBO averages at least so many noise draws, over cells and repeats."""
-TOLERANCE = 1e-4
+TOLERANCE = 2e-4
 """Relative gain in the watched number that counts as better."""
 LEARNING_RATE_DROP = 0.2
 DROPS = 2
