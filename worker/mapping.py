@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save_file
 
 from app.problems import InputKindMismatch, NoCells, TooFewGenes
 from models_store.manifest import GeneMatch, Manifest, Recipe
@@ -19,7 +18,7 @@ from worker.grafting import QuerySurgery
 from worker.orders import MapOrder, Report
 from worker.provenance import MappedQuery, provenance, summary
 from worker.reference_cache import ReferenceCache
-from worker.results import write_annotated_h5ad, write_latent
+from worker.results import write_annotated_h5ad, write_latent, write_weights
 
 QUERY_WEIGHTS_FILE = "query_weights.safetensors"
 PROVENANCE_FILE = "provenance.json"
@@ -136,8 +135,7 @@ def _write(
     latent = np.ascontiguousarray(mapped.latents.mean.cpu().numpy(), dtype=np.float32)
     write_latent(order.out, obs.index, latent)
     stages.progress(0.3)
-    weights = {name: rows.cpu().contiguous() for name, rows in mapped.weights.items()}
-    save_file(weights, order.out / QUERY_WEIGHTS_FILE, metadata=mapped.weights_metadata())
+    write_weights(order.out / QUERY_WEIGHTS_FILE, mapped.weights, mapped.weights_metadata())
     extra = pd.DataFrame(
         {"cellgraft_batch": mapped.batch_names(), "cellgraft_empty": mapped.empty}, index=obs.index
     )

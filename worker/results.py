@@ -1,11 +1,12 @@
-"""Result files that hold cells: the latent in three formats, and the annotated h5ad.
+"""Result files: the latent in three formats, the annotated h5ad, and the query weights.
 
 The same input gives the same bytes: no time stamps, no hash-ordered keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import anndata
 import h5py
 import numpy as np
 import pandas as pd
+from safetensors.torch import save
+from torch import Tensor
 
 from worker.canonical import CanonicalQuery
 
@@ -20,6 +23,8 @@ LATENT = "X_latent"
 PREFIX = "cellgraft_"
 CHUNK = 65_536
 ENCODED_CSR = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0"}
+LENGTH_BYTES = 8
+"""Of the header's length, which begins a safetensors file; the header is padded to a multiple."""
 
 
 def write_latent(
@@ -33,6 +38,17 @@ def write_latent(
     np.save(out / "latent.npy", values)
     frame.to_parquet(out / "latent.parquet", index=True)
     frame.to_csv(out / "latent.csv")
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A safetensors file whose metadata is sorted: the library leaves its order to chance."""
+    packed = save({name: rows.cpu().contiguous() for name, rows in weights.items()}, dict(metadata))
+    start = LENGTH_BYTES + int.from_bytes(packed[:LENGTH_BYTES], "little")
+    header = json.loads(packed[LENGTH_BYTES:start])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    told = json.dumps(header, separators=(",", ":")).encode()
+    told += b" " * (-len(told) % LENGTH_BYTES)
+    path.write_bytes(len(told).to_bytes(LENGTH_BYTES, "little") + told + packed[start:])
 
 
 def write_annotated_h5ad(

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
+from safetensors import safe_open
 
 from tests.worker.intake.conftest import check_here
 from worker.canonical import CanonicalQuery
-from worker.results import write_annotated_h5ad, write_latent
+from worker.results import write_annotated_h5ad, write_latent, write_weights
 
 LATENT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3) / 3
 
@@ -98,3 +100,15 @@ def test_an_index_named_like_a_column_is_still_written(
     monkeypatch.setattr(CanonicalQuery, "obs", lambda self: obs.copy())
     write_annotated_h5ad(tmp_path / "query.h5ad", canonical, LATENT)
     assert anndata.read_h5ad(tmp_path / "query.h5ad").obs_names.tolist() == obs.index.tolist()
+
+
+def test_weights_are_the_same_bytes_whatever_order_their_metadata_has(tmp_path: Path) -> None:
+    weights = {"b": torch.arange(6.0).reshape(3, 2), "a": torch.ones(2, 2).t()}
+    told = {f"categories:{name}": f"{name}\nü" for name in "xyz"}
+    first, second = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    write_weights(first, weights, told)
+    write_weights(second, dict(reversed(weights.items())), dict(reversed(told.items())))
+    assert first.read_bytes() == second.read_bytes()
+    with safe_open(first, "pt") as file:
+        assert file.metadata() == told
+        assert torch.equal(file.get_tensor("b"), weights["b"])
