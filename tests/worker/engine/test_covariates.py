@@ -1,0 +1,106 @@
+"""Query columns become codes: names, collisions, absent values, what the reference needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from app.problems import UnknownBatchColumn, UnknownCovariate, UnknownLabelsColumn
+from models_store.manifest import Covariate, LabelLevel, Manifest
+from tests.worker.engine.simulated import Reference
+from worker.covariates import LONE_BATCH, MISSING, QUERY_SUFFIX, design_query
+
+
+@pytest.fixture
+def manifest(recommended: Reference) -> Manifest:
+    return recommended.manifest
+
+
+def obs(**columns: list) -> pd.DataFrame:
+    return pd.DataFrame(columns)
+
+
+def test_new_batches_follow_the_reference_in_sorted_order(manifest: Manifest) -> None:
+    design = design_query(obs(b=["z", "x", "z"]), manifest, batch_key=["b"])
+    assert design.new_categories == (("x", "z"),)
+    assert list(design.codes[0]) == [3, 2, 3]
+
+
+def test_no_batch_key_is_one_new_batch(manifest: Manifest) -> None:
+    design = design_query(obs(a=[1, 2]), manifest, batch_key=None)
+    assert design.new_categories == ((LONE_BATCH,),)
+    assert list(design.codes[0]) == [2, 2]
+
+
+def test_several_columns_are_joined(manifest: Manifest) -> None:
+    design = design_query(obs(d=["p", "q"], n=[1, 2]), manifest, batch_key=["d", "n"])
+    assert design.new_categories == (("p_1", "q_2"),)
+
+
+def test_numbers_booleans_and_absent_values_become_names(manifest: Manifest) -> None:
+    table = pd.DataFrame({"n": pd.array([1, None, 2], dtype="Int64"), "f": [True, False, True]})
+    assert design_query(table, manifest, batch_key=["n"]).new_categories == (("1", "2", MISSING),)
+    assert design_query(table, manifest, batch_key=["f"]).new_categories == (("False", "True"),)
+    categorical = pd.DataFrame({"c": pd.Categorical(["a", None, "b"])})
+    assert design_query(categorical, manifest, batch_key=["c"]).n_new == (3,)
+
+
+def test_a_batch_called_like_a_reference_batch_is_new_all_the_same(manifest: Manifest) -> None:
+    table = obs(b=["ref-a", "ref-a-query", "new"])
+    design = design_query(table, manifest, batch_key=["b"])
+    renamed = "ref-a" + QUERY_SUFFIX * 2
+    assert design.renamed == {"ref-a": renamed}
+    assert set(design.new_categories[0]) == {renamed, "ref-a-query", "new"}
+    assert (design.codes[0] >= 2).all()
+
+
+def test_reuse_takes_the_frozen_row(manifest: Manifest) -> None:
+    design = design_query(obs(b=["ref-b", "new"]), manifest, batch_key=["b"], reuse_batches=True)
+    assert list(design.codes[0]) == [1, 2]
+    assert [group.name for group in design.groups(2)] == ["new"]
+
+
+def test_unknown_columns_are_told_with_what_there_is(manifest: Manifest) -> None:
+    with pytest.raises(UnknownBatchColumn, match="donor") as caught:
+        design_query(obs(sample=["a"]), manifest, batch_key=["donor"])
+    assert "sample" in caught.value.detail
+    assert caught.value.errors[0]["pointer"] == "/obs/donor"
+    with pytest.raises(UnknownLabelsColumn):
+        design_query(obs(sample=["a"]), manifest, batch_key=None, labels_key="type")
+
+
+def _needs(manifest: Manifest, **changes: object) -> Manifest:
+    return manifest.model_copy(update=changes)
+
+
+def test_what_the_reference_needs(manifest: Manifest) -> None:
+    plate = _needs(manifest, extra_covariates=(Covariate(key="plate", categories=("p1", "p2")),))
+    with pytest.raises(UnknownCovariate, match="plate") as caught:
+        design_query(obs(b=["x"]), plate, batch_key=["b"])
+    assert "p1, p2" in caught.value.fix
+    known = design_query(obs(b=["x", "y"], plate=["p2", "p1"]), plate, batch_key=["b"])
+    assert list(known.codes[1]) == [1, 0]
+    assert not known.is_coupled
+    new = design_query(obs(b=["x", "y"], plate=["p2", "p9"]), plate, batch_key=["b"])
+    assert new.is_coupled
+    (group,) = new.groups(2)
+    assert group.n_new == (2, 1)
+    age = _needs(manifest, continuous_covariates=("age",))
+    with pytest.raises(UnknownCovariate, match="age"):
+        design_query(obs(b=["x"], age=["old"]), age, batch_key=["b"])
+    assert design_query(obs(age=[1.5]), age, batch_key=None).continuous == np.float32(1.5)
+    size = _needs(manifest, size_factor_key="size")
+    with pytest.raises(UnknownCovariate, match="above zero"):
+        design_query(obs(size=[1.0, 0.0]), size, batch_key=None)
+
+
+def test_unknown_labels_share_the_last_code(manifest: Manifest) -> None:
+    by_label = _needs(
+        manifest,
+        labels=(LabelLevel(key="cell_type", categories=("alpha", "beta")),),
+        architecture=manifest.architecture.model_copy(update={"dispersion": "gene-label"}),
+    )
+    design = design_query(obs(t=["beta", "gamma"]), by_label, batch_key=None, labels_key="t")
+    assert list(design.labels) == [1, 2]
+    assert list(design_query(obs(t=["beta"]), by_label, batch_key=None).labels) == [2]
