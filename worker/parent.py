@@ -42,6 +42,7 @@ class Parent:
         self.only = only
         self._database, self._place, self._timing = database, place, timing
         self._stopping = False
+        self._swept = False
         self._finished = threading.Event()
         self._reaped = -timing.reap_seconds
         self.lanes = [
@@ -56,13 +57,11 @@ class Parent:
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Work until `stop` or `until`, then give back what is not finished."""
         back_off = 0.0
-        swept = False
         try:
             while not self._stopping:
                 try:
                     if until():
                         break
-                    swept = swept or self._sweep()
                     self._tick()
                     back_off = 0.0
                 except (OperationalError, InterfaceError) as error:
@@ -74,12 +73,15 @@ class Parent:
             self._drain()
 
     def _tick(self) -> None:
+        if not self._swept:
+            self._sweep()
         for lane in self.lanes:
             lane.tick(self.name, self.only)
         if time.monotonic() - self._reaped >= self._timing.reap_seconds:
             self._reaped = time.monotonic()
             with self._database.writing() as session:
-                reap(session)
+                # What a killed worker left behind is nobody's only from here on.
+                self._swept = reap(session) == 0 and self._swept
 
     def _drain(self) -> None:
         for lane in self.lanes:
@@ -90,7 +92,7 @@ class Parent:
                 log.exception("a job could not be given back")
                 lane.process.stop()
 
-    def _sweep(self) -> bool:
+    def _sweep(self) -> None:
         """Remove the scratch of attempts that nobody works on any more."""
         self._place.staging.mkdir(parents=True, exist_ok=True)
         found = {
@@ -103,7 +105,7 @@ class Parent:
             alive = {(job_id, attempt) for job_id, attempt in running}
         for key in found.keys() - alive:
             shutil.rmtree(found[key], ignore_errors=True)
-        return True
+        self._swept = True
 
     def _lane(self, kinds: set[str], process: Process) -> Lane:
         return Lane(

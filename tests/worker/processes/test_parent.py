@@ -250,6 +250,22 @@ def test_a_start_sweeps_scratch_that_nobody_works_on(
     assert upload.exists()
 
 
+def test_the_scratch_of_a_killed_worker_goes_when_its_lease_has_run_out(
+    running: Running, work: Work, place: Workplace
+) -> None:
+    version = work.build(name="other", do="hang")
+    work.wait(version.job_id, lambda job: job.stage is not None)
+    second = work.build(do="finish")  # waits behind the first
+    left = place.staging / f"{second.job_id}-1"
+    left.mkdir()
+    work.change(second.job_id, state="running", attempt=1, worker="killed", lease_until=0.0)
+    work.wait(second.job_id, lambda job: job.state == "queued")
+    deadline = time.monotonic() + 10
+    while left.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left.exists()
+
+
 def test_a_database_that_is_away_for_a_while(
     work: Work, database: Database, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
