@@ -19,7 +19,7 @@ from demo.steps import Steps, tell
 from worker.simulation import DemoFiles, write_demo
 
 FOLDER = Path("demo-out")
-MAX_EPOCHS = 60
+MAX_EPOCHS = 120
 """Enough for 4,000 simulated cells; a real reference takes the default."""
 
 LATENT_BAR = 0.95
