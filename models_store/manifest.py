@@ -31,12 +31,15 @@ class _Frozen(BaseModel):
 
 
 class Architecture(_Frozen):
-    """The sizes and options of an scVI conditional VAE, under scvi-tools' own names."""
+    """The sizes and options of an scVI conditional VAE, under scvi-tools' own names.
 
-    n_genes: int = Field(gt=0)
-    n_hidden: int = Field(default=128, gt=0)
-    n_latent: int = Field(default=10, gt=0)
-    n_layers: int = Field(default=2, gt=0)
+    Sizes have an upper bound, because a request may ask for them.
+    """
+
+    n_genes: int = Field(gt=0, le=200_000)
+    n_hidden: int = Field(default=128, gt=0, le=8192)
+    n_latent: int = Field(default=10, gt=0, le=1024)
+    n_layers: int = Field(default=2, gt=0, le=16)
     dropout_rate: float = Field(default=0.2, ge=0, lt=1)
     likelihood: Likelihood = "nb"
     dispersion: Dispersion = "gene"

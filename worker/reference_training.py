@@ -13,11 +13,13 @@ from models_store.scvi import SCVI, Cells, select_cells
 Tick = Callable[[float], None]
 
 MINIBATCH = 128
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 1e-3
 ADAM_EPS = 1e-8
 WEIGHT_DECAY = 1e-6
-WARMUP_SHARE = 0.1
-"""Share of the epochs over which the KL weight rises to 1, where it stays."""
+WARMUP_SHARE = 0.5
+"""Share of the steps over which the KL weight rises to 1, where it stays. A short one gives a
+slightly better ELBO and an emptier latent: dimensions that the decoder has not learnt to use yet
+are given up (decision 0014)."""
 LAST_LEARNING_RATE_SHARE = 0.01
 GRADIENT_CLIP = 50.0
 EVALUATION_BLOCK = 1024
