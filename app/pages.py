@@ -7,7 +7,7 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Select, String, and_, cast, func, or_
@@ -66,10 +66,10 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
         instant = datetime.fromisoformat(at)
         if instant.tzinfo is None:
             raise ValueError("a cursor names an instant")
-    except (ValueError, binascii.Error) as error:
+        return instant.astimezone(UTC), last_id
+    except (ValueError, OverflowError, binascii.Error) as error:
         raise MalformedRequest(
             "The cursor is not one that this service gave out.",
             fix="Use the value of `next` from the previous page, or leave it out.",
             errors=[{"pointer": "?cursor", "detail": "unreadable"}],
         ) from error
-    return instant, last_id

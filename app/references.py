@@ -28,6 +28,9 @@ from app.problems import (
 from app.tables import Job, Query, QueryMapping, ReferenceVersion, new_id
 from models_store.manifest import NAME_PATTERN
 
+LARGEST_NUMBER = 2**63 - 1
+"""What a database's integer can hold: a larger number is no version, and no query parameter."""
+
 
 def version_prefix(name: str, version: int) -> str:
     """The folder of a version in the store."""
@@ -105,6 +108,8 @@ def publish_version(session: Session, claim: Claim, *, manifest: dict[str, Any])
 def find_version(session: Session, name: str, version: int | None = None) -> ReferenceVersion:
     """This version, or without a number the newest one that is ready."""
     wanted = select(ReferenceVersion).where(ReferenceVersion.name == name)
+    if version is not None and abs(version) > LARGEST_NUMBER:
+        raise _unknown(session, name, version)
     if version is not None:
         found = session.scalars(wanted.where(ReferenceVersion.version == version)).one_or_none()
         if found is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import MAXYEAR, datetime
+
 from fastapi import APIRouter, Response
 
 from app.keys import create_key, list_keys, revoke_key
@@ -22,12 +24,7 @@ router = APIRouter(prefix="/keys", tags=["keys"], responses=problems(Unauthentic
 )
 def create(service: Served, caller: Administrator, body: KeyIn, response: Response) -> NewKey:
     """Once a key exists, every request needs one; make the first with the scope `admin`."""
-    if body.expires_at is not None and body.expires_at.tzinfo is None:
-        raise MalformedRequest(
-            "expires_at has no time zone.",
-            fix="Write it like 2030-01-31T00:00:00Z.",
-            errors=[{"pointer": "/expires_at", "detail": "no time zone"}],
-        )
+    _check_expiry(body.expires_at)
     with service.database.writing() as session:
         key, secret = create_key(
             session,
@@ -39,6 +36,16 @@ def create(service: Served, caller: Administrator, body: KeyIn, response: Respon
     response.headers["Location"] = f"/v1/keys/{key.id}"
     response.headers["Cache-Control"] = "no-store"
     return NewKey(key=secret, **key_item(key).model_dump())
+
+
+def _check_expiry(at: datetime | None) -> None:
+    if at is not None and (at.tzinfo is None or not 1 < at.year < MAXYEAR):
+        fault = "has no time zone" if at.tzinfo is None else "is outside the calendar"
+        raise MalformedRequest(
+            f"expires_at {fault}.",
+            fix="Write it like 2030-01-31T00:00:00Z.",
+            errors=[{"pointer": "/expires_at", "detail": fault}],
+        )
 
 
 @router.get("", summary="All keys, without their secrets")

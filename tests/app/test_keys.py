@@ -157,8 +157,9 @@ def test_a_key_by_http_is_shown_once(client: TestClient, database: Database) -> 
 
 def test_malformed_keys(client: TestClient) -> None:
     assert client.post("/v1/keys", json={"name": "x", "scopes": []}).status_code == 422
-    late = {"name": "x", "expires_at": "2030-01-01T00:00:00"}
-    assert client.post("/v1/keys", json=late).status_code == 422
+    for at in ("2030-01-01T00:00:00", "0001-01-01T00:00:00+23:00", "9999-12-31T23:00:00-23:00"):
+        answer = client.post("/v1/keys", json={"name": "x", "expires_at": at})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/expires_at")
 
 
 def test_last_use_is_written_once_a_minute(client: TestClient, database: Database) -> None:

@@ -48,8 +48,9 @@ def test_the_registry(client: TestClient, database: Database, storage: LocalStor
     assert client.head("/v1/references/pbmc/versions/1/cells.parquet").status_code == 200
     building = client.get("/v1/references/pbmc/versions/3/cells.parquet")
     assert (building.status_code, building.json()["type"]) == (409, "reference-not-ready")
-    unknown = client.get("/v1/references/pbmc/versions/4")
-    assert (unknown.status_code, unknown.json()["type"]) == (404, "unknown-reference")
+    for number in (4, 0, -1, 10**30):
+        unknown = client.get(f"/v1/references/pbmc/versions/{number}")
+        assert (unknown.status_code, unknown.json()["type"]) == (404, "unknown-reference")
 
 
 def test_building(client: TestClient, database: Database, storage: LocalStorage) -> None:
