@@ -68,7 +68,15 @@ def _check_covariates(
     for key in manifest.continuous_covariates:
         if key not in columns:
             raise _missing_covariate(key, manifest, ())
-    size_factor_key = options.get("size_factor_key") or manifest.size_factor_key
+    asked = options.get("size_factor_key")
+    if asked and manifest.size_factor_key is None:
+        raise UnknownCovariate(
+            f"Reference {manifest.name} was trained without size factors, so it has no use for "
+            f"{asked!r}.",
+            fix="Leave size_factor_key out.",
+            errors=[{"pointer": "/size_factor_key", "detail": "not taken by this reference"}],
+        )
+    size_factor_key = asked or manifest.size_factor_key
     if size_factor_key and size_factor_key not in columns:
         raise _missing_covariate(size_factor_key, manifest, ())
 

@@ -1,5 +1,6 @@
 """From a query's obs columns to the category codes that a reference's layers look up."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -79,8 +80,11 @@ def design_query(
     batch_key: Sequence[str] | None,
     labels_key: str | None = None,
     reuse_batches: bool = False,
+    size_factor_key: str | None = None,
 ) -> QueryDesign:
     """Resolve every covariate of the reference in the query's obs.
+
+    Columns bear the names that the reference knows, unless a key names another.
 
     Raises:
         UnknownBatchColumn: a batch column that obs lacks.
@@ -93,12 +97,6 @@ def design_query(
         _code(_column(obs, covariate), covariate.categories)
         for covariate in manifest.extra_covariates
     ]
-    size_factor = manifest.size_factor_key and _numbers(obs, manifest.size_factor_key)
-    if isinstance(size_factor, np.ndarray) and not (size_factor > 0).all():
-        raise UnknownCovariate(
-            f"The size factors in obs[{manifest.size_factor_key!r}] are not all above zero.",
-            fix="Give every cell a positive size factor.",
-        )
     continuous = [_numbers(obs, key) for key in manifest.continuous_covariates]
     return QueryDesign(
         codes=tuple(codes for codes, _ in coded),
@@ -106,7 +104,7 @@ def design_query(
         renamed=renamed,
         continuous=np.stack(continuous, axis=1) if continuous else None,
         labels=_labels(obs, manifest, labels_key),
-        size_factor=size_factor if isinstance(size_factor, np.ndarray) else None,
+        size_factor=_size_factor(obs, manifest, size_factor_key),
     )
 
 
@@ -131,12 +129,19 @@ def _batch_values(
                 "whole query as one batch.",
                 errors=[{"pointer": f"/obs/{key}", "detail": "no such column"} for key in absent],
             )
-        values = category_names(obs[keys[0]])
-        for key in keys[1:]:
-            values = values + JOINT + category_names(obs[key])
+        values = _joined([category_names(obs[key]) for key in keys])
     if reuse:
         return values, {}
     return _renamed(values, set(batch.categories))
+
+
+def _joined(columns: list[pd.Series]) -> pd.Series:
+    """One name for each combination: two samples never become one because their names run on."""
+    combined = pd.Series(list(zip(*columns, strict=True)), index=columns[0].index, dtype=object)
+    joined = combined.map(JOINT.join)
+    if joined.nunique() < combined.nunique():
+        return combined.map(lambda names: json.dumps(names, ensure_ascii=False))
+    return joined
 
 
 def _renamed(values: pd.Series, taken: set[str]) -> tuple[pd.Series, dict[str, str]]:
@@ -178,6 +183,19 @@ def _numbers(obs: pd.DataFrame, key: str) -> Float32:
             errors=[{"pointer": f"/obs/{key}", "detail": "absent, or not a number in every cell"}],
         )
     return numbers.to_numpy(dtype=np.float32)
+
+
+def _size_factor(obs: pd.DataFrame, manifest: Manifest, key: str | None) -> Float32 | None:
+    if manifest.size_factor_key is None:
+        return None
+    named = key or manifest.size_factor_key
+    numbers = _numbers(obs, named)
+    if not (numbers > 0).all():
+        raise UnknownCovariate(
+            f"The size factors in obs[{named!r}] are not all above zero.",
+            fix="Give every cell a positive size factor.",
+        )
+    return numbers
 
 
 def _labels(obs: pd.DataFrame, manifest: Manifest, key: str | None) -> Codes | None:

@@ -121,6 +121,7 @@ def _design(obs: pd.DataFrame, manifest: Manifest, options: dict[str, Any]) -> Q
         batch_key=options.get("batch_key"),
         labels_key=options.get("labels_key"),
         reuse_batches=bool(options.get("reuse_batches")),
+        size_factor_key=options.get("size_factor_key"),
     )
 
 

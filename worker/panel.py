@@ -50,8 +50,12 @@ def choose_genes(
 def _given(columns: dict[str, list[str]], given: Sequence[str]) -> npt.NDArray[np.int64]:
     names = max(columns.values(), key=lambda column: len(set(column).intersection(given)))
     where = {gene: position for position, gene in reversed(list(enumerate(names)))}
+    if not given:
+        raise TooFewGenes(
+            "The list of genes is empty.", fix="List at least one gene, or leave the list out."
+        )
     absent = [gene for gene in given if gene not in where]
-    if absent or not given:
+    if absent:
         raise TooFewGenes(
             f"{len(absent)} of the {len(given)} listed genes are not in the file, for example "
             f"{', '.join(absent[:5])}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -71,10 +72,11 @@ def test_a_mapping_from_question_to_results(
     [
         ({"reference": "none"}, 404, "unknown-reference", "Known references: pbmc"),
         ({"version": 9}, 404, "unknown-reference", "version 9"),
+        ({"version": 10**30}, 404, "unknown-reference", "version 1000"),
         ({"batch_key": "sampel"}, 422, "unknown-batch-column", "sample, cell_type"),
         ({"batch_key": ["sample", "x"]}, 422, "unknown-batch-column", "'x'"),
         ({"labels_key": "x"}, 422, "unknown-labels-column", "cell_type"),
-        ({"size_factor_key": "x"}, 422, "unknown-covariate", "'x'"),
+        ({"size_factor_key": "sample"}, 422, "unknown-covariate", "without size factors"),
         ({"recipe": "magic"}, 422, "malformed-request", "/recipe"),
         ({"batchkey": "sample"}, 422, "malformed-request", "/batchkey"),
         ({"query": "0" * 32}, 404, "unknown-query", "0000"),
@@ -418,7 +420,10 @@ def test_lists_page_and_filter(
         if cursor is None:
             break
     assert walked == made[::-1]
-    assert client.get("/v1/mappings?cursor=zzz").json()["type"] == "malformed-request"
+    beyond = base64.urlsafe_b64encode(b"0001-01-01T00:00:00+23:00 x").decode().rstrip("=")
+    for bad in ("zzz", beyond):
+        answer = client.get("/v1/mappings", params={"cursor": bad})
+        assert answer.json()["type"] == "malformed-request"
     assert client.get("/v1/mappings?limit=0").json()["type"] == "malformed-request"
 
 

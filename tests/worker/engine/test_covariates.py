@@ -38,6 +38,13 @@ def test_several_columns_are_joined(manifest: Manifest) -> None:
     assert design.new_categories == (("p_1", "q_2"),)
 
 
+def test_combinations_whose_names_run_together_stay_apart(manifest: Manifest) -> None:
+    table = obs(d=["a_b", "a", "a"], n=["c", "b_c", "c"])
+    design = design_query(table, manifest, batch_key=["d", "n"])
+    assert design.new_categories == (('["a", "b_c"]', '["a", "c"]', '["a_b", "c"]'),)
+    assert list(design.codes[0]) == [4, 2, 3]
+
+
 def test_numbers_booleans_and_absent_values_become_names(manifest: Manifest) -> None:
     table = pd.DataFrame({"n": pd.array([1, None, 2], dtype="Int64"), "f": [True, False, True]})
     assert design_query(table, manifest, batch_key=["n"]).new_categories == (("1", "2", MISSING),)
@@ -93,6 +100,9 @@ def test_what_the_reference_needs(manifest: Manifest) -> None:
     size = _needs(manifest, size_factor_key="size")
     with pytest.raises(UnknownCovariate, match="above zero"):
         design_query(obs(size=[1.0, 0.0]), size, batch_key=None)
+    mine = design_query(obs(mine=[1.0, 2.0]), size, batch_key=None, size_factor_key="mine")
+    assert list(mine.size_factor) == [1.0, 2.0]
+    assert design_query(obs(m=[1.0]), manifest, batch_key=None).size_factor is None
 
 
 def test_unknown_labels_share_the_last_code(manifest: Manifest) -> None:
