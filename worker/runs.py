@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from models_store.kernels import warm_up
-from worker.building import run_build
 from worker.mapping import run_mapping
 from worker.orders import MapOrder, Order, Report
 
@@ -26,6 +25,9 @@ def run(order: Order, report: Report) -> dict[str, Any]:
     order = dataclasses.replace(order, device=_device(order.device))
     if isinstance(order, MapOrder):
         return run_mapping(order, report)
+    # Imported here because scanpy takes seconds, and most children only ever map.
+    from worker.building import run_build
+
     return run_build(order, report)
 
 
