@@ -15,7 +15,7 @@ from models_store.scvi import SCVI, Cells
 from worker.fitting import TrainingCells, fit
 
 N_CELLS = 10_000
-EPOCHS = 6
+EPOCHS = 15
 ROUNDS = 3
 
 

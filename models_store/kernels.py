@@ -15,6 +15,7 @@ from models_store.likelihoods import EPS
 from models_store.manifest import Likelihood
 
 _EPS = np.float32(EPS)
+FEW = 20_000
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
 
@@ -70,6 +71,13 @@ def fused_theta_gradient(
     psi = torch.digamma(detached)
     _theta(x.numpy(), share, depth, detached.numpy(), psi.numpy(), d_theta.numpy())
     return d_theta
+
+
+def exp_here(values: Tensor) -> Tensor:
+    """exp without autograd; of few numbers on this thread, since torch would wake its team."""
+    if values.numel() > FEW:
+        return values.detach().exp()
+    return torch.from_numpy(np.exp(values.detach().numpy()))
 
 
 def can_fuse(x: Tensor, likelihood: Likelihood, *, wants_theta: bool) -> bool:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from models_store.kernels import can_fuse, fused_gradient, fused_theta_gradient
+from models_store.kernels import can_fuse, exp_here, fused_gradient, fused_theta_gradient
 from models_store.likelihoods import log_likelihood, log_likelihood_gradient
 from models_store.manifest import Likelihood
 
@@ -116,7 +116,11 @@ def _by_definition(head: Head, x: Tensor, out: DecoderOutput, wants_theta: bool)
 
 def _fused(head: Head, x: Tensor, out: DecoderOutput, wants_theta: bool) -> _Gradients:
     """The same in fewer passes, for the cases that matter most."""
-    scale, library, theta = head.scale(out.logits), out.log_library.exp(), out.log_theta.exp()
+    scale, library, theta = (
+        head.scale(out.logits),
+        exp_here(out.log_library),
+        exp_here(out.log_theta),
+    )
     d_theta = fused_theta_gradient(x, scale, library, theta) if wants_theta else None
     d_logits, d_library, d_pi = fused_gradient(x, scale, library, theta, out.pi)
     return d_logits, d_library, d_theta, d_pi
