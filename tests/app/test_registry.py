@@ -12,7 +12,7 @@ from app.api import create_app
 from app.database import Database
 from app.jobs import fail_job
 from app.keys import Principal
-from app.problems import ReferenceInUse, UntrainableReference
+from app.problems import Forbidden, ReferenceInUse, UntrainableReference
 from app.references import remove_version
 from app.routes import health, queries
 from app.service import Service
@@ -246,6 +246,8 @@ def test_openapi_declares_problems_and_examples(service: Service) -> None:
 
 def test_scopes_are_plain() -> None:
     Principal("x", frozenset({"admin"})).require("submit")
+    with pytest.raises(Forbidden):
+        Principal("x", frozenset({"read"})).require("submit")
 
 
 def test_a_version_with_mappings_stays(database: Database, storage: LocalStorage) -> None:

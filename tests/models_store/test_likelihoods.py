@@ -19,7 +19,7 @@ def _double(*values: float) -> tuple[torch.Tensor, ...]:
     return tuple(torch.tensor([v], dtype=torch.float64) for v in values)
 
 
-def _close(ours: torch.Tensor, theirs: float) -> None:
+def _assert_close(ours: torch.Tensor, theirs: float) -> None:
     # The 1e-8 inside scvi-tools' logarithms is worth up to 1e-8 (x / mu + theta / theta).
     assert ours.item() == pytest.approx(theirs, rel=1e-5, abs=1e-4)
 
@@ -27,19 +27,21 @@ def _close(ours: torch.Tensor, theirs: float) -> None:
 @given(COUNT, POSITIVE, POSITIVE)
 @settings(deadline=None, max_examples=100)
 def test_nb_is_scipys(x: int, mu: float, theta: float) -> None:
-    _close(log_nb(*_double(x, mu, theta)), stats.nbinom.logpmf(x, theta, theta / (theta + mu)))
+    _assert_close(
+        log_nb(*_double(x, mu, theta)), stats.nbinom.logpmf(x, theta, theta / (theta + mu))
+    )
 
 
 @given(COUNT, POSITIVE)
 @settings(deadline=None, max_examples=50)
 def test_poisson_is_scipys(x: int, mu: float) -> None:
-    _close(log_poisson(*_double(x, mu)), stats.poisson.logpmf(x, mu))
+    _assert_close(log_poisson(*_double(x, mu)), stats.poisson.logpmf(x, mu))
 
 
 @given(st.floats(-100, 100), st.floats(-100, 100), POSITIVE)
 @settings(deadline=None, max_examples=50)
 def test_normal_is_scipys(x: float, mu: float, sd: float) -> None:
-    _close(log_normal(*_double(x, mu, sd)), stats.norm.logpdf(x, mu, sd))
+    _assert_close(log_normal(*_double(x, mu, sd)), stats.norm.logpdf(x, mu, sd))
 
 
 @given(COUNT, POSITIVE, POSITIVE, st.floats(-8, 8))
@@ -48,7 +50,7 @@ def test_zinb_mixes_a_zero_with_nb(x: int, mu: float, theta: float, pi: float) -
     zero = 1 / (1 + np.exp(-pi))
     nb = stats.nbinom.logpmf(x, theta, theta / (theta + mu)) + np.log1p(-zero)
     expected = np.logaddexp(np.log(zero), nb) if x == 0 else nb
-    _close(log_zinb(*_double(x, mu, theta, pi)), expected)
+    _assert_close(log_zinb(*_double(x, mu, theta, pi)), expected)
 
 
 @pytest.mark.parametrize("likelihood", ["nb", "zinb", "poisson"])
