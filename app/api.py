@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from app.doors import Doors
 from app.keys import has_active_keys
 from app.logs import set_up_logs
+from app.presence import serving
 from app.routes import (
     health,
     keys,
@@ -71,17 +72,18 @@ def serve_api(settings: Settings) -> None:
     service.database.migrate()
     with service.database.reading() as session:
         check_binding(settings, has_keys=has_active_keys(session))
-    uvicorn.run(
-        create_app(service),
-        host=settings.host,
-        port=settings.port,
-        http="h11",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-    )
+    with serving(settings.data_dir):
+        uvicorn.run(
+            create_app(service),
+            host=settings.host,
+            port=settings.port,
+            http="h11",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

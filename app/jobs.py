@@ -26,6 +26,8 @@ from app.problems import Problem, WorkerLost
 from app.tables import Job, JobKind, Query, Worker
 
 SEEN_SECONDS = 5
+ALIVE_SECONDS = 30
+"""A worker that has given no sign of life for so long counts as gone."""
 
 
 @dataclass(frozen=True)

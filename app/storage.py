@@ -109,9 +109,11 @@ class LocalStorage:
         start = self._path(prefix) if prefix else self.root
         if start.is_file():
             yield prefix
-        for path in sorted(start.rglob("*")):
-            if path.is_file():
-                yield path.relative_to(self.root).as_posix()
+        # `os.walk`, because it passes over folders that are deleted meanwhile.
+        for folder, folders, files in os.walk(start):
+            folders.sort()
+            for name in sorted(files):
+                yield (Path(folder) / name).relative_to(self.root).as_posix()
 
     def check_writable(self) -> None:
         probe = self.root / f".probe-{os.getpid()}"

@@ -10,10 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.columns import utc_now
-from app.commands.surroundings import DataDir, settings_from
-from app.database import Database
+from app.commands.surroundings import DataDir, open_database, settings_from
 from app.keys import LOCAL_OWNER, create_key, list_keys, revoke_key
-from app.settings import Settings
 
 commands = typer.Typer(help="API keys.", no_args_is_help=True)
 
@@ -30,7 +28,7 @@ def create(
 ) -> None:
     """Make a key and print it, this once. From the first key on, every request needs one."""
     expires_at = utc_now() + timedelta(days=expires_in_days) if expires_in_days else None
-    with _database(settings_from(data_dir=data_dir)).writing() as session:
+    with open_database(settings_from(data_dir=data_dir)).writing() as session:
         key, secret = create_key(
             session,
             name=name,
@@ -49,7 +47,7 @@ def create(
 def list_(data_dir: DataDir = None) -> None:
     """All keys, without their secrets."""
     table = Table("id", "name", "owner", "scopes", "last used", "expires", "revoked")
-    with _database(settings_from(data_dir=data_dir)).reading() as session:
+    with open_database(settings_from(data_dir=data_dir)).reading() as session:
         for key in list_keys(session):
             instants = (key.last_used_at, key.expires_at, key.revoked_at)
             shown = [f"{at:%Y-%m-%d %H:%M}Z" if at else "" for at in instants]
@@ -63,12 +61,6 @@ def revoke(
     data_dir: DataDir = None,
 ) -> None:
     """Stop a key from working, at once."""
-    with _database(settings_from(data_dir=data_dir)).writing() as session:
+    with open_database(settings_from(data_dir=data_dir)).writing() as session:
         key = revoke_key(session, key_id=key_id)
     typer.echo(f"Key {key.id} ({key.name}) is revoked.")
-
-
-def _database(settings: Settings) -> Database:
-    database = Database(settings.database_url)
-    database.migrate()
-    return database

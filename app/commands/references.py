@@ -10,10 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from app.commands.surroundings import DataDir, become_worker, settings_from
-from app.database import Database
+from app.commands.surroundings import DataDir, become_worker, open_database, settings_from
 from app.references import find_version, list_versions, remove_version
-from app.settings import Settings
 from app.storage import open_storage
 
 commands = typer.Typer(help="Build and look after references.", no_args_is_help=True)
@@ -73,7 +71,7 @@ def build(
 def list_(data_dir: DataDir = None) -> None:
     """All versions of all references."""
     table = Table("name", "version", "state", "genes", "cells", "built")
-    with _database(settings_from(data_dir=data_dir)).reading() as session:
+    with open_database(settings_from(data_dir=data_dir)).reading() as session:
         for version in list_versions(session):
             manifest = version.manifest or {}
             table.add_row(
@@ -90,7 +88,7 @@ def list_(data_dir: DataDir = None) -> None:
 @commands.command()
 def show(name: Name, version: Version = None, data_dir: DataDir = None) -> None:
     """A version's manifest as JSON, without the columns as long as its gene panel."""
-    with _database(settings_from(data_dir=data_dir)).reading() as session:
+    with open_database(settings_from(data_dir=data_dir)).reading() as session:
         found = find_version(session, name, version)
         told = dict(found.manifest or {})
         told.pop("expected_expression", None)
@@ -118,7 +116,7 @@ def remove(
     settings = settings_from(data_dir=data_dir)
     if not yes:
         typer.confirm(f"Remove {name} version {version} and its files?", abort=True)
-    with _database(settings).writing() as session:
+    with open_database(settings).writing() as session:
         prefix = remove_version(session, name=name, version=version)
     open_storage(settings.storage_url).delete(prefix)
     typer.echo(f"Removed {name} version {version}.")
@@ -130,9 +128,3 @@ def _option(flag: str, value: object) -> list[str]:
 
 def _options(flag: str, values: Many) -> list[str]:
     return [part for value in values or () for part in (flag, value)]
-
-
-def _database(settings: Settings) -> Database:
-    database = Database(settings.database_url)
-    database.migrate()
-    return database

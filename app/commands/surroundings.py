@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from app.database import Database
 from app.settings import Settings
 
 DataDir = Annotated[
@@ -28,6 +29,13 @@ def settings_from(**options: object) -> Settings:
     # Children run in the same place, whatever folder they think relative paths start from.
     os.environ["CELLGRAFT_DATA_DIR"] = str(settings.data_dir)
     return settings
+
+
+def open_database(settings: Settings) -> Database:
+    """The database, with its tables as this version needs them."""
+    database = Database(settings.database_url)
+    database.migrate()
+    return database
 
 
 def become_worker(*arguments: str | Sequence[str]) -> NoReturn:

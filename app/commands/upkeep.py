@@ -7,44 +7,70 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from app.commands.surroundings import DataDir, settings_from
+from app.commands.surroundings import DataDir, open_database, settings_from
 from app.database import Database
-from app.fsck import check_everything, repair
-from app.storage import open_storage
+from app.fsck import Finding, check_everything, repair
+from app.jobs import ALIVE_SECONDS, workers_seen
+from app.presence import alone
+from app.settings import Settings
+from app.storage import Storage, open_storage
 
 
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database to this version's tables."""
-    Database(settings_from(data_dir=data_dir).database_url).migrate()
+    open_database(settings_from(data_dir=data_dir))
     typer.echo("The database is up to date.")
 
 
 def fsck(
     repair_: Annotated[
-        bool, typer.Option("--repair", help="Remove files that no row speaks of.")
+        bool,
+        typer.Option(
+            "--repair", help="Remove files that no row speaks of; needs a stopped service."
+        ),
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Compare rows, files and digests; exit code 1 when something is wrong.
 
-    Uploads that arrive meanwhile look like orphans: repair only while the service is stopped.
+    On a running service, files on their way in or out may look like orphans for a moment.
     """
     settings = settings_from(data_dir=data_dir)
-    database = Database(settings.database_url)
-    database.migrate()
+    database = open_database(settings)
     storage = open_storage(settings.storage_url)
-    console = Console(stderr=True)
-    with database.reading() as session, console.status("reading ...") as status:
+    left = _repair(settings, database, storage) if repair_ else _examine(database, storage)
+    if left:
+        raise typer.Exit(1)
+    typer.echo("Rows and files agree.")
+
+
+def _examine(database: Database, storage: Storage) -> list[Finding]:
+    with database.reading() as session, Console(stderr=True).status("reading ...") as status:
         findings = check_everything(
             session, storage, tell=lambda key: status.update(f"reading {key}")
         )
     for finding in findings:
         typer.echo(f"{finding.kind}: {finding.key}: {finding.detail}")
-    left = [finding for finding in findings if finding.kind != "orphan"]
-    if repair_:
+    return findings
+
+
+def _repair(settings: Settings, database: Database, storage: Storage) -> list[Finding]:
+    """Remove orphans, where nobody is at work: a file is stored before its row is committed."""
+    with alone(settings.data_dir) as no_api:
+        if not no_api:
+            _refuse("An API serves this data folder.")
+        with database.reading() as session:
+            if workers_seen(session, within_seconds=ALIVE_SECONDS):
+                _refuse(f"A worker was alive less than {ALIVE_SECONDS} seconds ago.")
+        findings = _examine(database, storage)
         typer.echo(f"Removed {repair(storage, findings)} orphans.")
-    else:
-        left = findings
-    if left:
-        raise typer.Exit(1)
-    typer.echo("Rows and files agree.")
+    return [finding for finding in findings if finding.kind != "orphan"]
+
+
+def _refuse(because: str) -> None:
+    typer.echo(
+        f"Nothing was repaired: {because}\nStop the service, wait {ALIVE_SECONDS} seconds, and run "
+        "`cellgraft fsck --repair` again.",
+        err=True,
+    )
+    raise typer.Exit(1)

@@ -10,13 +10,11 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.jobs import workers_seen
+from app.jobs import ALIVE_SECONDS, workers_seen
 from app.problems import Problem
 from app.routes.access import Served
 from app.service import Service
 from app.staging import check_space
-
-WORKER_SEEN_SECONDS = 30
 
 router = APIRouter(tags=["health"])
 
@@ -39,8 +37,8 @@ def readyz(service: Served) -> JSONResponse:
     body: dict[str, Any] = {"status": "ready" if ready else "not ready", "checks": checks}
     if checks["database"] == "ok":
         with service.database.reading() as session:
-            seen = workers_seen(session, within_seconds=WORKER_SEEN_SECONDS)
-        body["workers"] = {"seen": seen, "within_seconds": WORKER_SEEN_SECONDS}
+            seen = workers_seen(session, within_seconds=ALIVE_SECONDS)
+        body["workers"] = {"seen": seen, "within_seconds": ALIVE_SECONDS}
     return JSONResponse(body, status_code=200 if ready else 503)
 
 

@@ -13,17 +13,21 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from app.database import Database
 from app.fsck import check_everything, repair
-from app.jobs import claim_next
-from app.mappings import record_results
+from app.jobs import claim_next, fail_job
+from app.mappings import cancel_mapping, record_results
+from app.presence import serving
+from app.problems import NotCounts
 from app.queries import accept_query
 from app.settings import Settings
 from app.storage import LocalStorage
 from app.supervisor import PortBusy, check_port, url_of
+from app.tables import Worker
 
-from .factories import built, checked, mapped, uploaded
+from .factories import asked, built, checked, claimed, mapped, uploaded
 from .live import answers, environment, free_port, until
 
 
@@ -99,6 +103,62 @@ def test_fsck_finds_what_is_missing_damaged_or_nobodys(
     assert len(findings()) == 2
 
 
+def test_what_arrives_during_a_check_is_no_orphan(
+    database: Database, storage: LocalStorage
+) -> None:
+    uploaded(database, storage)
+    with database.reading() as session:
+        found = check_everything(session, storage, tell=lambda key: uploaded(database, storage))
+    assert found == []
+
+
+def test_what_ended_mappings_left_behind_is_nobodys(
+    database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    query = checked(database, storage)
+    cancelled, failed, waiting = (asked(database, query) for _ in range(3))
+    with database.writing() as session:
+        cancel_mapping(session, owner="local", mapping_id=cancelled.id)
+    with database.writing() as session:
+        fail_job(session, claimed(database, "map"), NotCounts("No.", fix="Send counts."))
+    for mapping in (cancelled, failed, waiting):
+        left = storage.local_folder(f"mappings/{mapping.id}/1")
+        left.mkdir(parents=True)
+        (left / "latent.csv").write_bytes(b"half")
+    with database.reading() as session:
+        found = check_everything(session, storage, tell=lambda key: None)
+    assert {finding.key for finding in found} == {
+        f"mappings/{mapping.id}/1/latent.csv" for mapping in (cancelled, failed)
+    }
+
+
+def test_a_repair_needs_a_stopped_service(tmp_path: Path, database: Database) -> None:
+    stray = LocalStorage(tmp_path / "store").root / "stray"
+    stray.write_bytes(b"")
+
+    def repair_by_command() -> subprocess.CompletedProcess[str]:
+        return cellgraft(tmp_path, "fsck", "--repair", database_url=str(database.engine.url))
+
+    with serving(tmp_path):
+        refused = repair_by_command()
+    assert (refused.returncode, "An API serves" in refused.stderr) == (1, True)
+    with database.writing() as session:
+        claim_next(session, worker="w", kinds=["check"], lease_seconds=30)
+    refused = repair_by_command()
+    assert (refused.returncode, "A worker was alive" in refused.stderr) == (1, True)
+    assert stray.exists()
+    forget_workers(database)
+    assert repair_by_command().returncode == 0
+    assert not stray.exists()
+
+
+def forget_workers(database: Database) -> None:
+    with database.writing() as session:
+        session.execute(update(Worker).values(seen_at=0))
+        session.commit()
+
+
 def test_keys_references_and_fsck_by_command(tmp_path: Path) -> None:
     assert cellgraft(tmp_path, "migrate").returncode == 0
     made = cellgraft(tmp_path, "keys", "create", "first", "--scope", "admin")
@@ -114,6 +174,7 @@ def test_keys_references_and_fsck_by_command(tmp_path: Path) -> None:
     assert "Traceback" not in unknown.stderr
     database = Database(f"sqlite:///{tmp_path}/cellgraft.db")
     built(database, LocalStorage(tmp_path / "store"))
+    forget_workers(database)
     database.close()
     assert "pbmc" in cellgraft(tmp_path, "references", "list").stdout
     assert '"version": 1' in cellgraft(tmp_path, "references", "show", "pbmc").stdout
