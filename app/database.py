@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,16 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from app.problems import DiskFull, Problem, ServiceBusy
+
+log = logging.getLogger("cellgraft.database")
+
+AWAY = (OperationalError, InterfaceError, PoolTimeout)
+"""What is raised while the database cannot be reached or does not answer in time."""
 BUSY_SECONDS = 30
 _MIGRATION_LOCK = 0x63656C6C  # any number, the same in every process
 
@@ -49,6 +58,22 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def database_away(error: Exception) -> Problem:
+    """What to answer to one of `AWAY`."""
+    log.error("the database did not answer: %s", type(getattr(error, "orig", error)).__name__)
+    if "disk is full" in str(error):
+        return DiskFull(
+            "The disk is full; nothing was recorded.",
+            fix="Free some space, then send the request again.",
+        )
+    problem = ServiceBusy(
+        "The database did not answer in time; nothing was recorded.",
+        fix="Send the request again in a few seconds.",
+    )
+    problem.headers["Retry-After"] = "5"
+    return problem
 
 
 def migration_config(connection: Any) -> Config:

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from anyio import to_thread
@@ -14,11 +15,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.database import AWAY, database_away
 from app.keys import (
     LOCAL_ADMINISTRATOR,
     Principal,
     authenticate,
-    has_active_keys,
+    has_keys,
     note_use,
     unauthenticated,
     use_is_noted,
@@ -53,6 +55,8 @@ class Doors:
             await answer.send_problem(problem)
         except ClientDisconnect:
             answer.note = "the client went away"
+        except AWAY as error:
+            await answer.send_problem(database_away(error))
         except Exception:
             log.exception("a request failed", extra={"facts": {"request_id": answer.request_id}})
             await answer.send_problem(_fault(answer.request_id))
@@ -75,14 +79,15 @@ class Doors:
         token = _token(headers)
         with self.service.database.reading() as session:
             if token is None:
-                if has_active_keys(session):
+                if has_keys(session):
                     raise unauthenticated("This service needs an API key.")
                 return self._local(headers)
             principal = authenticate(session, token)
             assert principal.key_id is not None
             noted = use_is_noted(session, principal.key_id)
         if not noted:
-            with self.service.database.writing() as session:
+            # A note that nobody waits for: a database too busy for it is no reason to refuse.
+            with suppress(*AWAY), self.service.database.writing() as session:
                 note_use(session, principal.key_id)
         return principal
 

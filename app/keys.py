@@ -89,6 +89,11 @@ def unauthenticated(detail: str, fix: str = _FIX) -> Unauthenticated:
     return problem
 
 
+def has_keys(session: Session) -> bool:
+    """Whether a key was ever made: revoking or outliving the last one opens no door again."""
+    return session.scalar(select(ApiKey.id).limit(1)) is not None
+
+
 def has_active_keys(session: Session) -> bool:
     active = select(func.count()).where(
         ApiKey.revoked_at.is_(None),

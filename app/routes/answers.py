@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from app.database import AWAY, database_away
 from app.problems import (
-    DiskFull,
     MalformedRequest,
     MethodNotAllowed,
     NotFound,
     Problem,
-    ServiceBusy,
 )
-
-log = logging.getLogger("cellgraft.api")
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -31,8 +25,8 @@ def answer_problems(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(OperationalError, _database_away)
-    app.add_exception_handler(PoolTimeout, _database_away)
+    for kind in AWAY:
+        app.add_exception_handler(kind, _database_away)
 
 
 def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
@@ -124,18 +118,5 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     return _respond(problem)
 
 
-def _database_away(request: Request, error: Exception) -> JSONResponse:
-    log.error("the database did not answer: %s", type(getattr(error, "orig", error)).__name__)
-    if "disk is full" in str(error):
-        return _respond(
-            DiskFull(
-                "The disk is full; nothing was recorded.",
-                fix="Free some space, then send the request again.",
-            )
-        )
-    problem = ServiceBusy(
-        "The database did not answer in time; nothing was recorded.",
-        fix="Send the request again in a few seconds.",
-    )
-    problem.headers["Retry-After"] = "5"
-    return _respond(problem)
+def _database_away(_request: Request, error: Exception) -> JSONResponse:
+    return _respond(database_away(error))

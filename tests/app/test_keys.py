@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.testclient import TestClient
 
+from app import doors
 from app.api import create_app
 from app.columns import utc_now
 from app.database import Database
@@ -153,6 +157,33 @@ def test_a_key_by_http_is_shown_once(client: TestClient, database: Database) -> 
     revoked = client.delete(f"/v1/keys/{made.json()['id']}", headers=headers)
     assert revoked.json()["revoked_at"].endswith("Z")
     assert client.get("/v1/keys", headers=headers).status_code == 401
+
+
+def test_without_a_living_key_the_doors_stay_shut(client: TestClient, database: Database) -> None:
+    headers = key_for(database, "admin", days=-1)
+    assert client.get("/v1/queries").status_code == 401
+    with database.writing() as session:
+        revoke_key(session, key_id=headers["Authorization"].split("_")[1])
+    assert client.get("/v1/queries").status_code == 401
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError, PoolTimeout])
+def test_at_the_door_a_database_away_is_503(
+    client: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch, error: Any
+) -> None:
+    headers = key_for(database, "read")
+    away = error() if error is PoolTimeout else error("SELECT secret", {}, Exception("gone"))
+
+    def fail(*arguments: object) -> None:
+        raise away
+
+    monkeypatch.setattr(doors, "note_use", fail)
+    assert client.get("/v1/queries", headers=headers).status_code == 200
+    monkeypatch.setattr(doors, "authenticate", fail)
+    answer = client.get("/v1/queries", headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (503, "service-busy")
+    assert answer.headers["Retry-After"]
+    assert "SELECT" not in answer.text
 
 
 def test_malformed_keys(client: TestClient) -> None:

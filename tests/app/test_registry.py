@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from starlette.testclient import TestClient
 
 from app.api import create_app
@@ -170,9 +170,12 @@ def test_request_ids(client: TestClient) -> None:
     assert len(strange) == 32
 
 
-def test_a_database_away_is_503(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_a_database_away_is_503(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, error: type[DBAPIError]
+) -> None:
     def away(*arguments: object, **named: object) -> None:
-        raise OperationalError("SELECT secret", {}, Exception("database is locked"))
+        raise error("SELECT secret", {}, Exception("database is locked"))
 
     monkeypatch.setattr(queries.queries, "list_queries", away)
     answer = client.get("/v1/queries")
