@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import func, select
@@ -16,17 +15,9 @@ from app.mappings import delete_rows as delete_mapping_rows
 from app.moves import enqueue, fenced, move_job, move_query
 from app.pages import Page, page_of
 from app.problems import QueryHasMappings, QueryInUse, UnknownQuery
+from app.staging import StagedFile
 from app.storage import Storage
 from app.tables import Job, Query, QueryMapping, ReferenceVersion, new_id
-
-
-@dataclass(frozen=True)
-class StagedFile:
-    """A finished upload: on disk, fsynced, and not yet anybody's."""
-
-    path: Path
-    bytes: int
-    sha256: str
 
 
 def create_query(
@@ -73,29 +64,49 @@ def store_query(
 ) -> Query:
     """`create_query` without the commit, to share a transaction with a mapping."""
     query_id = new_id()
-    key = f"queries/{query_id}/{staged.sha256}.h5ad"
-    # The bytes first: a crash in between leaves an orphan, never a row without its file. Nothing
-    # has been asked of the session so far, so no other writer waits for these fsyncs.
-    storage.publish_file(staged.path, key)
-    job = enqueue(
-        session, kind="check", subject_id=query_id, owner=owner, max_attempts=max_attempts
-    )
-    query = Query(
-        id=query_id,
-        owner=owner,
-        state="checking",
-        filename=filename,
-        bytes=staged.bytes,
-        sha256=staged.sha256,
-        storage_key=key,
-        options=dict(options),
-        external_id=external_id,
-        tags=list(tags),
-        job_id=job.id,
-    )
-    session.add(query)
-    session.flush()
-    return query
+    key = f"{query_prefix(query_id)}/{staged.sha256}.h5ad"
+    with removed_on_failure(storage, query_prefix(query_id)):
+        # The bytes first: a crash in between leaves an orphan, never a row without its file.
+        # Nothing was asked of the session so far, so no other writer waits for these fsyncs.
+        storage.publish_file(staged.path, key)
+        job = enqueue(
+            session, kind="check", subject_id=query_id, owner=owner, max_attempts=max_attempts
+        )
+        query = Query(
+            id=query_id,
+            owner=owner,
+            state="checking",
+            filename=filename,
+            bytes=staged.bytes,
+            sha256=staged.sha256,
+            storage_key=key,
+            options=dict(options),
+            external_id=external_id,
+            tags=list(tags),
+            job_id=job.id,
+        )
+        session.add(query)
+        session.flush()
+        return query
+
+
+@contextmanager
+def removed_on_failure(storage: Storage, prefix: str) -> Iterator[None]:
+    """Nobody will ever point at bytes whose row was not written.
+
+    Not to be put around a commit: one that fails may have happened all the same, and then its
+    bytes must be there. What that leaves in the store at worst is an orphan for `fsck`.
+    """
+    try:
+        yield
+    except BaseException:
+        storage.delete(prefix)
+        raise
+
+
+def query_prefix(query_id: str) -> str:
+    """The folder of everything that belongs to a query."""
+    return f"queries/{query_id}"
 
 
 def accept_query(
@@ -166,4 +177,4 @@ def delete_query(
     session.flush()
     session.delete(job)
     session.commit()
-    return [*prefixes, f"queries/{query_id}"]
+    return [*prefixes, query_prefix(query_id)]

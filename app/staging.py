@@ -11,14 +11,23 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.declarations import too_large
 from app.problems import DigestMismatch, DiskFull, EmptyFile, LengthMismatch
-from app.queries import StagedFile
 
 FSYNC_BYTES = 64 * 1024 * 1024
 STAGED_NAMES = "upload-*.part"
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A finished upload: on disk, fsynced, and not yet anybody's."""
+
+    path: Path
+    bytes: int
+    sha256: str
 
 
 class StagingFile:

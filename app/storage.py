@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -56,14 +57,12 @@ class LocalStorage:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
-        self.root.mkdir(parents=True, exist_ok=True)
+        _make_folder(self.root)
 
     def publish_file(self, local: Path, key: str) -> None:
         target = self._path(key)
         _fsync(local)
-        self._make_folder(target.parent)
-        _move(local, target)
-        _fsync(target.parent)
+        _put(local, target)
 
     def publish_folder(self, local: Path, prefix: str) -> None:
         target = self._path(prefix)
@@ -71,11 +70,9 @@ class LocalStorage:
             for name in files:
                 _fsync(Path(folder, name))
             _fsync(Path(folder))
-        self._make_folder(target.parent)
         if target.exists():
             shutil.rmtree(target)
-        _move(local, target)
-        _fsync(target.parent)
+        _put(local, target)
 
     def local_path(self, key: str) -> Path:
         return self._path(key)
@@ -99,10 +96,7 @@ class LocalStorage:
 
     def delete(self, prefix: str) -> None:
         path = self._path(prefix)
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
         self._drop_empty_folders(path.parent)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -126,19 +120,36 @@ class LocalStorage:
             raise ValueError(f"{key!r} is not a key of this store")
         return path
 
-    def _make_folder(self, folder: Path) -> None:
-        """Like mkdir -p, but each new folder's name is durable in its parent."""
-        if folder.is_dir():
-            return
-        self._make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _fsync(folder.parent)
-
     def _drop_empty_folders(self, folder: Path) -> None:
+        """Up to the first level (`queries`, `mappings`, ...), which every publication shares."""
         with suppress(OSError):
-            while folder != self.root:
+            while len(folder.relative_to(self.root).parts) > 1:
                 folder.rmdir()
                 folder = folder.parent
+
+
+def _put(local: Path, target: Path) -> None:
+    """Move a file or folder to its place, under a name that is durable."""
+    try:
+        _put_once(local, target)
+    except FileNotFoundError:
+        # Whoever deleted something beside it took the folder away when it was empty for a moment.
+        _put_once(local, target)
+
+
+def _put_once(local: Path, target: Path) -> None:
+    _make_folder(target.parent)
+    _move(local, target)
+    _fsync(target.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Like mkdir -p, but each new folder's name is durable in its parent."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _fsync(folder.parent)
 
 
 def _move(local: Path, target: Path) -> None:
@@ -146,18 +157,33 @@ def _move(local: Path, target: Path) -> None:
     try:
         local.replace(target)
     except OSError as error:
-        if error.errno != 18:  # EXDEV
+        if error.errno != errno.EXDEV:
             raise
         beside = target.with_name(f".{target.name}.part")
-        if local.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
-            shutil.copytree(local, beside)
-        else:
-            shutil.copyfile(local, beside)
-        for path in [beside, *beside.rglob("*")]:
-            _fsync(path)
-        beside.replace(target)
-        shutil.rmtree(local) if local.is_dir() else local.unlink()
+        try:
+            _copy(local, beside)
+            beside.replace(target)
+        except BaseException:
+            _remove(beside)
+            raise
+        _remove(local)
+
+
+def _copy(local: Path, beside: Path) -> None:
+    _remove(beside)  # of a crashed attempt
+    if local.is_dir():
+        shutil.copytree(local, beside)
+    else:
+        shutil.copyfile(local, beside)
+    for path in [beside, *beside.rglob("*")]:
+        _fsync(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from app.bell import Bell
 from app.mappings import MappingRequest, store_mapping
-from app.queries import StagedFile, store_query
+from app.queries import query_prefix, removed_on_failure, store_query
+from app.staging import StagedFile
 from app.storage import Storage
 from app.tables import QueryMapping
 
@@ -39,9 +40,9 @@ def submit_file(
         tags=request.tags,
         max_attempts=max_attempts,
     )
-    mapping = store_mapping(
-        session, owner=owner, request=replace(request, query=query.id), max_attempts=max_attempts
-    )
+    request = replace(request, query=query.id)
+    with removed_on_failure(storage, query_prefix(query.id)):
+        mapping = store_mapping(session, owner=owner, request=request, max_attempts=max_attempts)
     session.commit()
     bell.ring(query.job_id)
     bell.ring(mapping.job_id)

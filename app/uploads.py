@@ -13,8 +13,7 @@ from anyio import CapacityLimiter, to_thread
 
 from app.declarations import Declaration
 from app.forms import FormReader
-from app.queries import StagedFile
-from app.staging import StagingFile, check_space
+from app.staging import StagedFile, StagingFile, check_space
 
 WRITE_BYTES = 1024 * 1024
 T = TypeVar("T")

@@ -11,8 +11,9 @@ from app.bell import PollingBell
 from app.database import Database
 from app.jobs import Claim, claim_next
 from app.mappings import MappingRequest, record_results, submit_mapping
-from app.queries import StagedFile, accept_query, create_query
+from app.queries import accept_query, create_query
 from app.references import publish_version, submit_build
+from app.staging import StagedFile
 from app.storage import LocalStorage
 from app.tables import Query, QueryMapping, ReferenceVersion
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from app import storage as storage_module
 from app.problems import BodyTooLarge, DigestMismatch, DiskFull, EmptyFile, LengthMismatch
 from app.staging import StagingFile, check_space, disk_full_told, sweep_staging
 from app.storage import LocalStorage, open_storage
@@ -47,10 +50,87 @@ def test_a_crashed_attempts_folder_is_replaced(storage: LocalStorage, tmp_path: 
     assert list(storage.keys("r")) == ["r/1/fresh"]
 
 
+@pytest.fixture
+def other_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Staging lies on another file system than the store."""
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name.startswith("."):
+            return replace(self, target)
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+
+
+@pytest.mark.usefixtures("other_disk")
+def test_from_another_disk_it_is_copied(storage: LocalStorage, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    (folder / "fresh").write_bytes(b"x")
+    storage.publish_folder(folder, "r/1")
+    file = tmp_path / "f"
+    file.write_bytes(b"y")
+    storage.publish_file(file, "q/1/f")
+    assert list(storage.keys()) == ["q/1/f", "r/1/fresh"]
+    assert not folder.exists()
+    assert not file.exists()
+
+
+@pytest.mark.usefixtures("other_disk")
+def test_a_copy_that_finds_the_disk_full_leaves_nothing(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"hal")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    file = tmp_path / "f"
+    file.write_bytes(b"half")
+    with pytest.raises(OSError, match="No space"):
+        storage.publish_file(file, "q/1/f")
+    assert list(storage.keys()) == []
+    assert file.exists()
+
+
+def test_a_folder_deleted_in_the_middle_is_made_again(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, deletions = Path.replace, [True]
+
+    def delete_first(self: Path, target: Path) -> Path:
+        if deletions:
+            deletions.pop()
+            storage.delete("references/pbmc/1")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", delete_first)
+    file = tmp_path / "f"
+    file.write_bytes(b"x")
+    storage.publish_file(file, "references/pbmc/2")
+    assert list(storage.keys()) == ["references/pbmc/2"]
+
+
+def test_folders_that_all_share_stay(storage: LocalStorage, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(b"x")
+    storage.publish_file(file, "queries/1/x")
+    storage.delete("queries/1")
+    assert [path.name for path in storage.root.iterdir()] == ["queries"]
+
+
 @pytest.mark.parametrize("key", ["", "../x", "/etc/passwd", "a/../../x", "."])
 def test_keys_stay_inside(storage: LocalStorage, key: str) -> None:
     with pytest.raises(ValueError, match="not a key"):
         storage.local_path(key)
+
+
+def test_a_new_stores_name_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(storage_module, "_fsync", synced.append)
+    LocalStorage(tmp_path / "data" / "store")
+    assert synced == [tmp_path, tmp_path / "data"]
 
 
 def test_only_known_stores_open(tmp_path: Path) -> None:

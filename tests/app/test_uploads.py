@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from app import uploads
@@ -130,6 +131,30 @@ def test_what_is_refused(
     assert answer.json()["fix"]
     assert leftovers(service) == []
     assert list(service.storage.keys()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "step"),
+    [("/v1/queries", "app.queries.enqueue"), ("/v1/map?reference=pbmc", "app.mappings.enqueue")],
+)
+def test_what_cannot_be_recorded_is_not_kept(
+    client: TestClient,
+    database: Database,
+    storage: LocalStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    step: str,
+) -> None:
+    built(database, storage)
+    before = list(storage.keys())
+
+    def locked(*arguments: object, **named: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(step, locked)
+    answer = client.put(address, content=DATA)
+    assert (answer.status_code, answer.json()["type"]) == (503, "service-busy")
+    assert list(storage.keys()) == before
 
 
 def test_a_full_disk_refuses_before_reading(client: TestClient, service: Service) -> None:

@@ -16,10 +16,10 @@ from app.jobs import claim_next, fail_job
 from app.keys import LOCAL_OWNER
 from app.logs import set_up_logs
 from app.problems import Problem, WorkerLost
-from app.queries import StagedFile, create_query
+from app.queries import create_query
 from app.references import submit_build
 from app.settings import Settings
-from app.staging import StagingFile
+from app.staging import StagedFile, StagingFile
 from app.tables import ReferenceVersion
 from worker.commands.opening import Opened, open_worker
 from worker.commands.watching import Watch
