@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from worker.intake.columns import Column
 from worker.intake.findings import Findings
 from worker.intake.tables import Table
+from worker.names import name_of
 
 LISTED_VALUES = 200
 LONGEST_VALUE = 500
@@ -23,16 +24,18 @@ def describe_columns(obs: Table) -> list[dict[str, Any]]:
 
 
 def _describe(column: Column) -> dict[str, Any]:
-    counted = _count_values(column.values)
+    present = _present(column.values)
     described: dict[str, Any] = {
         "name": column.name,
         "kind": _kind(column.values.type),
-        "n_values": len(counted),
-        "missing": _missing(column.values),
+        "n_values": pc.count_distinct(present).as_py(),
+        "missing": len(column.values) - len(present),
     }
-    longest = max((len(value) for value, _ in counted[: LISTED_VALUES + 1]), default=0)
-    if len(counted) <= LISTED_VALUES and longest <= LONGEST_VALUE:
-        described["values"] = [{"value": value, "cells": cells} for value, cells in counted]
+    # Counted before they are listed: a column may hold another number in each of a million cells.
+    if described["n_values"] <= LISTED_VALUES:
+        listed = _list_values(column.values, present)
+        if all(len(value) <= LONGEST_VALUE for value, _ in listed):
+            described["values"] = [{"value": value, "cells": cells} for value, cells in listed]
     return described
 
 
@@ -46,26 +49,22 @@ def _kind(kind: pa.DataType) -> str:
     return "integer" if pa.types.is_integer(kind) else "number"
 
 
-def _missing(values: pa.Array) -> int:
-    nan_too = pa.types.is_floating(values.type)
-    return int(pc.sum(pc.is_null(values, nan_is_null=nan_too)).as_py() or 0)
-
-
-def _count_values(values: pa.Array) -> list[tuple[str, int]]:
-    """Values as text with their number of cells: categories in their order, others sorted."""
+def _present(values: pa.Array) -> pa.Array:
+    """The values that are not missing; of a categorical column, their codes."""
     if pa.types.is_dictionary(values.type):
-        cells = {count["values"]: count["counts"] for count in _counts(values.indices)}
-        names = values.dictionary.to_pylist()
-        return [(str(name), cells[code]) for code, name in enumerate(names) if code in cells]
-    present = [(count["values"], count["counts"]) for count in _counts(values)]
-    return [(str(value), cells) for value, cells in sorted(present)]
-
-
-def _counts(values: pa.Array) -> list[dict[str, Any]]:
+        values = values.indices
     if pa.types.is_floating(values.type):
         values = values.filter(pc.invert(pc.is_nan(values)))
-    counted: list[dict[str, Any]] = pc.value_counts(values.drop_null()).to_pylist()
-    return counted
+    return values.drop_null()
+
+
+def _list_values(values: pa.Array, present: pa.Array) -> list[tuple[str, int]]:
+    """Values as names with their number of cells: categories in their order, others sorted."""
+    cells = {count["values"]: count["counts"] for count in pc.value_counts(present).to_pylist()}
+    if pa.types.is_dictionary(values.type):
+        names = values.dictionary
+        return [(name_of(names[code].as_py()), cells[code]) for code in sorted(cells)]
+    return [(name_of(value), cells[value]) for value in sorted(cells)]
 
 
 def warn_about_cells(obs: Table, findings: Findings) -> None:

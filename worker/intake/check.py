@@ -59,7 +59,7 @@ def check_file(path: Path, request: Request, limits: Limits, sink: Sink) -> dict
         warn_about_counts(totals, findings)
         cells.warn_about_cells(obs, findings)
         genes.warn_about_genes(var, findings)
-        columns = genes.gene_columns(var)
+        columns = genes.gene_columns(var, findings)
         sink.write("genes.json", genes.as_json(var, columns))
         sink.write("obs.arrow", cells.as_arrow(obs))
         facts = _facts(source, request, matrix, totals, obs)
@@ -67,7 +67,7 @@ def check_file(path: Path, request: Request, limits: Limits, sink: Sink) -> dict
     return {
         **facts,
         "counts": totals.as_dict(),
-        "genes": {"example": var.index.slice(0, 5).to_pylist(), "columns": ["index", *columns]},
+        "genes": {"example": var.index.slice(0, 5).to_pylist(), "columns": [genes.INDEX, *columns]},
         "columns": cells.describe_columns(obs),
         "warnings": findings.warnings,
     }

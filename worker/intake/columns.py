@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,13 @@ import pyarrow.compute as pc
 from app.problems import UnreadableFile
 from worker.intake.findings import located, reading
 from worker.intake.source import Source
+
+NULLABLE: dict[str, Callable[[pa.DataType], bool]] = {
+    "nullable-integer": pa.types.is_integer,
+    "nullable-boolean": pa.types.is_boolean,
+    "nullable-string-array": pa.types.is_string,
+}
+"""What anndata stores with a mask of missing values, and what its values must be."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +38,15 @@ def read_column(source: Source, path: str, name: str, length: int) -> Column:
     Raises:
         Problem: the column is damaged, or of an encoding that a table of cells cannot hold.
     """
-    if source.is_group(path):
-        return _read_encoded(source, path, name, length)
-    dataset = source.vector(path, length)
-    legacy = legacy_categories(source, path, name)
-    if legacy is not None and dataset.dtype.kind in "iu":
-        ordered = bool(source.attribute(legacy, "ordered"))
-        return Column(name, _categorical(source, path, legacy, ordered, length))
-    return Column(name, read_values(dataset, path))
+    with reading(path):
+        if source.is_group(path):
+            return _read_encoded(source, path, name, length)
+        dataset = source.vector(path, length)
+        legacy = legacy_categories(source, path, name)
+        if legacy is not None and dataset.dtype.kind in "iu":
+            ordered = bool(source.scalar(legacy, "ordered"))
+            return Column(name, _categorical(source, path, legacy, ordered, length))
+        return Column(name, read_values(dataset, path))
 
 
 def legacy_categories(source: Source, path: str, name: str) -> str | None:
@@ -47,19 +56,24 @@ def legacy_categories(source: Source, path: str, name: str) -> str | None:
 
 
 def _read_encoded(source: Source, path: str, name: str, length: int) -> Column:
-    encoding = source.attribute(path, "encoding-type")
+    encoding = source.scalar(path, "encoding-type")
     if encoding == "categorical":
-        ordered = bool(source.attribute(path, "ordered"))
+        ordered = bool(source.scalar(path, "ordered"))
         codes, categories = f"{path}/codes", f"{path}/categories"
         return Column(name, _categorical(source, codes, categories, ordered, length))
-    if str(encoding).startswith("nullable-"):
-        values = read_values(source.vector(f"{path}/values", length), f"{path}/values")
-        mask = source.vector(f"{path}/mask", length)
-        with reading(f"{path}/mask"):
-            missing = np.asarray(mask[...], dtype=bool)
-        masked = pc.if_else(pa.array(missing), pa.scalar(None, values.type), values)
-        return Column(name, masked, nullable=True)
+    if encoding in NULLABLE:
+        return Column(name, _read_masked(source, path, encoding, length), nullable=True)
     raise located(UnreadableFile, path, f"{path} has the encoding {encoding!r}, unknown here.")
+
+
+def _read_masked(source: Source, path: str, encoding: str, length: int) -> pa.Array:
+    values = read_values(source.vector(f"{path}/values", length), f"{path}/values")
+    if not NULLABLE[encoding](values.type):
+        raise located(UnreadableFile, path, f"{path} is a {encoding}, but holds {values.type}.")
+    mask = source.vector(f"{path}/mask", length)
+    with reading(f"{path}/mask"):
+        missing = np.asarray(mask[...], dtype=bool)
+    return pc.if_else(pa.array(missing), pa.scalar(None, values.type), values)
 
 
 def read_values(dataset: h5py.Dataset, path: str) -> pa.Array:
@@ -73,10 +87,14 @@ def read_names(source: Source, path: str) -> pa.Array:
 
     Row names and categories are stored so.
     """
-    if not source.is_group(path):
-        return read_values(source.vector(path), path)
-    length = int(source.vector(f"{path}/values").shape[0])
-    values = _read_encoded(source, path, path, length).values
+    with reading(path):
+        if not source.is_group(path):
+            return read_values(source.vector(path), path)
+        encoding = source.scalar(path, "encoding-type")
+        if encoding not in NULLABLE:
+            raise located(UnreadableFile, path, f"{path} has the encoding {encoding!r}: no names.")
+        length = int(source.vector(f"{path}/values").shape[0])
+        values = _read_masked(source, path, encoding, length)
     if values.null_count:
         raise located(UnreadableFile, path, f"{path} holds {values.null_count:,} missing values.")
     return values
@@ -85,7 +103,11 @@ def read_names(source: Source, path: str) -> pa.Array:
 def to_arrow(values: Any, path: str) -> pa.Array:
     if values.dtype.kind in "OS":
         # Variable-length strings arrive as bytes objects. The cast proves that they are UTF-8.
-        return pa.array(values.tolist(), pa.binary()).cast(pa.string())
+        text = pa.array(values.tolist(), pa.binary()).cast(pa.string())
+        if pc.any(pc.match_substring(text, "\0")).as_py():
+            # Only strings of fixed length can hold one, and no result file could.
+            raise located(UnreadableFile, path, f"{path} holds text with a NUL character in it.")
+        return text
     if values.dtype.kind not in "iufb" or values.dtype.itemsize > 8:
         raise located(UnreadableFile, path, f"{path} holds values of type {values.dtype}.")
     native = values.dtype.newbyteorder("=")

@@ -10,12 +10,11 @@ import numpy as np
 from worker.intake.dense import dense_blocks
 from worker.intake.findings import Findings
 from worker.intake.frames import Sink
-from worker.intake.limits import LARGEST_COUNT
 from worker.intake.matrices import Matrix
 from worker.intake.rows import RowBlock, canonical
 from worker.intake.source import Source
 from worker.intake.sparse import csc_blocks, csr_blocks
-from worker.intake.values import BadValue
+from worker.intake.values import BadValue, largest_value, too_large_for
 
 READERS = {"csr": csr_blocks, "csc": csc_blocks, "dense": dense_blocks}
 
@@ -69,8 +68,8 @@ def write_counts(source: Source, matrix: Matrix, sink: Sink, *, whole: bool) -> 
     totals = Totals(n_cells)
     for raw in raw_blocks(source, matrix, whole=whole):
         block = canonical(raw, n_genes)
-        if whole and len(block.values) and block.values.max() > LARGEST_COUNT:
-            raise _too_large_sum(block)
+        if len(block.values) and block.values.max() > largest_value(whole=whole):
+            raise _too_large_sum(block, whole=whole)
         totals.add(block)
         sink.write("indices.npy", block.indices.astype("<i4", copy=False))
         sink.write("data.npy", block.values.astype("<f4", copy=False))
@@ -79,11 +78,12 @@ def write_counts(source: Source, matrix: Matrix, sink: Sink, *, whole: bool) -> 
     return totals
 
 
-def _too_large_sum(block: RowBlock) -> BadValue:
+def _too_large_sum(block: RowBlock, *, whole: bool) -> BadValue:
+    """Entries for one cell and gene are added up, and can become too large together."""
     at = int(block.values.argmax())
     row = block.first + int(np.searchsorted(block.indptr, at, side="right")) - 1
     value = float(block.values[at])
-    return BadValue(row, int(block.indices[at]), value, f"is larger than {LARGEST_COUNT:,}")
+    return BadValue(row, int(block.indices[at]), value, too_large_for(whole=whole))
 
 
 def warn_about_counts(totals: Totals, findings: Findings) -> None:

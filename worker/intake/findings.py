@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.problems import FileTooLarge, Problem, UnreadableFile
+from worker.names import readable
 
 COPY_AGAIN = (
     "Check that the file opens with anndata.read_h5ad, write it again with write_h5ad, and "
@@ -15,6 +16,7 @@ COPY_AGAIN = (
 
 def located(kind: type[Problem], pointer: str, detail: str, fix: str = COPY_AGAIN) -> Problem:
     """A problem that points at one place in the file."""
+    pointer, detail = readable(pointer), readable(detail)
     return kind(detail, fix=fix, errors=[{"pointer": pointer, "detail": detail}])
 
 
@@ -26,7 +28,8 @@ class Findings:
         self.warnings: list[dict[str, str]] = []
 
     def warn(self, code: str, pointer: str, detail: str, fix: str) -> None:
-        self.warnings.append({"code": code, "detail": detail, "fix": fix, "pointer": pointer})
+        told = {"code": code, "detail": detail, "fix": fix, "pointer": pointer}
+        self.warnings.append({key: readable(text) for key, text in told.items()})
 
     @contextmanager
     def collecting(self) -> Iterator[None]:

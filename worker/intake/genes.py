@@ -10,18 +10,40 @@ import pyarrow.compute as pc
 
 from worker.intake.findings import Findings
 from worker.intake.tables import Table
+from worker.names import free_name
 
 DISTINCT_SHARE = 0.5
 """A column of names differs from row to row; chromosome or feature type does not."""
 
 
-def gene_columns(var: Table) -> dict[str, list[str]]:
+INDEX = "index"
+"""What the row names of var are called among the columns; no column may take that name."""
+
+
+def gene_columns(var: Table, findings: Findings) -> dict[str, list[str]]:
     """String columns of var that could name genes, missing names as empty text."""
-    return {
-        column.name: pc.fill_null(text, "").to_pylist()
-        for column in var.columns
-        if (text := _as_text(column.values)) is not None and _looks_like_names(text)
-    }
+    taken = {INDEX, *(column.name for column in var.columns)}
+    found = {}
+    for column in var.columns:
+        text = _as_text(column.values)
+        if text is None or not _looks_like_names(text):
+            continue
+        name = column.name
+        if name == INDEX:
+            name = free_name(INDEX, taken)
+            _tell_rename(var, name, findings)
+        found[name] = pc.fill_null(text, "").to_pylist()
+    return found
+
+
+def _tell_rename(var: Table, name: str, findings: Findings) -> None:
+    findings.warn(
+        "column-renamed",
+        f"{var.path}/{INDEX}",
+        f"The column {INDEX!r} of {var.path} is called {name!r} here, because {INDEX!r} stands for "
+        "the row names.",
+        "Nothing needs doing: its names are matched like those of every other column.",
+    )
 
 
 def _as_text(values: pa.Array) -> pa.Array | None:
@@ -46,5 +68,5 @@ def warn_about_genes(var: Table, findings: Findings) -> None:
 
 
 def as_json(var: Table, columns: dict[str, list[str]]) -> bytes:
-    table: dict[str, Any] = {"index": var.index.to_pylist(), "columns": columns}
+    table: dict[str, Any] = {INDEX: var.index.to_pylist(), "columns": columns}
     return json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()

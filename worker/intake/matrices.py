@@ -80,7 +80,7 @@ def _unknown(source: Source, name: str) -> Problem:
 
 
 def _sparse(source: Source, name: str, path: str, var_path: str) -> Matrix:
-    encoding = source.attribute(path, "encoding-type") or source.attribute(path, "h5sparse_format")
+    encoding = source.scalar(path, "encoding-type") or source.scalar(path, "h5sparse_format")
     layout = LAYOUTS.get(str(encoding))
     if layout is None:
         raise located(UnreadableFile, path, f"{path} is stored as {encoding!r}: no matrix.")

@@ -18,6 +18,7 @@ from worker.intake.frames import (
     PROGRESS,
     REPORT,
 )
+from worker.names import readable
 
 LONGEST = {
     DATA: LONGEST_FRAME,
@@ -64,6 +65,17 @@ class Receiver:
             if kind == PROGRESS:
                 self.progress = min(max(float(struct.unpack("<d", payload)[0]), 0.0), 1.0)
                 return
-            self.outcome = (kind, dict(json.loads(payload)))
-        except (struct.error, ValueError, TypeError) as error:
+            self.outcome = (kind, dict(_readable(json.loads(payload))))
+        except (struct.error, ValueError, TypeError, RecursionError) as error:
             raise BrokenStream(f"frame {kind} cannot be read") from error
+
+
+def _readable(value: Any) -> Any:
+    """The same JSON with text that can be stored and answered: a file chose some of its names."""
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, list):
+        return [_readable(each) for each in value]
+    if isinstance(value, dict):
+        return {readable(key): _readable(each) for key, each in value.items()}
+    return value

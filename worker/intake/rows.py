@@ -63,7 +63,9 @@ def canonical(block: RowBlock, n_genes: int) -> RowBlock:
     if not kept.all():
         before = np.concatenate([[0], np.cumsum(kept)])
         block = RowBlock(block.first, before[block.indptr], block.indices[kept], block.values[kept])
-    return RowBlock(block.first, block.indptr, block.indices, block.values.astype(np.float32))
+    with np.errstate(over="ignore"):  # what has become infinite is refused by who asked
+        values = block.values.astype(np.float32)
+    return RowBlock(block.first, block.indptr, block.indices, values)
 
 
 def _is_sorted(block: RowBlock) -> bool:

@@ -12,6 +12,7 @@ from h5py import h5d, h5p
 from app.problems import FileTooLarge, Problem, UnreadableFile, UnsupportedFile
 from worker.intake.findings import located, reading
 from worker.intake.limits import MIB, Limits
+from worker.names import readable
 
 FILTERS = frozenset({1, 2, 3, 32000})
 """deflate, shuffle, fletcher32, lzf: what h5py brings itself and anndata writes."""
@@ -42,7 +43,7 @@ class Source:
 
     def keys(self, path: str) -> list[str]:
         with reading(path):
-            return sorted(self.file[path]) if self.is_group(path) else []
+            return sorted(map(readable, self.file[path])) if self.is_group(path) else []
 
     def attribute(self, path: str, name: str) -> Any:
         """An attribute as text, a number or an array; None when there is none."""
@@ -56,7 +57,16 @@ class Source:
                     FileTooLarge, path, f"The attribute {name} of {path} is unusually large."
                 )
             value = attributes[name]
-            return value.decode() if isinstance(value, bytes) else value
+            return readable(value) if isinstance(value, bytes | str) else value
+
+    def scalar(self, path: str, name: str) -> Any:
+        """An attribute that must be one value: text, a number, or None when there is none."""
+        value = self.attribute(path, name)
+        if not (value is None or isinstance(value, str) or np.ndim(value) == 0):
+            raise located(
+                UnreadableFile, path, f"The attribute {name} of {path} is no single value."
+            )
+        return value
 
     def dataset(self, path: str) -> h5py.Dataset:
         """A dataset that may be read: filters known, sizes bounded, chunks cached for one pass."""

@@ -21,6 +21,7 @@ from worker.intake.columns import (
 )
 from worker.intake.findings import Findings, located, reading
 from worker.intake.source import Source
+from worker.names import readable
 
 UNNAMED = frozenset({"_index", "__index__", "", "None"})
 """What anndata writes for an index without a name."""
@@ -80,7 +81,8 @@ def _column_order(source: Source, path: str) -> list[str]:
     if order is None:
         return source.keys(path)
     names = np.atleast_1d(order).tolist()
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    named = (readable(name if isinstance(name, bytes) else str(name)) for name in names)
+    return list(dict.fromkeys(named))  # a name that is listed twice is still one column
 
 
 def _names(index: pa.Array, path: str) -> pa.Array:
@@ -110,12 +112,13 @@ def _read_compound(source: Source, path: str, findings: Findings) -> Table:
 
 def _compound_column(source: Source, dataset: h5py.Dataset, path: str, name: str) -> Column:
     values = _field(dataset, path, name)
-    categories = f"/uns/{name}_categories"
+    shown = readable(name)
+    categories = f"/uns/{shown}_categories"
     if pa.types.is_integer(values.type) and source.is_dataset(categories):
         known = read_values(source.vector(categories), categories)
         codes = values.to_numpy(zero_copy_only=False)
-        return Column(name, join_categories(codes, known, False, f"{path}/{name}"))
-    return Column(name, values)
+        return Column(shown, join_categories(codes, known, False, f"{path}/{shown}"))
+    return Column(shown, values)
 
 
 def _field(dataset: h5py.Dataset, path: str, name: str) -> pa.Array:
@@ -132,10 +135,10 @@ def _optional(table: Table, findings: Findings, name: str) -> Iterator[None]:
     try:
         yield
     except Problem as problem:
-        table.unread.append(name)
+        table.unread.append(readable(name))
         findings.warn(
             "column-left-out",
             f"{table.path}/{name}",
-            f"The column {name!r} is left out: {problem.detail}",
+            f"The column {readable(name)!r} is left out: {problem.detail}",
             "Nothing needs doing unless you need this column; if so, store it as text or numbers.",
         )

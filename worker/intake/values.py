@@ -32,10 +32,9 @@ def first_fault(values: Array, *, whole: bool) -> tuple[int, str] | None:
     """Position of the first value that is not finite, not >= 0, too large, or not whole."""
     if not len(values):
         return None
-    highest = float(LARGEST_COUNT if whole else np.finfo(np.float32).max)
     # As Python numbers: half precision cannot even hold the bounds. False for NaN too.
-    if not (values.min().item() >= 0 and values.max().item() <= highest):
-        return _explain(values.astype(np.float64), highest)
+    if not (values.min().item() >= 0 and values.max().item() <= largest_value(whole=whole)):
+        return _explain(values.astype(np.float64), whole=whole)
     if whole and values.dtype.kind == "f":
         fractions = values != np.rint(values)
         if fractions.any():
@@ -43,12 +42,20 @@ def first_fault(values: Array, *, whole: bool) -> tuple[int, str] | None:
     return None
 
 
-def _explain(values: Array, highest: float) -> tuple[int, str]:
+def largest_value(*, whole: bool) -> float:
+    return float(LARGEST_COUNT if whole else np.finfo(np.float32).max)
+
+
+def too_large_for(*, whole: bool) -> str:
+    return f"is larger than {largest_value(whole=whole):{',.0f' if whole else '.6g'}}"
+
+
+def _explain(values: Array, *, whole: bool) -> tuple[int, str]:
     for bad, reason in (
         (np.isnan(values), "is not a number (NaN)"),
         (np.isinf(values), "is infinite"),
         (values < 0, "is negative"),
-        (values > highest, f"is larger than {highest:,.0f}"),
+        (values > largest_value(whole=whole), too_large_for(whole=whole)),
     ):
         if bad.any():
             return int(bad.argmax()), reason

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,6 @@ def check_here(
     finally:
         sink.close()
     return report, CanonicalQuery.open(folder)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "laboratory_file" in metafunc.fixturenames:
-        folder = os.environ.get("CELLGRAFT_TEST_H5AD")
-        found = sorted(Path(folder).rglob("*.h5ad")) if folder else []
-        metafunc.parametrize("laboratory_file", found, ids=lambda path: path.stem)
 
 
 @pytest.fixture
