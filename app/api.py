@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -29,9 +29,6 @@ from app.routes.answers import answer_problems
 from app.routes.bodies import ProblemBody
 from app.service import Service, check_binding, open_service
 from app.settings import Settings
-from app.staging import sweep_staging
-
-log = logging.getLogger("cellgraft.api")
 
 
 def create_app(service: Service) -> FastAPI:
@@ -39,10 +36,9 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        swept = sweep_staging(service.uploads.staging)
-        if swept:
-            log.info("removed %d unfinished uploads", swept)
+        sweeper = asyncio.create_task(service.uploads.sweep_for_ever())
         yield
+        sweeper.cancel()
         service.database.close()
 
     app = FastAPI(

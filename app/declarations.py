@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.problems import (
@@ -65,6 +65,16 @@ def read_declaration(
     return Declaration(length=length, sha256=_digest(headers, sha256), boundary=boundary)
 
 
+def agreed_digest(declared: Declaration, fields: Sequence[tuple[str, str]]) -> str | None:
+    """The digest that a form's file must have, by the form's own field or by what came before."""
+    digests = {_hexadecimal(value) for name, value in fields if name == "sha256"}
+    if declared.sha256 is not None:
+        digests.add(declared.sha256)
+    if len(digests) > 1:
+        raise _bad_digest("The request names more than one SHA-256.")
+    return next(iter(digests), None)
+
+
 def too_large(max_bytes: int, *, declared: int | None = None) -> BodyTooLarge:
     what = "The body" if declared is None else f"The body of {declared} bytes"
     return BodyTooLarge(
@@ -103,9 +113,7 @@ def _length(headers: Mapping[str, str]) -> int | None:
 def _digest(headers: Mapping[str, str], sha256: str | None) -> str | None:
     """From `?sha256=hex` or RFC 9530's `Repr-Digest: sha-256=:base64:`; in a form, of the file."""
     if sha256 is not None:
-        if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-            raise _bad_digest("?sha256 takes 64 hexadecimal digits.")
-        return sha256.lower()
+        return _hexadecimal(sha256)
     given = headers.get("repr-digest")
     if given is None:
         return None
@@ -119,6 +127,12 @@ def _digest(headers: Mapping[str, str], sha256: str | None) -> str | None:
     if len(digest) != 32:
         raise _bad_digest("The digest in Repr-Digest is not 32 bytes long.")
     return digest.hex()
+
+
+def _hexadecimal(sha256: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise _bad_digest("sha256 takes 64 hexadecimal digits.")
+    return sha256.lower()
 
 
 def _bad_digest(detail: str) -> MalformedUpload:

@@ -197,6 +197,11 @@ class ContentRangeUnsupported(Problem):
     title = "Uploads in parts are not supported."
 
 
+class UploadStalled(Problem):
+    status = 408
+    title = "The upload stood still for too long."
+
+
 class MalformedRequest(Problem):
     status = 422
     title = "The request is not understood."

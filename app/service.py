@@ -47,6 +47,7 @@ def open_service(settings: Settings) -> Service:
             settings.staging_dir,
             max_bytes=settings.max_upload_bytes,
             reserve_bytes=settings.disk_reserve_bytes,
+            idle_seconds=settings.upload_idle_seconds,
         ),
         genes=GeneBook(storage),
         watcher=Watcher(revisions_of(database)),

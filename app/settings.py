@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=20 * GIB, gt=0)
     disk_reserve_bytes: int = Field(default=1 * GIB, ge=0)
     """Kept free for the database and for results; uploads are refused below it."""
+    upload_idle_seconds: float = Field(default=60.0, gt=0)
+    """An upload that stands still for so long is given up."""
     allow_unauthenticated: bool = False
     """Serve without keys on an address that other machines reach."""
     threads: int = Field(default=2, gt=0)

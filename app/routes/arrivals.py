@@ -19,6 +19,7 @@ from app.problems import (
     LengthMismatch,
     MalformedUpload,
     UnsupportedMediaType,
+    UploadStalled,
 )
 from app.service import Service
 from app.staging import disk_full_told
@@ -33,6 +34,7 @@ UPLOAD_PROBLEMS = (
     LengthMismatch,
     MalformedUpload,
     UnsupportedMediaType,
+    UploadStalled,
 )
 
 _BYTES = {"type": "string", "format": "binary"}

@@ -102,6 +102,21 @@ def test_a_client_that_goes_away_leaves_nothing(live: Live) -> None:
     assert "went away" in live.log.read_text()
 
 
+def test_a_client_that_falls_silent_is_told_and_left(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, upload_idle_seconds="0.5") as live,
+        socket.create_connection(("127.0.0.1", live.port), timeout=30) as connection,
+    ):
+        head = "PUT /v1/queries HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n"
+        connection.sendall(head.encode() + b"x" * 10)
+        answer = b""
+        while block := connection.recv(4096):  # until the server closes
+            answer += block
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"upload-stalled" in answer
+        assert staged(live) == []
+
+
 def test_a_killed_server_leaves_nothing_half_done(tmp_path: Path) -> None:
     with serving(tmp_path) as first:
         connection = socket.create_connection(("127.0.0.1", first.port))
@@ -116,7 +131,7 @@ def test_a_killed_server_leaves_nothing_half_done(tmp_path: Path) -> None:
     old = time.time() - 3600
     os.utime(left[0], (old, old))
     with serving(tmp_path) as second:
-        assert staged(second) == []
+        until(lambda: not staged(second))
         assert second.curl(f"{second.url}/v1/queries")[1]["items"] == []
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,16 @@ from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from app import uploads
+from app.api import create_app
 from app.database import Database
+from app.declarations import Declaration
 from app.forms import FormReader
-from app.problems import MalformedUpload
+from app.problems import MalformedUpload, UploadStalled
 from app.service import Service
 from app.storage import LocalStorage
 
 from .factories import built
+from .live import until
 
 DATA = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -116,6 +122,10 @@ def test_digests_are_checked(client: TestClient, service: Service) -> None:
         ({"data": {"file_": "x"}, "files": {"other": b"x"}}, 400, "malformed-upload"),
         ({"files": [("file", b"x"), ("file", b"y")]}, 400, "malformed-upload"),
         ({"files": {"file": b""}}, 422, "empty-file"),
+        ({"files": {"file": b"x"}, "data": {"sha256": "0" * 64}}, 422, "digest-mismatch"),
+        ({"files": {"file": b"x"}, "data": {"sha256": "abc"}}, 400, "malformed-upload"),
+        ({"files": {"file": DATA}, "data": {"sha256": DIGEST}, "params": {"sha256": "0" * 64}},
+         400, "malformed-upload"),
         ({"files": {"file": b"x"}, "data": {"input": "pictures"}}, 422, "malformed-request"),
         ({"files": {"file": b"x"}, "data": {"layer": "x" * 20_000}}, 400, "malformed-upload"),
         ({"files": [("file", b"x")] + [(f"f{n}", (None, "v")) for n in range(64)]}, 400,
@@ -178,6 +188,44 @@ def test_a_disk_that_fills_up_leaves_nothing(
     answer = client.put("/v1/queries", content=DATA)
     assert (answer.status_code, answer.json()["type"]) == (507, "disk-full")
     assert leftovers(service) == []
+
+
+def test_a_stalled_upload_is_given_up(service: Service) -> None:
+    service.uploads.idle_seconds = 0.05
+    ended = asyncio.Event()
+
+    async def stall() -> AsyncIterator[bytes]:
+        try:
+            yield DATA
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def upload() -> None:
+        with pytest.raises(UploadStalled):
+            await service.uploads.receive(stall(), Declaration(None, None, None))
+
+    asyncio.run(upload())
+    assert ended.is_set()
+    assert leftovers(service) == []
+
+
+def test_staging_is_swept_again_and_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "FIRST_SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(uploads, "SWEEP_SECONDS", 0.05)
+    sweeps: list[int] = []
+
+    def sweep(folder: Path) -> int:
+        assert folder == service.uploads.staging
+        assert threading.current_thread() is not threading.main_thread()
+        sweeps.append(1)
+        return 1
+
+    monkeypatch.setattr(uploads, "sweep_staging", sweep)
+    with TestClient(create_app(service)):
+        until(lambda: len(sweeps) > 3)
 
 
 def test_a_form_survives_any_cut() -> None:
