@@ -1,8 +1,8 @@
 """The elementwise part of the closed-form gradients, fused: one pass over cells x genes, not ten.
 
 What these compute is written out in `likelihoods.log_likelihood_gradient`, which is the definition
-and serves every other case (other likelihoods, gradients of θ, float64, GPUs). Rows are
-independent, so the bytes do not depend on the number of threads.
+and serves every other case (other likelihoods, gradients of θ, float64, GPUs). One thread each:
+a pass takes a fraction of a millisecond, about what waking another thread costs.
 """
 
 import numba
@@ -15,7 +15,6 @@ from models_store.likelihoods import EPS
 from models_store.manifest import Likelihood
 
 _EPS = np.float32(EPS)
-FEW = 20_000
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
 
@@ -73,34 +72,26 @@ def fused_theta_gradient(
     return d_theta
 
 
-def exp_here(values: Tensor) -> Tensor:
-    """exp without autograd; of few numbers on this thread, since torch would wake its team."""
-    if values.numel() > FEW:
-        return values.detach().exp()
-    return torch.from_numpy(np.exp(values.detach().numpy()))
-
-
 def can_fuse(x: Tensor, likelihood: Likelihood, *, wants_theta: bool) -> bool:
     """Whether the fused kernels know this case."""
     known = likelihood == "nb" or (likelihood == "zinb" and not wants_theta)
     return known and x.device.type == "cpu" and x.dtype == torch.float32
 
 
-def warm_up(threads: int) -> None:
+def warm_up() -> None:
     """Compile (or load) the kernels before the first job waits for them."""
-    numba.set_num_threads(min(threads, numba.get_num_threads()))
     cell, third, one = torch.ones(2, 3), torch.full((2, 3), 1 / 3), torch.ones(2, 1)
     fused_theta_gradient(cell, third, one, torch.ones(3))
     for pi in (None, torch.zeros(2, 3)):
         fused_gradient(cell, third.clone(), one, torch.ones(3), pi)
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(nogil=True, fastmath=True, cache=True)
 def _nb(x, share, depth, theta, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     cells, genes = share.shape
     many = np.int64(theta.shape[0] > 1)
-    for c in numba.prange(cells):
-        row = np.int64(c) * many
+    for c in range(cells):
+        row = c * many
         delta = np.empty(genes, np.float32)
         summed = _ZERO
         for g in range(genes):
@@ -114,34 +105,34 @@ def _nb(x, share, depth, theta, total):  # type: ignore[no-untyped-def]  # noqa:
         total[c] = -summed
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(nogil=True, fastmath=True, cache=True)
 def _zero_ratio(share, depth, theta, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """(θ+e) / (θ+μ+e): its logarithm times θ is log NB(0)."""
     many = np.int64(theta.shape[0] > 1)
-    for c in numba.prange(share.shape[0]):
-        row = np.int64(c) * many
+    for c in range(share.shape[0]):
+        row = c * many
         for g in range(share.shape[1]):
             shape = theta[row, g] + _EPS
             out[c, g] = shape / (shape + depth[c] * share[c, g])
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(nogil=True, fastmath=True, cache=True)
 def _zero_logit(theta, pi, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """a = θ log(...) - π: the logit that a zero comes from the negative binomial."""
     many = np.int64(theta.shape[0] > 1)
-    for c in numba.prange(out.shape[0]):
-        row = np.int64(c) * many
+    for c in range(out.shape[0]):
+        row = c * many
         for g in range(out.shape[1]):
             out[c, g] = theta[row, g] * out[c, g] - pi[c, g]
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(nogil=True, fastmath=True, cache=True)
 def _zinb(x, share, depth, theta, from_nb, d_pi, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0917
     """`d_pi` comes in as σ(-π) and leaves as the gradient by π."""
     cells, genes = share.shape
     many = np.int64(theta.shape[0] > 1)
-    for c in numba.prange(cells):
-        row = np.int64(c) * many
+    for c in range(cells):
+        row = c * many
         delta = np.empty(genes, np.float32)
         summed = _ZERO
         for g in range(genes):
@@ -157,13 +148,13 @@ def _zinb(x, share, depth, theta, from_nb, d_pi, total):  # type: ignore[no-unty
         total[c] = -summed
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@numba.njit(nogil=True, fastmath=True, cache=True)
 def _theta(x, share, depth, theta, psi_theta, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """`out` comes in as log((θ+e)/(θ+μ+e)) and leaves as the gradient of -log p by log θ."""
     cells, genes = share.shape
     many = np.int64(theta.shape[0] > 1)
-    for c in numba.prange(cells):
-        row = np.int64(c) * many
+    for c in range(cells):
+        row = c * many
         for g in range(genes):
             t = theta[row, g]
             over = t + _EPS + depth[c] * share[c, g]

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from models_store.kernels import can_fuse, exp_here, fused_gradient, fused_theta_gradient
+from models_store.kernels import can_fuse, fused_gradient, fused_theta_gradient
 from models_store.likelihoods import log_likelihood, log_likelihood_gradient
 from models_store.manifest import Likelihood
 
@@ -71,14 +71,12 @@ class _Gradient(torch.autograd.Function):
         log_theta: Tensor,
         pi: Tensor | None,
     ) -> Tensor:
-        wants_theta = ctx.needs_input_grad[4]
-        fuse = can_fuse(x, head.likelihood, wants_theta=wants_theta) and not head.softplus_scale
-        compute = _fused if fuse else _by_definition
         out = DecoderOutput(logits, log_library, log_theta, pi)
-        d_logits, d_library, d_theta, d_pi = compute(head, x, out, wants_theta)
+        found = reconstruction_gradients(head, x, out, wants_theta=ctx.needs_input_grad[4])
+        d_theta = found.log_theta
         if d_theta is not None and log_theta.dim() == 1:
             d_theta = d_theta.sum(0)
-        ctx.gradients = (d_logits, d_library, d_theta, d_pi)
+        ctx.gradients = (found.logits, found.log_library, d_theta, found.pi)
         return logits.new_zeros(())
 
     @staticmethod
@@ -90,11 +88,27 @@ class _Gradient(torch.autograd.Function):
         return (None, None, *scaled)
 
 
-_Gradients = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
-"""Of Σ -log p, by logits, log library, log θ and π."""
+@dataclass(frozen=True)
+class ReconstructionGradients:
+    """Of Σ -log p; by log θ for every cell and gene, where asked for and defined."""
+
+    logits: Float[Tensor, "c g"]
+    log_library: Float[Tensor, "c 1"]
+    log_theta: Float[Tensor, "c g"] | None
+    pi: Float[Tensor, "c g"] | None
 
 
-def _by_definition(head: Head, x: Tensor, out: DecoderOutput, wants_theta: bool) -> _Gradients:
+def reconstruction_gradients(
+    head: Head, x: Float[Tensor, "c g"], out: DecoderOutput, *, wants_theta: bool
+) -> ReconstructionGradients:
+    """Gradients of Σ_cells -log p by the decoder's outputs (see `_Gradient` for the equations)."""
+    fuse = can_fuse(x, head.likelihood, wants_theta=wants_theta) and not head.softplus_scale
+    return (_fused if fuse else _by_definition)(head, x, out, wants_theta)
+
+
+def _by_definition(
+    head: Head, x: Tensor, out: DecoderOutput, wants_theta: bool
+) -> ReconstructionGradients:
     scale = head.scale(out.logits)
     gradient = log_likelihood_gradient(
         head.likelihood,
@@ -111,19 +125,20 @@ def _by_definition(head: Head, x: Tensor, out: DecoderOutput, wants_theta: bool)
     else:
         d_logits = torch.addcmul(-delta, scale, total)
     d_theta = None if gradient.log_theta is None else -gradient.log_theta
-    return d_logits, -total, d_theta, None if gradient.pi is None else -gradient.pi
+    d_pi = None if gradient.pi is None else -gradient.pi
+    return ReconstructionGradients(d_logits, -total, d_theta, d_pi)
 
 
-def _fused(head: Head, x: Tensor, out: DecoderOutput, wants_theta: bool) -> _Gradients:
+def _fused(head: Head, x: Tensor, out: DecoderOutput, wants_theta: bool) -> ReconstructionGradients:
     """The same in fewer passes, for the cases that matter most."""
     scale, library, theta = (
         head.scale(out.logits),
-        exp_here(out.log_library),
-        exp_here(out.log_theta),
+        out.log_library.exp(),
+        out.log_theta.exp(),
     )
     d_theta = fused_theta_gradient(x, scale, library, theta) if wants_theta else None
     d_logits, d_library, d_pi = fused_gradient(x, scale, library, theta, out.pi)
-    return d_logits, d_library, d_theta, d_pi
+    return ReconstructionGradients(d_logits, d_library, d_theta, d_pi)
 
 
 def _softplus_ratio(logits: Tensor, scale: Tensor) -> Tensor:

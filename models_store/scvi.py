@@ -269,7 +269,12 @@ class SCVI(nn.Module):
         """Raw outputs of the likelihood's parameters."""
         if cells.continuous is not None:
             z = torch.cat([z, cells.continuous], dim=-1)
-        h = self.decoder.layers(z, cells.codes)
+        return self.emit(self.decoder.layers(z, cells.codes), log_library, cells)
+
+    def emit(
+        self, h: Float[Tensor, "c h"], log_library: Float[Tensor, "c 1"], cells: Cells
+    ) -> DecoderOutput:
+        """The decoder's raw outputs from its last hidden layer."""
         pi = None if self.decoder.pi is None else self.decoder.pi(h)
         log_theta = self._log_theta(h, cells)
         return DecoderOutput(self.decoder.scale(h), log_library, log_theta, pi)

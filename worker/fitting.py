@@ -4,13 +4,15 @@ It takes networks and tensors, and knows no job, no file, no HTTP.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from models_store.manifest import Recipe
+from models_store.query_gradients import QueryGradients
 from models_store.scvi import SCVI, Cells, Projection, select_cells
 from models_store.surgery import graft, penalised_rows, query_parameters, query_weights
 
@@ -91,10 +93,12 @@ def fit(
     for network in (start, cvae):
         if library_prior is not None:
             network.library_prior[network.n_categories[0] :] = library_prior
-    watch = _Watch.of(cvae, group, recipe, seed)
-    before = watch.elbo(start)
-    loop = _Loop(cvae, group.rows(watch.training), recipe, generator, watch)
-    epochs, reason = loop.run(tick)
+    with _one_thread():
+        watch = _Watch.of(group, recipe, seed)
+        before = watch.elbo(start)
+        loop = _Loop(cvae, group.rows(watch.training), recipe, generator, watch)
+        epochs, reason = loop.run(tick)
+        after = before if recipe.max_epochs == 0 else watch.elbo(cvae)
     return Fit(
         weights=query_weights(cvae),
         n_trainable=sum(p.numel() for p in query_parameters(cvae).values()),
@@ -102,10 +106,22 @@ def fit(
         n_held_out=len(group) - len(watch.training),
         epochs=epochs,
         elbo_before=before,
-        elbo_after=before if recipe.max_epochs == 0 else watch.elbo(cvae),
+        elbo_after=after,
         stop_reason=reason,
         shrinkage=_distance(cvae),
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A step is many products of a fraction of a millisecond: waking more threads for each of them
+    costs more than it saves, most of all on a machine with other work (decision 0012)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def n_epochs(recipe: Recipe, n_cells: int) -> int:
@@ -115,16 +131,16 @@ def n_epochs(recipe: Recipe, n_cells: int) -> int:
     return max(1, min(round(HEURISTIC_CELLS / n_cells * HEURISTIC_EPOCHS), HEURISTIC_EPOCHS))
 
 
-def penalty(cvae: SCVI, n_cells: int) -> Tensor:
+@torch.no_grad()
+def penalty(cvae: SCVI, n_cells: int) -> float:
     """-log of a Gaussian prior on the query rows, per cell: Σ (w - mean)² / (2 spread²) / cells.
 
     Beside the mean loss of a cell this is maximum a posteriori: strength 1 is the prior that the
     reference's own batches suggest, and more cells outweigh it.
     """
-    terms = [
-        ((rows - mean) ** 2).sum() / (2 * spread**2) for rows, mean, spread in penalised_rows(cvae)
-    ]
-    return torch.stack(terms).sum() / n_cells if terms else torch.zeros(())
+    tables = penalised_rows(cvae)
+    squares = (((rows - mean) ** 2).sum() / (2 * spread**2) for rows, mean, spread in tables)
+    return float(sum(squares)) / n_cells
 
 
 @torch.no_grad()
@@ -144,7 +160,7 @@ class _Watch:
     held_out: bool
 
     @classmethod
-    def of(cls, cvae: SCVI, group: TrainingCells, recipe: Recipe, seed: int) -> "_Watch":
+    def of(cls, group: TrainingCells, recipe: Recipe, seed: int) -> "_Watch":
         n, device = len(group), group.cells.x.device
         aside = min(int(recipe.held_out * n), MOST_HELD_OUT)
         aside = aside if aside >= FEWEST_HELD_OUT else 0
@@ -166,7 +182,7 @@ class _Watch:
         elbo = self.elbo(cvae)
         if self.held_out:
             return elbo
-        return elbo - recipe.penalty * float(penalty(cvae, len(self.training)).detach())
+        return elbo - recipe.penalty * penalty(cvae, len(self.training))
 
 
 class _Loop:
@@ -183,6 +199,8 @@ class _Loop:
         self.cvae, self.training, self.recipe, self.watch = cvae, training, recipe, watch
         self.generator = generator
         self.parameters = list(query_parameters(cvae).values())
+        self.gradients = QueryGradients(cvae)
+        self.prior = list(penalised_rows(cvae))
         self.epochs = n_epochs(recipe, max(1, len(training)))
 
     def run(self, tick: Tick) -> tuple[int, str]:
@@ -214,22 +232,23 @@ class _Loop:
         order = order.to(self.training.cells.x.device)
         for at, index in enumerate(torch.split(order, self.recipe.minibatch_size)):
             tick((epoch + at * self.recipe.minibatch_size / len(order)) / self.epochs)
-            optimiser.zero_grad()
-            torch.autograd.backward(self._loss(self.training.rows(index), kl_weight))
+            self._set_gradients(self.training.rows(index), kl_weight)
             optimiser.step()
             if plateau is not None:
                 plateau.after_step()
                 if plateau.is_over:
                     return
 
-    def _loss(self, minibatch: TrainingCells, kl_weight: float) -> Tensor:
+    def _set_gradients(self, minibatch: TrainingCells, kl_weight: float) -> None:
         noise = self.cvae.draw_noise(len(minibatch), self.generator)
-        loss = self.cvae.training_loss(
-            minibatch.cells, noise, kl_weight, projection=minibatch.projection
-        )
+        found = self.gradients(minibatch.cells, minibatch.projection, noise, kl_weight)
+        for parameter in self.parameters:
+            parameter.grad = found[parameter]
         if self.recipe.penalty:
-            loss = loss + self.recipe.penalty * penalty(self.cvae, len(self.training))
-        return loss
+            share = self.recipe.penalty / len(self.training)
+            for rows, mean, spread in self.prior:
+                assert rows.grad is not None
+                rows.grad.add_(rows.detach() - mean, alpha=share / spread**2)
 
 
 class _Plateau:

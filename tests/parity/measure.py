@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models_store.query_gradients import QueryGradients
 from models_store.scvi import LN_SAMPLES, SCVI, Noise, Posterior
 from models_store.surgery import query_parameters
 
@@ -193,12 +194,13 @@ def _five_steps(case: Case) -> Errors:
 def _our_steps(case: Case) -> SCVI:
     side, network = case.query, copy.deepcopy(case.query.network)
     optimiser = torch.optim.Adam(query_parameters(network).values(), lr=1e-3, eps=0.01)
-    projection = network.project(side.cells)
+    gradients = QueryGradients(network)
+    with torch.no_grad():
+        projection = network.project(side.cells)
     for index, noise, weight in _batches(side):
-        optimiser.zero_grad()
         _, cells = side.minibatch(index)
-        loss = network.training_loss(cells, noise, weight, projection=projection.rows(index))
-        loss.backward()
+        for parameter, g in gradients(cells, projection.rows(index), noise, weight).items():
+            parameter.grad = g
         optimiser.step()
     return network
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models_store import layers, likelihoods, reconstruction, scvi
+from models_store import layers, likelihoods, query_gradients, reconstruction, scvi
+from models_store.reconstruction import ReconstructionGradients
 
 from . import measure, oracle
 from .measure import compare_query, compare_reference, failures
@@ -93,14 +94,18 @@ def library_of_logged_counts(patch: Patch) -> None:
 
 
 def _changed(
-    original: Callable[..., tuple], parts: dict[str, Callable[[Tensor], Tensor]]
-) -> Callable[..., tuple]:
-    def changed(*args: object) -> tuple:
-        names = ("logits", "log_library", "log_theta", "pi")
-        gradients = dict(zip(names, original(*args), strict=True))
-        for part, change in parts.items():
-            gradients[part] = change(gradients[part])
-        return tuple(gradients.values())
+    original: Callable[..., ReconstructionGradients], parts: dict[str, Callable[[Tensor], Tensor]]
+) -> Callable[..., ReconstructionGradients]:
+    def changed(*args: object) -> ReconstructionGradients:
+        found = original(*args)
+        return dataclasses.replace(
+            found,
+            **{
+                part: change(g)
+                for part, change in parts.items()
+                if (g := getattr(found, part)) is not None
+            },
+        )
 
     return changed
 
@@ -121,6 +126,15 @@ def slope_of_theta_of_the_other_sign(patch: Patch) -> None:
 
 def no_slope_of_zero_inflation(patch: Patch) -> None:
     _change_gradient(patch, pi=torch.zeros_like)
+
+
+def query_gradients_forget_the_slope_of_batch_norm(patch: Patch) -> None:
+    backward = query_gradients._Norms.backward
+
+    def forgetful(self: query_gradients._Norms, g: Tensor) -> Tensor:
+        return backward(self, g) if self.slope is None else backward(self, g) / self.slope
+
+    patch.setattr(query_gradients._Norms, "backward", forgetful)
 
 
 def draws_of_ln_stay_off_the_simplex(patch: Patch) -> None:
@@ -165,6 +179,7 @@ REFERENCE_MUTATIONS: list[tuple[Mutation, str, str]] = [
 QUERY_MUTATIONS: list[tuple[Mutation, str, str]] = [
     (slope_of_mu_a_thousandth_too_large, "recommended", "way of the weights"),
     (slope_of_theta_of_the_other_sign, "gene-batch dispersion", "weights after 5 steps"),
+    (query_gradients_forget_the_slope_of_batch_norm, "three layers", "way of the weights"),
     (covariates_enter_the_first_layer_alone, "three layers", "posterior mean"),
     (new_columns_stand_where_scvi_tools_puts_them, "one extra covariate", "posterior mean"),
     (reference_rows_train, "query with cells of a reference batch", "frozen weights"),

@@ -1,0 +1,73 @@
+"""The written-out gradient of the query weights against autograd, in float64."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models_store.query_gradients import QueryGradients
+from models_store.scvi import SCVI, Cells, Noise
+from models_store.surgery import graft, query_parameters
+
+from .networks import ARCHITECTURES, cells, reference
+
+N_NEW = (2, 1)
+
+
+def _in_double(them: Cells, codes: tuple[torch.Tensor | int, ...]) -> Cells:
+    def double(values: torch.Tensor | None) -> torch.Tensor | None:
+        return None if values is None else values.double()
+
+    return dataclasses.replace(
+        them,
+        x=them.x.double(),
+        codes=codes,
+        continuous=double(them.continuous),
+        size_factor=double(them.size_factor),
+    )
+
+
+def _moved(network: SCVI, seed: int) -> SCVI:
+    """A grafted network whose query rows have left their start."""
+    grafted = graft(network.double(), N_NEW)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for rows in query_parameters(grafted).values():
+            rows += 0.5 * torch.randn(rows.shape, generator=generator, dtype=rows.dtype)
+    return grafted
+
+
+def _assert_equal_to_autograd(grafted: SCVI, them: Cells, seed: int, kl_weight: float) -> None:
+    single = grafted.draw_noise(len(them.x), torch.Generator().manual_seed(seed))
+    library = None if single.library is None else single.library.double()
+    noise = Noise(single.z.double(), library)
+    projection = grafted.project(them)
+    parameters = query_parameters(grafted)
+    terms = grafted.loss_terms(them, noise, projection)
+    exact = torch.autograd.grad(terms.loss(kl_weight), list(parameters.values()), allow_unused=True)
+    found = QueryGradients(grafted)(them, projection, noise, kl_weight)
+    for (name, parameter), theirs in zip(parameters.items(), exact, strict=True):
+        assert theirs is not None, name
+        error = float((found[parameter] - theirs).abs().max())
+        assert error <= 1e-9 * float(theirs.abs().max()) + 1e-12, (name, error)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@given(seed=st.integers(0, 2**31), kl_weight=st.sampled_from([0.0, 0.3, 1.0]))
+@settings(deadline=None, max_examples=8)
+def test_gradients_are_those_of_autograd(name: str, seed: int, kl_weight: float) -> None:
+    grafted = _moved(reference(**ARCHITECTURES[name]), seed)
+    them = cells(n_categories=(5, 3), seed=seed)
+    _assert_equal_to_autograd(grafted, _in_double(them, them.codes), seed, kl_weight)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_one_batch_as_a_number(name: str) -> None:
+    """As a fit of one batch alone gives it; no cell then speaks for the other new batch."""
+    grafted = _moved(reference(**ARCHITECTURES[name]), 3)
+    them = cells(n_categories=(5, 3))
+    _assert_equal_to_autograd(grafted, _in_double(them, (4, them.codes[1])), 0, 1.0)
