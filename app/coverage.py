@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+from app.problems import UnknownQuery
 from app.storage import Storage
 from app.tables import Query, ReferenceVersion
 from models_store.manifest import Manifest
@@ -82,7 +83,13 @@ class GeneBook:
 
     def genes(self, query: Query) -> GeneColumns:
         path = self._storage.local_path(f"{query.canonical_prefix}/genes.json")
-        stored = json.loads(path.read_bytes())
+        try:
+            stored = json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise UnknownQuery(
+                f"The files of query {query.id} are gone: it has just been deleted.",
+                fix="Upload the file again.",
+            ) from error
         return {"index": stored["index"], **stored.get("columns", {})}
 
 
@@ -94,6 +101,8 @@ class _Recent(Generic[_Value]):
         self._values: OrderedDict[str, _Value] = OrderedDict()
 
     def get(self, key: str) -> _Value | None:
+        if key in self._values:
+            self._values.move_to_end(key)
         return self._values.get(key)
 
     def put(self, key: str, value: _Value) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.moves import TERMINAL_STATES
-from app.references import version_prefix
+from app.references import version_folder
 from app.storage import Storage
 from app.tables import Job, Query, QueryMapping, ReferenceVersion
 
@@ -77,9 +77,9 @@ def _of_query(query: Query) -> Iterator[Expected]:
 
 
 def _of_version(version: ReferenceVersion) -> Iterator[Expected]:
-    if version.manifest is None:
+    prefix = version.bundle_prefix
+    if prefix is None or version.manifest is None:
         return
-    prefix = version_prefix(version.name, version.version)
     of = f"reference {version.name} version {version.version}"
     yield Expected(f"{prefix}/manifest.json", None, of)
     for name, digest in version.manifest.get("files", {}).items():
@@ -117,10 +117,11 @@ def _owned_prefixes(session: Session) -> list[str]:
         .where(Job.state.not_in(TERMINAL_STATES))
     )
     prefixes += [f"mappings/{mapping_id}/" for mapping_id in session.scalars(unfinished)]
-    for version in session.scalars(
-        select(ReferenceVersion).where(ReferenceVersion.state != "failed")
-    ):
-        prefixes.append(f"{version_prefix(version.name, version.version)}/")
+    for version in session.scalars(select(ReferenceVersion)):
+        if version.bundle_prefix is not None:
+            prefixes.append(f"{version.bundle_prefix}/")
+        elif version.state == "building":
+            prefixes.append(f"{version_folder(version.name, version.version)}/")
     return prefixes
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -54,6 +55,11 @@ def commit_with_key(
             f"Another request with Idempotency-Key {key!r} is being answered.",
             fix="Send this request again in a moment.",
         ) from error
+
+
+def forget_keys(session: Session, mapping_id: str) -> None:
+    """The mapping is deleted: the request that made it may be sent again. Does not commit."""
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.mapping_id == mapping_id))
 
 
 def _digest(request: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.bell import Bell
-from app.idempotency import commit_with_key, find_earlier
+from app.idempotency import commit_with_key, find_earlier, forget_keys
 from app.jobs import Claim
 from app.moves import (
     TERMINAL_STATES,
@@ -20,10 +20,11 @@ from app.moves import (
     move_job,
     record_event,
 )
+from app.ownership import hold_query
 from app.pages import Page, page_of
-from app.problems import AlreadyFinished, UnknownMapping, UnknownQuery
-from app.references import find_version, not_ready, rejected
-from app.tables import Job, Query, QueryMapping, ReferenceVersion, new_id
+from app.problems import AlreadyFinished, UnknownMapping
+from app.references import hold_usable_version
+from app.tables import Job, QueryMapping, ReferenceVersion, new_id
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def submit_mapping(
     *,
     owner: str,
     request: MappingRequest,
+    max_attempts: int,
     idempotency_key: str | None = None,
-    max_attempts: int = 3,
 ) -> tuple[QueryMapping, bool]:
     """Record the mapping and its job. True: the same request came before, and this is its answer.
 
@@ -88,19 +89,11 @@ def submit_mapping(
 
 
 def store_mapping(
-    session: Session, *, owner: str, request: MappingRequest, max_attempts: int = 3
+    session: Session, *, owner: str, request: MappingRequest, max_attempts: int
 ) -> QueryMapping:
     """`submit_mapping` without the commit."""
-    query = session.get(Query, request.query)
-    if query is None or query.owner != owner:
-        raise UnknownQuery(
-            f"There is no query {request.query!r}.", fix="Upload it first: PUT /v1/queries."
-        )
-    if query.state == "rejected":
-        raise rejected(query)
-    version = find_version(session, request.reference, request.version)
-    if version.state not in {"ready", "deprecated"}:
-        raise not_ready(version)
+    query = hold_query(session, owner=owner, query_id=request.query)
+    version = hold_usable_version(session, request.reference, request.version)
     mapping_id = new_id()
     job = enqueue(
         session,
@@ -219,6 +212,7 @@ def delete_rows(session: Session, mapping: QueryMapping) -> str:
     """`delete_mapping` without the commit."""
     job = session.get_one(Job, mapping.job_id)
     record_event(session, job, "map.deleted")
+    forget_keys(session, mapping.id)
     session.delete(mapping)
     session.flush()
     session.delete(job)
@@ -231,5 +225,6 @@ def _queue_position(session: Session, job: Job) -> int | None:
     earlier = or_(
         Job.created_at < job.created_at, and_(Job.created_at == job.created_at, Job.id < job.id)
     )
-    ahead = select(func.count()).where(Job.state == "queued", earlier)
+    # Checks have a process of their own and keep nobody waiting here.
+    ahead = select(func.count()).where(Job.state == "queued", Job.kind != "check", earlier)
     return (session.scalar(ahead) or 0) + 1

@@ -43,8 +43,8 @@ def enqueue(
     kind: JobKind,
     subject_id: str,
     owner: str,
+    max_attempts: int,
     needs_query_id: str | None = None,
-    max_attempts: int = 3,
 ) -> Job:
     job = Job(
         kind=kind,

@@ -97,6 +97,11 @@ class UnknownKey(Problem):
     title = "There is no such API key."
 
 
+class FileGone(Problem):
+    status = 410
+    title = "The file is not in the store any more."
+
+
 class NotFound(Problem):
     status = 404
     title = "There is nothing at this address."
@@ -113,6 +118,11 @@ class ReferenceNotReady(Problem):
 class ReferenceExists(Problem):
     status = 409
     title = "A version of this reference is already being built."
+
+
+class ReferenceBuilding(Problem):
+    status = 409
+    title = "The reference version is still being built."
 
 
 class ReferenceInUse(Problem):

@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 from app.bell import Bell
 from app.jobs import Claim
 from app.mappings import delete_rows as delete_mapping_rows
-from app.moves import enqueue, fenced, move_job, move_query
+from app.moves import enqueue, fenced, move_job, move_query, record_event
+from app.ownership import lock_query
 from app.pages import Page, page_of
-from app.problems import QueryHasMappings, QueryInUse, UnknownQuery
+from app.problems import QueryHasMappings, QueryInUse
 from app.staging import StagedFile
 from app.storage import Storage
 from app.tables import Job, Query, QueryMapping, ReferenceVersion, new_id
@@ -31,7 +32,7 @@ def create_query(
     options: Mapping[str, Any],
     external_id: str | None = None,
     tags: Sequence[str] = (),
-    max_attempts: int = 3,
+    max_attempts: int,
 ) -> Query:
     """Keep the bytes, then the row and the job that checks them. Returns when both are durable."""
     query = store_query(
@@ -125,16 +126,6 @@ def accept_query(
     return held
 
 
-def find_query(session: Session, *, owner: str, query_id: str) -> Query:
-    query = session.get(Query, query_id)
-    if query is None or query.owner != owner:
-        raise UnknownQuery(
-            f"There is no query {query_id!r}.",
-            fix="Check the id; GET /v1/queries lists the queries that you uploaded.",
-        )
-    return query
-
-
 def list_queries(
     session: Session,
     *,
@@ -154,7 +145,7 @@ def delete_query(
     session: Session, *, owner: str, query_id: str, cascade: bool = False
 ) -> list[str]:
     """Forget a query; returns the prefixes of the bytes to remove once the rows are gone."""
-    query = find_query(session, owner=owner, query_id=query_id)
+    query = lock_query(session, owner=owner, query_id=query_id)
     building = session.scalar(
         select(func.count()).where(
             ReferenceVersion.query_id == query.id, ReferenceVersion.state == "building"
@@ -173,6 +164,7 @@ def delete_query(
         )
     prefixes = [delete_mapping_rows(session, mapping) for mapping in mappings]
     job = session.get_one(Job, query.job_id)
+    record_event(session, job, "check.deleted")
     session.delete(query)
     session.flush()
     session.delete(job)

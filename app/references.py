@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -15,26 +15,32 @@ from sqlalchemy.orm import Session
 from app.bell import Bell
 from app.jobs import Claim
 from app.moves import enqueue, fenced, move_job, move_version
+from app.ownership import hold_query
 from app.problems import (
     MalformedRequest,
     Problem,
-    QueryRejected,
+    ReferenceBuilding,
     ReferenceExists,
     ReferenceInUse,
     ReferenceNotReady,
-    UnknownQuery,
     UnknownReference,
 )
-from app.tables import Job, Query, QueryMapping, ReferenceVersion, new_id
+from app.tables import Job, QueryMapping, ReferenceVersion, new_id
 from models_store.manifest import NAME_PATTERN
 
 LARGEST_NUMBER = 2**63 - 1
 """What a database's integer can hold: a larger number is no version, and no query parameter."""
+USABLE_STATES = frozenset({"ready", "deprecated"})
 
 
-def version_prefix(name: str, version: int) -> str:
-    """The folder of a version in the store."""
+def version_folder(name: str, version: int) -> str:
+    """All that the store holds of a version, of attempts that failed too."""
     return f"references/{name}/{version}"
+
+
+def bundle_prefix(name: str, version: int, attempt: int) -> str:
+    """Where one attempt at a build puts its bundle: no late attempt can touch another's."""
+    return f"{version_folder(name, version)}/{attempt}"
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:
@@ -51,17 +57,11 @@ def submit_build(
     name: str,
     query_id: str,
     options: Mapping[str, Any],
-    max_attempts: int = 3,
+    max_attempts: int,
 ) -> ReferenceVersion:
     """Record the next version of a reference; its build starts when the query is ready."""
     _check_name(name)
-    query = session.get(Query, query_id)
-    if query is None or query.owner != owner:
-        raise UnknownQuery(
-            f"There is no query {query_id!r}.", fix="Upload the cells first: PUT /v1/queries."
-        )
-    if query.state == "rejected":
-        raise rejected(query)
+    query = hold_query(session, owner=owner, query_id=query_id)
     newest = session.scalar(
         select(func.max(ReferenceVersion.version)).where(ReferenceVersion.name == name)
     )
@@ -90,7 +90,9 @@ def submit_build(
     return version
 
 
-def publish_version(session: Session, claim: Claim, *, manifest: dict[str, Any]) -> bool:
+def publish_version(
+    session: Session, claim: Claim, *, prefix: str, manifest: dict[str, Any]
+) -> bool:
     """The build is done and its files are in the store: make the version usable."""
     job = move_job(session, [*fenced(claim), Job.state == "running"], "succeeded", progress=1.0)
     held = job is not None and move_version(
@@ -99,6 +101,7 @@ def publish_version(session: Session, claim: Claim, *, manifest: dict[str, Any])
         "ready",
         manifest=manifest,
         manifest_sha256=manifest_digest(manifest),
+        bundle_prefix=prefix,
         problem=None,
     )
     session.commit()
@@ -115,13 +118,41 @@ def find_version(session: Session, name: str, version: int | None = None) -> Ref
         if found is None:
             raise _unknown(session, name, version)
         return found
-    versions = session.scalars(wanted.order_by(ReferenceVersion.version.desc())).all()
-    if not versions:
+    versions = session.scalars(wanted.order_by(ReferenceVersion.version)).all()
+    default = default_version(versions)
+    if default is None:
         raise _unknown(session, name, None)
+    if default.state != "ready":
+        raise _not_ready(default)
+    return default
+
+
+def default_version(versions: Sequence[ReferenceVersion]) -> ReferenceVersion | None:
+    """Of versions in their order: the newest ready one, or the newest not removed meanwhile."""
     ready = [version for version in versions if version.state == "ready"]
-    if not ready:
-        raise not_ready(versions[0])
-    return ready[0]
+    left = [version for version in versions if version.state != "withdrawn"]
+    return next(reversed(ready or left), None)
+
+
+def find_usable_version(
+    session: Session, name: str, version: int | None = None
+) -> ReferenceVersion:
+    """A version that has a bundle to map onto."""
+    found = find_version(session, name, version)
+    if found.state not in USABLE_STATES:
+        raise _not_ready(found)
+    return found
+
+
+def hold_usable_version(
+    session: Session, name: str, version: int | None = None
+) -> ReferenceVersion:
+    """The same, and it cannot be removed until the commit."""
+    found = find_usable_version(session, name, version)
+    session.refresh(found, attribute_names=["state"], with_for_update={"read": True})
+    if found.state not in USABLE_STATES:
+        raise _not_ready(found)
+    return found
 
 
 def list_versions(session: Session) -> list[ReferenceVersion]:
@@ -130,41 +161,38 @@ def list_versions(session: Session) -> list[ReferenceVersion]:
 
 
 def remove_version(session: Session, *, name: str, version: int) -> str:
-    """Forget a version that no mapping used; returns the prefix of the bytes to remove."""
+    """Withdraw a version that no mapping used; returns the prefix of the bytes to remove.
+
+    The row stays, so that no other bundle ever bears its number. Removing twice is no error: it
+    removes what a crash left behind the first time.
+    """
     found = find_version(session, name, version)
+    session.refresh(found, attribute_names=["state"], with_for_update=True)
+    if found.state == "building":
+        raise ReferenceBuilding(
+            f"{name} version {version} is being built.", fix="Wait until the build has ended."
+        )
     used = session.scalar(select(func.count()).where(QueryMapping.reference_version_id == found.id))
     if used:
         raise ReferenceInUse(
             f"{used} mappings were made onto {name} version {version}.",
             fix="Delete those mappings first; their results name this version as their source.",
         )
-    job = session.get_one(Job, found.job_id)
-    session.delete(found)
-    session.flush()
-    session.delete(job)
+    move_version(session, found.id, "withdrawn", bundle_prefix=None)
     session.commit()
-    return version_prefix(name, version)
+    return version_folder(name, version)
 
 
-def not_ready(version: ReferenceVersion) -> Problem:
+def _not_ready(version: ReferenceVersion) -> Problem:
     fixes = {
         "building": "Wait until it is built; GET the reference to see how far it is.",
         "failed": "Its `problem` says why the build failed; build it again.",
+        "withdrawn": "It was removed; choose another version.",
     }
     return ReferenceNotReady(
         f"Reference {version.name} version {version.version} is {version.state}.",
         fix=fixes.get(version.state, "Choose another version."),
         state=version.state,
-    )
-
-
-def rejected(query: Query) -> Problem:
-    cause = query.problem or {}
-    return QueryRejected(
-        f"Query {query.id} was rejected: {cause.get('detail', 'its file was refused.')}",
-        fix=str(cause.get("fix", "Upload a corrected file.")),
-        errors=cause.get("errors") or (),
-        cause=cause or None,
     )
 
 

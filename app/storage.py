@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 READ_BLOCK = 1024 * 1024
@@ -32,7 +32,7 @@ class Storage(Protocol):
     def size(self, key: str) -> int: ...
 
     def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
-        """The bytes from `start` up to, but without, `end`."""
+        """The bytes from `start` up to, but without, `end`. Raises FileNotFoundError at once."""
 
     def exists(self, key: str) -> bool: ...
 
@@ -84,12 +84,7 @@ class LocalStorage:
         return self._path(key).stat().st_size
 
     def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
-        with self._path(key).open("rb") as file:
-            file.seek(start)
-            left = end - start
-            while left > 0 and (block := file.read(min(READ_BLOCK, left))):
-                left -= len(block)
-                yield block
+        return _blocks(self._path(key).open("rb"), start, end)
 
     def exists(self, key: str) -> bool:
         return self._path(key).exists()
@@ -126,6 +121,15 @@ class LocalStorage:
             while len(folder.relative_to(self.root).parts) > 1:
                 folder.rmdir()
                 folder = folder.parent
+
+
+def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    with file:
+        file.seek(start)
+        left = end - start
+        while left > 0 and (block := file.read(min(READ_BLOCK, left))):
+            left -= len(block)
+            yield block
 
 
 def _put(local: Path, target: Path) -> None:

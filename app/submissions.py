@@ -26,7 +26,7 @@ def submit_file(
     filename: str,
     query_options: Mapping[str, Any],
     request: MappingRequest,
-    max_attempts: int = 3,
+    max_attempts: int,
 ) -> QueryMapping:
     """Keep the file as a query and map it; `request.query` is filled in here."""
     query = store_query(

@@ -34,7 +34,7 @@ VERSION_MOVES: Mapping[VersionState, frozenset[VersionState]] = {
     "building": frozenset({"ready", "failed"}),
     "ready": frozenset({"deprecated", "withdrawn"}),
     "deprecated": frozenset({"withdrawn"}),
-    "failed": frozenset(),
+    "failed": frozenset({"withdrawn"}),
     "withdrawn": frozenset(),
 }
 
@@ -112,6 +112,8 @@ class ReferenceVersion(Table):
     state: Mapped[VersionState] = mapped_column(String(16))
     manifest: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
     manifest_sha256: Mapped[str | None] = mapped_column(String(64))
+    bundle_prefix: Mapped[str | None]
+    """Where the bundle is in the store; None while there is none, or none any more."""
     options: Mapped[dict[str, Any]]
     problem: Mapped[dict[str, Any] | None]
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
@@ -194,7 +196,7 @@ class IdempotencyKey(Table):
     owner: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     request_sha256: Mapped[str] = mapped_column(String(64))
-    mapping_id: Mapped[str] = mapped_column(ID)
+    mapping_id: Mapped[str] = mapped_column(ID, index=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 

@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from app.jobs import Claim
 from app.problems import UnknownMapping, UnknownQuery, UnknownReference
-from app.references import version_prefix
 from app.tables import Query, QueryMapping, ReferenceVersion
 
 _GONE = "It was deleted after the job was accepted; there is nothing left to do."
@@ -74,7 +73,7 @@ def _map_work(session: Session, mapping_id: str) -> MapWork:
         canonical_prefix=query.canonical_prefix or "",
         reference_name=version.name,
         version=version.version,
-        reference_prefix=version_prefix(version.name, version.version),
+        reference_prefix=version.bundle_prefix or "",
         manifest_sha256=version.manifest_sha256 or "",
         options=mapping.options,
         query_facts={"filename": query.filename, "sha256": query.sha256},

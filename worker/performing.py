@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 from app.jobs import Claim
 from app.mappings import record_results
 from app.queries import accept_query
-from app.references import publish_version, version_prefix
+from app.references import bundle_prefix, publish_version
 from app.work import BuildWork, CheckWork, MapWork
 from worker.attempts import Attempt
 from worker.checking import CheckOrder
 from worker.intake.limits import Limits
 from worker.orders import BuildOrder, MapOrder
-from worker.outcomes import Done, Outcome, Stopped
+from worker.outcomes import Done, Outcome
 from worker.workplace import Workplace, describe_files
 
 Work = CheckWork | MapWork | BuildWork
@@ -100,15 +100,13 @@ def build_reference(place: Workplace, work: BuildWork, attempt: Attempt) -> Outc
         device=place.device,
     )
     manifest = place.child.run(order, stopped=attempt.stopped, report=attempt.report)
-    # A bundle's place carries no attempt number, so a late attempt must not come this far.
-    if attempt.stopped():
-        raise Stopped
-    place.storage.publish_folder(scratch, version_prefix(work.name, work.version))
+    prefix = bundle_prefix(work.name, work.version, attempt.claim.attempt)
+    place.storage.publish_folder(scratch, prefix)
 
     def record(session: Session, claim: Claim) -> bool:
-        return publish_version(session, claim, manifest=manifest)
+        return publish_version(session, claim, prefix=prefix, manifest=manifest)
 
-    return Done(record, None)
+    return Done(record, prefix)
 
 
 def _new_scratch(place: Workplace, claim: Claim) -> Path:

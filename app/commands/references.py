@@ -112,7 +112,7 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Forget a version that no mapping used, and remove its files."""
+    """Withdraw a version that no mapping used, and remove its files; its number stays taken."""
     settings = settings_from(data_dir=data_dir)
     if not yes:
         typer.confirm(f"Remove {name} version {version} and its files?", abort=True)

@@ -7,10 +7,9 @@ from dataclasses import asdict
 from app.admission import check_admission
 from app.idempotency import find_earlier
 from app.mappings import MappingRequest
-from app.problems import UnknownQuery
-from app.references import find_version, not_ready
+from app.ownership import find_query
+from app.references import find_usable_version
 from app.service import Service
-from app.tables import Query
 
 
 def admit(
@@ -24,16 +23,10 @@ def admit(
         asked = asdict(request)
         if find_earlier(session, owner=owner, key=idempotency_key, request=asked) is not None:
             return
-        query = session.get(Query, request.query)
-        if query is None or query.owner != owner:
-            raise UnknownQuery(
-                f"There is no query {request.query!r}.", fix="Upload it first: PUT /v1/queries."
-            )
+        query = find_query(session, owner=owner, query_id=request.query)
         if query.state != "ready":
             return
-        version = find_version(session, request.reference, request.version)
-        if version.state not in {"ready", "deprecated"}:
-            raise not_ready(version)
+        version = find_usable_version(session, request.reference, request.version)
         check_admission(
             inspection=query.inspection or {},
             coverage=service.genes.coverage(query, version),

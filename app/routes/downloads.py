@@ -10,7 +10,7 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.problems import RangeNotSatisfiable
+from app.problems import FileGone, RangeNotSatisfiable
 from app.storage import Storage
 
 
@@ -48,12 +48,29 @@ def send_file(
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.bytes}"
     headers["Content-Length"] = str(end - start)
     if request.method == "HEAD":
+        stored_size(storage, file.key)
         return Response(status_code=status, headers=headers, media_type=file.media_type)
+    try:
+        # Opened before the first header goes out: a file deleted meanwhile is still a proper 410.
+        content = storage.read(file.key, start, end)
+    except FileNotFoundError as error:
+        raise _gone(file.key) from error
     return StreamingResponse(
-        storage.read(file.key, start, end),
-        status_code=status,
-        headers=headers,
-        media_type=file.media_type,
+        content, status_code=status, headers=headers, media_type=file.media_type
+    )
+
+
+def stored_size(storage: Storage, key: str) -> int:
+    try:
+        return storage.size(key)
+    except FileNotFoundError as error:
+        raise _gone(key) from error
+
+
+def _gone(key: str) -> FileGone:
+    return FileGone(
+        f"{key.rpartition('/')[2]} is not in the store any more: it has just been deleted.",
+        fix="If nobody deleted it, tell the administrator, who runs `cellgraft fsck`.",
     )
 
 

@@ -14,7 +14,7 @@ from app.problems import (
     ReferenceNotReady,
     UnknownReference,
 )
-from app.references import find_version, not_ready
+from app.references import find_usable_version
 from app.routes.access import Served, Submitter
 from app.routes.answers import problems
 from app.routes.arrivals import FILE_BODY, UPLOAD_PROBLEMS, arrive
@@ -101,6 +101,4 @@ async def _map(
 def _check_reference(service: Service, options: MapOptions) -> None:
     assert options.reference is not None
     with service.database.reading() as session:
-        version = find_version(session, options.reference, options.version)
-        if version.state not in {"ready", "deprecated"}:
-            raise not_ready(version)
+        find_usable_version(session, options.reference, options.version)

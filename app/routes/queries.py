@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app import queries
+from app.ownership import find_query
 from app.problems import (
     Forbidden,
     MalformedRequest,
@@ -150,7 +151,7 @@ async def _upload(
 
 def _read(service: Service, owner: str, query_id: str) -> tuple[QueryBody, str]:
     with service.database.reading() as session:
-        row = queries.find_query(session, owner=owner, query_id=query_id)
+        row = find_query(session, owner=owner, query_id=query_id)
         coverage = _coverage(service, session, row) if row.state == "ready" else None
         body = QueryBody(
             **query_item(row).model_dump(), inspection=row.inspection, gene_coverage=coverage

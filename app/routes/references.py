@@ -17,16 +17,16 @@ from app.problems import (
     UnknownReference,
 )
 from app.references import (
+    default_version,
+    find_usable_version,
     find_version,
     list_versions,
-    not_ready,
     submit_build,
-    version_prefix,
 )
 from app.routes.access import Administrator, Reader, Served
 from app.routes.answers import problems
 from app.routes.bodies import BuildIn, Listed, ReferenceBody
-from app.routes.downloads import StoredFile, send_file
+from app.routes.downloads import StoredFile, send_file, stored_size
 from app.routes.shapes import reference_body, version_path
 from app.service import Service
 from app.tables import Job, ReferenceVersion
@@ -44,8 +44,9 @@ def list_references(service: Served, caller: Reader) -> Listed[ReferenceBody]:
         for version in list_versions(session):
             by_name.setdefault(version.name, []).append(version)
         items = [
-            _body(service, session, _default_of(versions), versions=versions)
+            _body(service, session, default, versions=versions)
             for versions in by_name.values()
+            if (default := default_version(versions)) is not None
         ]
     return Listed(items=items)
 
@@ -83,7 +84,7 @@ def reference(service: Served, caller: Reader, name: str) -> ReferenceBody:
     """Its newest ready version, or the newest one while none is ready; and all versions."""
     with service.database.reading() as session:
         versions = [each for each in list_versions(session) if each.name == name]
-        chosen = _default_of(versions) if versions else find_version(session, name)
+        chosen = default_version(versions) or find_version(session, name)
         return _body(service, session, chosen, versions=versions)
 
 
@@ -99,14 +100,14 @@ def reference_version(service: Served, caller: Reader, name: str, version: int) 
     responses=problems(UnknownReference, ReferenceNotReady),
 )
 def genes(service: Served, caller: Reader, name: str) -> dict[str, Any]:
-    return _genes(_built(service, name, None))
+    return _genes(_built(service, name, None)[1])
 
 
 @router.get(
     "/{name}/versions/{version}/genes", responses=problems(UnknownReference, ReferenceNotReady)
 )
 def version_genes(service: Served, caller: Reader, name: str, version: int) -> dict[str, Any]:
-    return _genes(_built(service, name, version))
+    return _genes(_built(service, name, version)[1])
 
 
 @router.head("/{name}/cells.parquet", include_in_schema=False)
@@ -116,7 +117,7 @@ def version_genes(service: Served, caller: Reader, name: str, version: int) -> d
     responses=problems(UnknownReference, ReferenceNotReady),
 )
 def cells(request: Request, service: Served, caller: Reader, name: str) -> Response:
-    return _send_cells(request, service, _built(service, name, None))
+    return _send_cells(request, service, *_built(service, name, None))
 
 
 @router.head("/{name}/versions/{version}/cells.parquet", include_in_schema=False)
@@ -127,20 +128,13 @@ def cells(request: Request, service: Served, caller: Reader, name: str) -> Respo
 def version_cells(
     request: Request, service: Served, caller: Reader, name: str, version: int
 ) -> Response:
-    return _send_cells(request, service, _built(service, name, version))
+    return _send_cells(request, service, *_built(service, name, version))
 
 
-def _default_of(versions: list[ReferenceVersion]) -> ReferenceVersion:
-    ready = [version for version in versions if version.state == "ready"]
-    return (ready or versions)[-1]
-
-
-def _built(service: Service, name: str, number: int | None) -> Manifest:
+def _built(service: Service, name: str, number: int | None) -> tuple[ReferenceVersion, Manifest]:
     with service.database.reading() as session:
-        version = find_version(session, name, number)
-        if version.state not in {"ready", "deprecated"}:
-            raise not_ready(version)
-        return service.genes.manifest(version)
+        version = find_usable_version(session, name, number)
+        return version, service.genes.manifest(version)
 
 
 def _genes(manifest: Manifest) -> dict[str, Any]:
@@ -155,16 +149,18 @@ def _genes(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _send_cells(request: Request, service: Service, manifest: Manifest) -> Response:
-    key = f"{version_prefix(manifest.name, manifest.version)}/cells.parquet"
-    if not service.storage.exists(key):
+def _send_cells(
+    request: Request, service: Service, version: ReferenceVersion, manifest: Manifest
+) -> Response:
+    key = f"{version.bundle_prefix}/cells.parquet"
+    digest = manifest.files.get("cells.parquet")
+    if digest is None:
         raise UnknownReference(
-            f"Reference {manifest.name} has no cells to show.", fix="It was made without them."
+            f"Reference {version.name} has no cells to show.", fix="It was made without them."
         )
-    name = f"{manifest.name}-{manifest.version}-cells.parquet"
-    size = service.storage.size(key)
-    digest = manifest.files.get("cells.parquet", f"{manifest.name}-{manifest.version}")
-    return send_file(request, service.storage, StoredFile(key, name, size, digest, PARQUET))
+    name = f"{version.name}-{version.version}-cells.parquet"
+    file = StoredFile(key, name, stored_size(service.storage, key), digest, PARQUET)
+    return send_file(request, service.storage, file)
 
 
 def _body(
@@ -181,12 +177,15 @@ def _body(
         job,
         service.genes.manifest(version) if built else None,
         versions=versions,
-        model_card=_model_card(service, version) if built else None,
+        model_card=_model_card(service, version),
     )
 
 
 def _model_card(service: Service, version: ReferenceVersion) -> str | None:
-    key = f"{version_prefix(version.name, version.version)}/MODEL_CARD.md"
-    if not service.storage.exists(key):
+    if version.bundle_prefix is None:
         return None
-    return b"".join(service.storage.read(key, 0, service.storage.size(key))).decode()
+    key = f"{version.bundle_prefix}/MODEL_CARD.md"
+    try:
+        return b"".join(service.storage.read(key, 0, service.storage.size(key))).decode()
+    except FileNotFoundError:
+        return None

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.mappings import find_mapping
 from app.problems import (
+    FileGone,
     MappingNotFinished,
     NotAcceptable,
     RangeNotSatisfiable,
@@ -40,7 +41,12 @@ def list_results(service: Served, caller: Reader, mapping_id: str) -> Listed[Res
         200: {"content": {"application/octet-stream": {}}, "description": "The file."},
         206: {"description": "The range that was asked for."},
         **problems(
-            UnknownMapping, UnknownResult, MappingNotFinished, NotAcceptable, RangeNotSatisfiable
+            UnknownMapping,
+            UnknownResult,
+            MappingNotFinished,
+            NotAcceptable,
+            RangeNotSatisfiable,
+            FileGone,
         ),
     },
 )

@@ -59,7 +59,7 @@ def mapping_body(view: MappingView) -> MappingBody:
         state=job.state,
         terminal=job.state in TERMINAL_STATES,
         created_at=mapping.created_at,
-        updated_at=job.updated_at,
+        updated_at=max(mapping.created_at, job.updated_at),  # the job's row is the older one
         started_at=job.started_at,
         finished_at=job.finished_at,
         links={
@@ -123,7 +123,7 @@ def reference_body(
 ) -> ReferenceBody:
     here = version_path(version)
     links = {"self": here, "reference": f"/v1/references/{version.name}"}
-    if manifest is not None:
+    if manifest is not None and version.bundle_prefix is not None:
         links |= {"genes": f"{here}/genes", "cells": f"{here}/cells.parquet"}
     return ReferenceBody(
         id=version.id,

@@ -12,7 +12,7 @@ from app.database import Database
 from app.jobs import Claim, claim_next
 from app.mappings import MappingRequest, record_results, submit_mapping
 from app.queries import accept_query, create_query
-from app.references import publish_version, submit_build
+from app.references import bundle_prefix, publish_version, submit_build
 from app.staging import StagedFile
 from app.storage import LocalStorage
 from app.tables import Query, QueryMapping, ReferenceVersion
@@ -35,6 +35,7 @@ def uploaded(
         "filename": "sample.h5ad",
         "options": {"layer": None, "input": "counts"},
         "staged": staged_file(storage.root.parent / "staging"),
+        "max_attempts": 3,
         **changes,
     }
     with database.writing() as session:
@@ -120,17 +121,18 @@ def built(
     query = checked(database, storage)
     with database.writing() as session:
         version = submit_build(
-            session, BELL, owner="local", name=name, query_id=query.id, options={}
+            session, BELL, owner="local", name=name, query_id=query.id, options={}, max_attempts=3
         )
     claim = claimed(database, "build")
     told = manifest(name, version.version, **changes)
-    folder = storage.local_folder(f"references/{name}/{version.version}")
+    prefix = bundle_prefix(name, version.version, claim.attempt)
+    folder = storage.local_folder(prefix)
     folder.mkdir(parents=True)
     (folder / "cells.parquet").write_bytes(b"cells")
     (folder / "manifest.json").write_text(json.dumps(told))
     (folder / "MODEL_CARD.md").write_text("# A card")
     with database.writing() as session:
-        assert publish_version(session, claim, manifest=told)
+        assert publish_version(session, claim, prefix=prefix, manifest=told)
     with database.reading() as session:
         return session.get_one(ReferenceVersion, version.id)
 
@@ -140,7 +142,7 @@ def asked(
 ) -> QueryMapping:
     request = MappingRequest(query=query.id, reference=reference, **changes)
     with database.writing() as session:
-        return submit_mapping(session, BELL, owner=query.owner, request=request)[0]
+        return submit_mapping(session, BELL, owner=query.owner, request=request, max_attempts=3)[0]
 
 
 RESULTS = {

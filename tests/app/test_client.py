@@ -180,6 +180,7 @@ def test_keys_references_and_fsck_by_command(tmp_path: Path) -> None:
     assert '"version": 1' in cellgraft(tmp_path, "references", "show", "pbmc").stdout
     assert cellgraft(tmp_path, "fsck").returncode == 0
     assert cellgraft(tmp_path, "references", "remove", "pbmc", "1", "--yes").returncode == 0
+    assert "withdrawn" in cellgraft(tmp_path, "references", "list").stdout
     assert not (tmp_path / "store" / "references" / "pbmc").exists()
     (tmp_path / "store" / "stray").write_bytes(b"")
     found = cellgraft(tmp_path, "fsck")

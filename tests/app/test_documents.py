@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from sqlalchemy import select
 
 from app.database import Database, migration_config
 from app.problems import InternalFault, NotCounts, Problem, every_problem
 from app.settings import Settings
+from app.tables import IdempotencyKey, ReferenceVersion
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "h5py", "anndata", "numpy", "pandas", "scipy", "pyarrow", "worker")
@@ -46,6 +48,33 @@ def test_migrating_down_and_up_again(database: Database) -> None:
         command.downgrade(migration_config(connection), "base")
     database.migrate()
     database.migrate()
+
+
+def test_a_database_of_the_first_tables_is_brought_up(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/old.db")
+    now = "2026-01-01 00:00:00"
+    with database.engine.begin() as connection:
+        command.upgrade(migration_config(connection), "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO jobs (id, kind, subject_id, owner, state, attempt, max_attempts, "
+            "progress, cancel_requested, revision, created_at, updated_at) "
+            f"VALUES ('j', 'build', 'v', 'local', 'succeeded', 1, 3, 1, 0, 1, '{now}', '{now}')"
+        )
+        for version, digest in ((1, "'abc'"), (2, "NULL")):
+            connection.exec_driver_sql(
+                "INSERT INTO reference_versions (id, owner, name, version, state, options, job_id, "
+                f"manifest_sha256, created_at, updated_at) VALUES ('v{version}', 'local', 'pbmc', "
+                f"{version}, 'ready', '{{}}', 'j', {digest}, '{now}', '{now}')"
+            )
+        connection.exec_driver_sql(
+            f"INSERT INTO idempotency_keys VALUES ('local', 'k', 'abc', 'gone', '{now}')"
+        )
+    database.migrate()
+    with database.reading() as session:
+        places = select(ReferenceVersion.bundle_prefix).order_by(ReferenceVersion.version)
+        assert session.scalars(places).all() == ["references/pbmc/1", None]
+        assert session.scalars(select(IdempotencyKey)).all() == []
+    database.close()
 
 
 @pytest.mark.parametrize("module", ["app.api", "app.cli", "app.supervisor"])

@@ -87,7 +87,13 @@ def test_a_rejected_query_fails_what_waits_for_it(
     mapping = asked(database, query)
     with database.writing() as session:
         version = submit_build(
-            session, BELL, owner="local", name="other", query_id=query.id, options={}
+            session,
+            BELL,
+            owner="local",
+            name="other",
+            query_id=query.id,
+            options={},
+            max_attempts=3,
         )
     problem = NotCounts("Fractions.", fix="Send counts.", errors=[{"pointer": "/X", "detail": "1"}])
     with database.writing() as session:
@@ -206,7 +212,7 @@ def test_a_cancelled_build_fails_its_version(database: Database, storage: LocalS
     query = checked(database, storage)
     with database.writing() as session:
         version = submit_build(
-            session, BELL, owner="local", name="r", query_id=query.id, options={}
+            session, BELL, owner="local", name="r", query_id=query.id, options={}, max_attempts=3
         )
     with database.writing() as session:
         assert cancel_job(session, claimed(database, "build"))
@@ -270,13 +276,21 @@ def test_work_is_described_in_plain_values(database: Database, storage: LocalSto
     query = checked(database, storage)
     asked(database, query, batch_key=["sample"], recipe="forward")
     with database.writing() as session:
-        submit_build(session, BELL, owner="local", name="r", query_id=query.id, options={"seed": 1})
+        submit_build(
+            session,
+            BELL,
+            owner="local",
+            name="r",
+            query_id=query.id,
+            options={"seed": 1},
+            max_attempts=3,
+        )
     uploaded(database, storage)
     with database.reading() as session:
         work = describe_work(session, claimed(database, "map"))
         assert isinstance(work, MapWork)
         assert work.canonical_prefix == query.canonical_prefix
-        assert work.reference_prefix == "references/pbmc/1"
+        assert work.reference_prefix == "references/pbmc/1/1"
         assert work.manifest_sha256 == version.manifest_sha256
         assert work.options["batch_key"] == ["sample"]
         assert work.query_facts == {"filename": "sample.h5ad", "sha256": query.sha256}
@@ -308,3 +322,8 @@ def test_deleting_a_query_deletes_what_was_made_of_it(
     with database.reading() as session:
         assert session.get(Job, query.job_id) is None
         assert session.get(Job, mapping.job_id) is None
+        newest = select(Event.kind, Event.subject_id).order_by(Event.id.desc()).limit(2)
+        assert set(session.execute(newest).all()) == {
+            ("map.deleted", mapping.id),
+            ("check.deleted", query.id),
+        }

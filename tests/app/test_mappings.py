@@ -189,6 +189,39 @@ def test_idempotency(client: TestClient, database: Database, storage: LocalStora
         assert session.scalar(select(func.count()).select_from(QueryMapping)) == 1
 
 
+def test_a_key_goes_with_its_mapping(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    body = {"query": checked(database, storage).id, "reference": "pbmc"}
+    headers = {"Idempotency-Key": "k1"}
+    first = client.post("/v1/mappings", json=body, headers=headers)
+    assert client.delete(first.headers["Location"]).status_code == 204
+    again = client.post("/v1/mappings", json=body, headers=headers)
+    assert again.status_code == 202
+    assert again.json()["id"] != first.json()["id"]
+
+
+def test_the_queue_is_that_of_mappings_and_builds(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    query = checked(database, storage)
+    uploaded(database, storage)
+    assert ask(client, query.id).json()["queue_position"] == 1
+    client.post("/v1/references", json={"query": query.id, "name": "other"})
+    uploaded(database, storage)
+    assert ask(client, query.id).json()["queue_position"] == 3
+
+
+def test_nothing_is_updated_before_it_was_created(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    body = ask(client, checked(database, storage).id).json()
+    assert body["updated_at"] >= body["created_at"]
+
+
 def test_etag_and_waiting(client: TestClient, database: Database, storage: LocalStorage) -> None:
     built(database, storage)
     mapping = asked(database, checked(database, storage))

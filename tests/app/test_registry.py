@@ -10,13 +10,15 @@ from starlette.testclient import TestClient
 
 from app.api import create_app
 from app.database import Database
+from app.fsck import check_everything
 from app.jobs import fail_job
 from app.keys import Principal
-from app.problems import Forbidden, ReferenceInUse, UntrainableReference
-from app.references import remove_version
+from app.problems import Forbidden, ReferenceBuilding, ReferenceInUse, UntrainableReference
+from app.references import bundle_prefix, remove_version
 from app.routes import health, queries
 from app.service import Service
 from app.storage import LocalStorage
+from app.tables import ReferenceVersion
 
 from .factories import GENES, asked, built, checked, claimed, mapped, uploaded
 
@@ -253,8 +255,111 @@ def test_scopes_are_plain() -> None:
         Principal("x", frozenset({"read"})).require("submit")
 
 
+def removed(database: Database, storage: LocalStorage, version: int) -> None:
+    with database.writing() as session:
+        storage.delete(remove_version(session, name="pbmc", version=version))
+
+
 def test_a_version_with_mappings_stays(database: Database, storage: LocalStorage) -> None:
     built(database, storage)
     mapped(database, storage, checked(database, storage))
-    with database.writing() as session, pytest.raises(ReferenceInUse, match="1 mappings"):
-        remove_version(session, name="pbmc", version=1)
+    with pytest.raises(ReferenceInUse, match="1 mappings"):
+        removed(database, storage, 1)
+
+
+def test_the_number_of_a_removed_version_is_never_given_again(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    built(database, storage)
+    for _ in range(2):
+        removed(database, storage, 2)
+    here = "/v1/references/pbmc/versions/2"
+    shown = client.get(here).json()
+    assert (shown["state"], shown["terminal"], shown["model_card"]) == ("withdrawn", True, None)
+    assert "cells" not in shown["links"]
+    refused = client.get(f"{here}/cells.parquet")
+    assert (refused.status_code, refused.json()["type"]) == (409, "reference-not-ready")
+    assert not list(storage.keys("references/pbmc/2"))
+    assert client.get("/v1/references/pbmc").json()["version"] == 1
+    body = {"query": checked(database, storage).id, "reference": "pbmc"}
+    assert client.post("/v1/mappings", json=body).json()["version"] == 1
+    refused = client.post("/v1/mappings", json={**body, "version": 2})
+    assert (refused.status_code, refused.json()["state"]) == (409, "withdrawn")
+    assert built(database, storage).version == 3
+    with database.reading() as session:
+        assert check_everything(session, storage, tell=lambda key: None) == []
+
+
+def test_a_reference_without_versions_left_is_unknown(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    removed(database, storage, 1)
+    assert client.get("/v1/references").json()["items"] == []
+    assert client.get("/v1/references/pbmc").status_code == 404
+    assert client.get("/v1/references/pbmc/versions/1").status_code == 200
+
+
+def test_a_version_that_is_being_built_stays(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    query = checked(database, storage)
+    client.post("/v1/references", json={"query": query.id, "name": "pbmc"})
+    with pytest.raises(ReferenceBuilding):
+        removed(database, storage, 1)
+    with database.writing() as session:
+        fail_job(session, claimed(database, "build"), UntrainableReference("3.", fix="More."))
+    removed(database, storage, 1)
+
+
+def test_a_late_build_cannot_touch_the_bundle(database: Database, storage: LocalStorage) -> None:
+    assert bundle_prefix("pbmc", 1, 1) != bundle_prefix("pbmc", 1, 2)
+    version = built(database, storage)
+    late = storage.local_folder(bundle_prefix("pbmc", 1, 2))
+    late.mkdir(parents=True)
+    (late / "manifest.json").write_text("{}")
+    with database.reading() as session:
+        found = check_everything(session, storage, tell=lambda key: None)
+    assert [(each.kind, each.key) for each in found] == [
+        ("orphan", "references/pbmc/1/2/manifest.json")
+    ]
+    assert version.bundle_prefix == "references/pbmc/1/1"
+
+
+def test_a_bundle_in_the_old_place_is_served(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    version = built(database, storage)
+    new, old = storage.root / "references/pbmc/1/1", storage.root / "references/pbmc/old"
+    new.rename(old)
+    new.parent.rmdir()
+    old.rename(new.parent)
+    with database.writing() as session:
+        session.get_one(ReferenceVersion, version.id).bundle_prefix = "references/pbmc/1"
+        session.commit()
+    assert client.get("/v1/references/pbmc/cells.parquet").content == b"cells"
+    assert client.get("/v1/references/pbmc").json()["model_card"] == "# A card"
+    with database.reading() as session:
+        assert check_everything(session, storage, tell=lambda key: None) == []
+
+
+def test_files_that_are_gone_are_told(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    query = checked(database, storage)
+    mapping = mapped(database, storage, query)
+    other = checked(database, storage)
+    storage.delete(f"mappings/{mapping.id}")
+    storage.delete("references/pbmc/1/1/cells.parquet")
+    storage.delete(f"queries/{other.id}")
+    for address in (
+        f"/v1/mappings/{mapping.id}/results/latent.csv",
+        "/v1/references/pbmc/cells.parquet",
+    ):
+        for method in ("GET", "HEAD"):
+            assert client.request(method, address).status_code == 410
+        assert client.get(address).json()["type"] == "file-gone"
+    gone = client.get(f"/v1/queries/{other.id}")
+    assert (gone.status_code, gone.json()["type"]) == (404, "unknown-query")

@@ -261,7 +261,7 @@ def test_upload_and_map_in_one(
     assert answer.headers["Location"] == f"/v1/mappings/{body['id']}"
     assert body["options"]["batch_key"] == ["sample", "donor"]
     assert (body["state"], body["reference"], body["version"]) == ("queued", "pbmc", 1)
-    assert (body["recipe"], body["queue_position"]) == ("forward", 2)
+    assert (body["recipe"], body["queue_position"]) == ("forward", 1)
     assert client.get(body["links"]["query"]).json()["filename"] == "run7.h5ad"
     form = client.post(
         "/v1/map", files={"file": ("x.h5ad", DATA)}, data={"reference": "pbmc", "version": "1"}

@@ -9,7 +9,7 @@ import typer
 
 from app.database import Database
 from app.problems import Problem
-from app.references import find_version, version_prefix
+from app.references import find_usable_version
 from app.settings import Settings
 from app.storage import open_storage
 
@@ -42,8 +42,8 @@ def _find(settings: Settings, name: str, version: int | None) -> tuple[Path, int
     database.migrate()
     try:
         with database.reading() as session:
-            found = find_version(session, name, version)
+            found = find_usable_version(session, name, version)
     finally:
         database.close()
-    folder = open_storage(settings.storage_url).local_folder(version_prefix(name, found.version))
+    folder = open_storage(settings.storage_url).local_folder(found.bundle_prefix or "")
     return folder, found.version
