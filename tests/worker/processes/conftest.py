@@ -71,6 +71,7 @@ class Work:
                 storage=self.storage,
                 filename="query.h5ad",
                 options=given,
+                max_attempts=3,
             )
 
     def build(self, *, name: str = "demo", **options: Any) -> ReferenceVersion:
@@ -83,6 +84,7 @@ class Work:
                 name=name,
                 query_id=query.id,
                 options=options,
+                max_attempts=3,
             )
 
     def change(self, job_id: str, **values: Any) -> None:

@@ -98,7 +98,7 @@ def test_a_reference_is_built(
         assert stored.state == "ready"
         assert stored.manifest is not None
         assert stored.manifest["did"] == "finish"
-    assert storage.exists("references/demo/1/latent.npy")
+    assert storage.exists("references/demo/1/1/latent.npy")
     assert list(place.staging.iterdir()) == []
 
 
