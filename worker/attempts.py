@@ -17,12 +17,22 @@ log = logging.getLogger(__name__)
 
 
 class Attempt:
-    """Runs `perform` beside the parent's loop, which reads `stage`, `progress` and `outcome`."""
+    """Runs `perform` beside the parent's loop, which reads `stage`, `progress` and `outcome`.
+
+    The loop moves `held_until` (monotonic seconds) on with every lease. The attempt looks at the
+    clock itself: a loop that cannot reach the database may be waiting for just that.
+    """
 
     def __init__(
-        self, claim: Claim, perform: Callable[[Attempt], Outcome], finished: threading.Event
+        self,
+        claim: Claim,
+        perform: Callable[[Attempt], Outcome],
+        finished: threading.Event,
+        *,
+        held_until: float,
     ) -> None:
         self.claim = claim
+        self.held_until = held_until
         self.stage: str | None = None
         self.progress = 0.0
         self.outcome: Outcome | None = None
@@ -41,7 +51,7 @@ class Attempt:
         self._stop.set()
 
     def stopped(self) -> bool:
-        return self._stop.is_set()
+        return self._stop.is_set() or time.monotonic() > self.held_until
 
     def join(self, seconds: float) -> None:
         self._thread.join(seconds)

@@ -1,4 +1,4 @@
-"""The parent's end of the intake zygote: start it, hand it a file, judge how the check ended."""
+"""One check as the parent sees it: the order, the stream that comes back, and how it ended."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,15 +28,6 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
 EXIT_SECONDS = 10.0
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR")
-ENVIRONMENT = {
-    # One thread, so that fork is safe; no plugins, so that no filter is loaded from a folder.
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    "HDF5_PLUGIN_PATH": "::",
-    "PYTHONUNBUFFERED": "1",
-}
 
 
 @dataclass(frozen=True)
@@ -62,102 +51,19 @@ class CheckOrder:
         return json.dumps({"check": order}).encode()
 
 
-class ZygoteProcess:
-    """The zygote as the parent holds it. Started by the main thread, used by one check at a time.
+class Check:
+    """One check from its order to its judgement. The folder is the caller's to close."""
 
-    The kernel's parent-death signal follows the thread that started a process; a thread that
-    ends would take the zygote with it.
-    """
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
-
-    def is_alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> None:
-        self.stop()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker.zygote", "--fd", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=kept | ENVIRONMENT,
-                stdin=subprocess.DEVNULL,
-            )
-        self._control = ours
-
-    def stop(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def check(
-        self,
-        order: CheckOrder,
-        *,
-        stopped: Callable[[], bool] = lambda: False,
-        report: Callable[[float], None] = lambda fraction: None,
-    ) -> dict[str, Any]:
-        """Check one file in a process of its own; returns the inspection.
-
-        Raises:
-            Problem: the file is refused, with the reason.
-            Stopped: `stopped` said so.
-            WorkerDied: the zygote or the check was killed; neither says anything of the file.
-        """
-        if self._control is None:
-            raise WorkerDied("the zygote is not running")
-        read_end, write_end = os.pipe()
-        try:
-            with suppress(OSError):
-                _widen(write_end)
-            try:
-                socket.send_fds(self._control, [order.message()], [write_end])
-            except OSError as error:
-                raise WorkerDied("the zygote is gone") from error
-            finally:
-                os.close(write_end)
-            return _Check(self._control, read_end, order).run(stopped, report)
-        except WorkerDied:
-            self._kill()  # whatever is wrong with it, a new one is sound
-            raise
-        finally:
-            os.close(read_end)
-
-    def _kill(self) -> None:
-        # Reaped by the main thread, which starts the next one.
-        if self._process is not None:
-            self._process.kill()
-
-
-def _widen(pipe: int) -> None:
-    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, MIB)
-
-
-class _Check:
-    """One check from its order to its judgement."""
-
-    def __init__(self, control: socket.socket, pipe: int, order: CheckOrder) -> None:
-        self.control, self.pipe, self.order = control, pipe, order
-        self.folder = CanonicalFolder(order.folder, quota=order.limits.output_bytes)
-        self.receiver = Receiver(self.folder)
+    def __init__(self, control: socket.socket, folder: CanonicalFolder, order: CheckOrder) -> None:
+        self.control, self.folder, self.order = control, folder, order
+        self.receiver = Receiver(folder)
 
     def run(self, stopped: Callable[[], bool], report: Callable[[float], None]) -> dict[str, Any]:
-        try:
+        """See `ZygoteProcess.check`."""
+        with os.fdopen(self._send(), "rb", buffering=0) as pipe:
             pid = self._begin()
             try:
-                self._receive(stopped, report)
+                self._receive(pipe.fileno(), stopped, report)
             except BaseException as error:
                 self._end(pid, kill=True)
                 if isinstance(error, BrokenStream):
@@ -165,8 +71,20 @@ class _Check:
                     raise _crashes() from error
                 raise
             return self._judge(self._end(pid, kill=False))
+
+    def _send(self) -> int:
+        """Give the order and one end of a pipe to the zygote; returns the other end."""
+        read_end, write_end = os.pipe()
+        with suppress(OSError):
+            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, MIB)
+        try:
+            socket.send_fds(self.control, [self.order.message()], [write_end])
+        except OSError as error:
+            os.close(read_end)
+            raise WorkerDied("the zygote is gone") from error
         finally:
-            self.folder.close()
+            os.close(write_end)
+        return read_end
 
     def _begin(self) -> int:
         # Skips what an earlier check, given up for lack of an answer, was told too late.
@@ -174,16 +92,18 @@ class _Check:
             continue
         return int(message["pid"])
 
-    def _receive(self, stopped: Callable[[], bool], report: Callable[[float], None]) -> None:
+    def _receive(
+        self, pipe: int, stopped: Callable[[], bool], report: Callable[[float], None]
+    ) -> None:
         deadline = time.monotonic() + self.order.seconds
         while True:
             if stopped():
                 raise Stopped
             if time.monotonic() > deadline:
                 raise _too_slow(self.order.seconds)
-            if not select.select([self.pipe], [], [], TICK_SECONDS)[0]:
+            if not select.select([pipe], [], [], TICK_SECONDS)[0]:
                 continue
-            data = os.read(self.pipe, MIB)
+            data = os.read(pipe, MIB)
             if not data:
                 return
             self.receiver.feed(data)

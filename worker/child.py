@@ -2,7 +2,8 @@
 
 Run as `python -m worker.child --fd N`. On the socket N it takes `{"order": number, ...}` and
 `{"cancel": number}`, and answers with `{"stage", "progress"}`, then with one of `{"done"}`,
-`{"problem"}`, `{"cancelled"}`. It goes when the socket closes.
+`{"problem"}`, `{"cancelled"}`. Its first message is `{"ready": true}`. It goes when the socket
+closes.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def main() -> None:
     runs = cast(Runs, importlib.import_module(arguments.runs))
     runs.prepare(arguments.threads)
     try:
+        lines.send({"ready": True})
         serve(lines, runs)
     except Closed:
         return

@@ -28,7 +28,8 @@ from app.problems import Problem
 from app.tables import Job
 from app.work import describe_work
 from worker.attempts import Attempt
-from worker.outcomes import Done, Failed
+from worker.held_process import START_SECONDS
+from worker.outcomes import Done, Ended, Failed, Stopped
 from worker.performing import performer
 from worker.workplace import Workplace
 
@@ -53,12 +54,17 @@ class Process(Protocol):
     """The zygote or the compute child. Only the main thread starts and stops it."""
 
     def is_alive(self) -> bool: ...
+    def is_ready(self) -> bool: ...
     def start(self) -> None: ...
     def stop(self) -> None: ...
 
 
 class Keeper:
-    """Starts a process again when it has died, ever more slowly when it dies young."""
+    """Starts a process again when it has died, ever more slowly when it dies young.
+
+    A process that has not said that it is ready gets no job, so a slow or failing start costs no
+    job an attempt.
+    """
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -67,16 +73,21 @@ class Keeper:
 
     def tend(self) -> bool:
         """Whether the process is there to work."""
-        if self.process.is_alive():
-            return True
         age = time.monotonic() - self._started
+        if self.process.is_alive():
+            if self.process.is_ready():
+                return True
+            if age > START_SECONDS:
+                log.error("a process of the worker was not ready within %.0f s", age)
+                self.process.stop()
+            return False
         if age < self._pause:
             return False
         died_young = age < self._pause + SHORT_LIFE_SECONDS
         self._pause = min(2 * self._pause or 0.5, LONGEST_PAUSE_SECONDS) if died_young else 0.0
         self._started = time.monotonic()
         self.process.start()
-        return True
+        return False
 
 
 class Lane:
@@ -134,6 +145,7 @@ class Lane:
     def _claim(self, worker: str, only: Collection[str] | None) -> None:
         if not self._is_worth_a_claim(only):
             return
+        now = time.monotonic()
         with self._database.writing() as session:
             claim = claim_next(
                 session,
@@ -152,8 +164,13 @@ class Lane:
                 return
         self._cancelled = self._lost = False
         self._told = (None, 0.0)
-        self._beaten = self._watched = time.monotonic()
-        self.attempt = Attempt(claim, performer(self._place, work), self._finished)
+        self._beaten = self._watched = now
+        self.attempt = Attempt(
+            claim,
+            performer(self._place, work),
+            self._finished,
+            held_until=now + self._timing.lease_seconds,
+        )
 
     def _is_worth_a_claim(self, only: Collection[str] | None) -> bool:
         """An idle worker looks without the write lock, but for a sign of life now and then."""
@@ -191,6 +208,7 @@ class Lane:
                 progress=progress if moved else None,
             )
         self._beaten, self._told = now, (stage, progress)
+        attempt.held_until = now + self._timing.lease_seconds
         self._note(attempt, answer)
 
     def _note(self, attempt: Attempt, answer: str) -> None:
@@ -214,7 +232,9 @@ class Lane:
                 cancel_job(session, attempt.claim)
             else:
                 log.warning("job %s goes back to the queue: %s", attempt.claim.job_id, outcome)
-                release_job(session, attempt.claim)
+                # Nobody asked for a stop, so the lease ran out while the database was away.
+                out_of_reach = isinstance(outcome, Ended) and isinstance(outcome.because, Stopped)
+                release_job(session, attempt.claim, blameless=out_of_reach)
         self._leave(attempt)
 
     def _publish(self, session: Session, claim: Claim, done: Done) -> None:

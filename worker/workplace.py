@@ -11,9 +11,9 @@ from typing import Any
 from app.jobs import Claim
 from app.problems import DiskFull
 from app.storage import Storage
-from worker.checking import ZygoteProcess
-from worker.computing import ChildProcess
+from worker.child_process import ChildProcess
 from worker.intake.limits import Limits
+from worker.zygote_process import ZygoteProcess
 
 MEDIA_TYPES = {
     ".parquet": "application/vnd.apache.parquet",

@@ -2,7 +2,8 @@
 
 Run as `python -m worker.zygote --fd N`. On the socket N it takes `{"check": {...}}` with the write
 end of a pipe, answers `{"pid": ...}`, and later `{"exited": pid, "status": ...}`; `{"kill": pid}`
-ends a child. It goes when the socket closes, and its children with it.
+ends a child. Its first message is `{"ready": true}`. It goes when the socket closes, and its
+children with it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Zygote:
         """The pidfd of each living child, to its process id."""
 
     def serve(self) -> None:
+        self._say({"ready": True})
         while True:
             control = self.control.fileno()
             ready, _, _ = select.select([control, *self.children], [], [])

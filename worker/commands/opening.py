@@ -9,11 +9,11 @@ from pathlib import Path
 from app.database import Database
 from app.settings import Settings
 from app.storage import Storage, open_storage
-from worker.checking import ZygoteProcess
-from worker.computing import ChildProcess
+from worker.child_process import ChildProcess
 from worker.lanes import Timing
 from worker.parent import Parent
 from worker.workplace import Workplace
+from worker.zygote_process import ZygoteProcess
 
 
 @dataclass(frozen=True)

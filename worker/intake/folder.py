@@ -20,12 +20,13 @@ class CanonicalFolder:
     def __init__(self, folder: Path, *, quota: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._left = quota
-        self._stack = ExitStack()
         self._files: dict[str, BinaryIO] = {}
-        for name in FILES:
-            file = self._stack.enter_context((folder / name).open("wb"))
-            file.write(b"\0" * NPY_HEADER if name in ARRAYS else b"")
-            self._files[name] = file
+        with ExitStack() as stack:
+            for name in FILES:
+                file = stack.enter_context((folder / name).open("wb"))
+                file.write(b"\0" * NPY_HEADER if name in ARRAYS else b"")
+                self._files[name] = file
+            self._stack = stack.pop_all()
 
     def write(self, name: str, data: Any) -> None:
         size = memoryview(data).nbytes

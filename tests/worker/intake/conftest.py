@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from worker.canonical import CanonicalQuery
-from worker.checking import CheckOrder, ZygoteProcess
+from worker.checking import CheckOrder
 from worker.intake.check import Request, check_file
 from worker.intake.folder import CanonicalFolder
 from worker.intake.limits import Limits
+from worker.zygote_process import ZygoteProcess
 
 Checked = tuple[dict[str, Any], CanonicalQuery]
 

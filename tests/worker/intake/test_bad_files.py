@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from app.problems import Problem
-from worker.checking import ZygoteProcess
+from worker.zygote_process import ZygoteProcess
 
 from . import files
 from .bad_files import BROKEN

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from app.problems import FileTooLarge, JobTimeout, Problem, UnreadableFile
-from worker.checking import CheckOrder, ZygoteProcess, _death
+from worker.checking import CheckOrder, _death
 from worker.intake.folder import CanonicalFolder
 from worker.intake.frames import DATA, HEADER, PROGRESS, REPORT
 from worker.intake.limits import Limits
 from worker.intake.receiver import BrokenStream, Receiver
 from worker.outcomes import Stopped, WorkerDied
+from worker.zygote_process import ZygoteProcess
 
 from . import files
 
@@ -278,7 +279,7 @@ def test_a_zygote_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_zygote_goes_when_its_socket_closes(own_zygote: ZygoteProcess) -> None:
-    control: socket.socket | None = own_zygote._control
+    control: socket.socket | None = own_zygote._socket
     process = own_zygote._process
     assert control is not None
     assert process is not None

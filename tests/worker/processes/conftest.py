@@ -18,11 +18,11 @@ from app.references import submit_build
 from app.storage import LocalStorage
 from app.tables import Job, Query, ReferenceVersion
 from tests.app.factories import checked, staged_file
-from worker.checking import ZygoteProcess
-from worker.computing import ChildProcess
+from worker.child_process import ChildProcess
 from worker.lanes import Timing
 from worker.parent import Parent
 from worker.workplace import Workplace
+from worker.zygote_process import ZygoteProcess
 
 RUNS = "tests.worker.processes.fake_runs"
 ROOT = Path(__file__).parents[3]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from worker.child import Reporter
-from worker.computing import ChildProcess
+from worker.child_process import ChildProcess
 from worker.lines import Closed, Lines
 from worker.orders import BuildOrder, Cancelled, MapOrder, as_json, from_json
 from worker.outcomes import WorkerDied

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.problems import Problem
+from worker.held_process import HeldProcess
 from worker.lines import Closed, Lines
 from worker.orders import Order, as_json
 from worker.outcomes import Stopped, WorkerDied
@@ -21,8 +20,8 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.05
 
 
-class ChildProcess:
-    """The child as the parent holds it. Started by the main thread, used by one job at a time."""
+class ChildProcess(HeldProcess):
+    """The child as the parent holds it."""
 
     def __init__(
         self,
@@ -32,40 +31,17 @@ class ChildProcess:
         stall_seconds: float = 1800.0,
         grace_seconds: float = 2.0,
     ) -> None:
-        self.threads, self.runs = threads, runs
+        arguments = ["--threads", str(threads), "--runs", runs]
+        super().__init__("worker.child", arguments, kind=socket.SOCK_STREAM)
+        self.threads = threads
         self.stall_seconds, self.grace_seconds = stall_seconds, grace_seconds
-        self._process: subprocess.Popen[bytes] | None = None
         self._lines: Lines | None = None
         self._number = 0
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
-
-    def is_alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
     def start(self) -> None:
-        self.stop()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "worker.child", "--fd", str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                [*command, "--threads", str(self.threads), "--runs", self.runs],
-                pass_fds=[theirs.fileno()],
-                env=_environment(self.threads),
-                stdin=subprocess.DEVNULL,
-            )
-        self._lines = Lines(ours)
-
-    def stop(self) -> None:
-        if self._lines is not None:
-            self._lines.close()
-            self._lines = None
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        super().start()
+        assert self._socket is not None
+        self._lines = Lines(self._socket)
 
     def run(
         self,
@@ -81,7 +57,7 @@ class ChildProcess:
             Stopped: `stopped` said so, and the child ended the run or was killed.
             WorkerDied: the child died, or was killed because it showed no progress.
         """
-        if self._lines is None:
+        if not self.wait_until_ready() or self._lines is None:
             raise WorkerDied("the compute child is not running")
         self._number += 1
         try:
@@ -101,7 +77,7 @@ class ChildProcess:
             message = lines.receive(TICK_SECONDS)
             if message is None:
                 if time.monotonic() - heard > self.stall_seconds:
-                    self._kill()
+                    self.kill()
                     raise WorkerDied("the compute child showed no progress")
                 continue
             heard = time.monotonic()
@@ -124,24 +100,22 @@ class ChildProcess:
         except Closed:
             return
         log.warning("the compute child does not react to a cancel; it is killed")
-        self._kill()
+        self.kill()
 
-    def _kill(self) -> None:
-        # Reaped by the main thread, which starts the next child.
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+    def _hears_ready(self, seconds: float) -> bool:
+        try:
+            return self._lines is not None and self._lines.receive(seconds) is not None
+        except Closed:
+            return False
 
-
-def _environment(threads: int) -> dict[str, str]:
-    """No secrets: what a child needs to know comes with its order."""
-    kept = {name: v for name, v in os.environ.items() if not name.startswith("CELLGRAFT_")}
-    return kept | {
-        "OMP_NUM_THREADS": str(threads),
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is deterministic only with this
-        "NUMBA_NUM_THREADS": str(threads),
-        # A thread that spins at a barrier takes the core that its neighbour needs: on a busy
-        # machine passive waits made training 5 to 8 times faster (docs/decisions/0012).
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
-        "PYTHONUNBUFFERED": "1",
-    }
+    def _environment(self) -> Mapping[str, str]:
+        kept = {name: v for name, v in os.environ.items() if not name.startswith("CELLGRAFT_")}
+        return kept | {
+            "OMP_NUM_THREADS": str(self.threads),
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is deterministic only with this
+            "NUMBA_NUM_THREADS": str(self.threads),
+            # A thread that spins at a barrier takes the core that its neighbour needs: on a busy
+            # machine passive waits made training 5 to 8 times faster (docs/decisions/0012).
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
+            "PYTHONUNBUFFERED": "1",
+        }
