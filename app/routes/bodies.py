@@ -174,7 +174,6 @@ class BuildIn(Sent):
     architecture: dict[str, int | float | str | bool] = {}
     max_epochs: int | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
-    layer: Name | None = None
     licence: Name | None = None
     citation: str | None = None
     species: Name | None = None

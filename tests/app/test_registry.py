@@ -71,6 +71,10 @@ def test_building(client: TestClient, database: Database, storage: LocalStorage)
     assert client.post("/v1/references", json=body).json()["type"] == "malformed-request"
     body = {"query": "none", "name": "lung"}
     assert client.post("/v1/references", json=body).json()["type"] == "unknown-query"
+    # The matrix was chosen when the query was uploaded.
+    layered = {"query": query.id, "name": "lung", "layer": "layers/counts"}
+    refused = client.post("/v1/references", json=layered).json()
+    assert (refused["type"], refused["errors"][0]["pointer"]) == ("malformed-request", "/layer")
 
 
 def test_a_failed_build_says_why(
