@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from app.problems import InternalFault, Problem
+from app.problems import InternalFault, MappingNotFinished, Problem
 
 BLOCK = 1024 * 1024
 WAIT_SECONDS = 20
@@ -34,7 +35,7 @@ class Client:
         """Upload and map in one request; `tell` gets the number of bytes of each block sent."""
         given = {name: value for name, value in options.items() if value}
         answer = self._http.put(
-            f"/v1/map/{file.name}",
+            f"/v1/map/{quote(file.name, safe='')}",
             params=given,
             content=_blocks(file, tell),
             headers={
@@ -47,7 +48,7 @@ class Client:
     def wait(
         self, mapping: dict[str, Any], tell: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
-        """Follow a mapping to its end; `tell` gets every state seen."""
+        """Follow a mapping until it has succeeded; `tell` gets every state seen."""
         etag = ""
         while not mapping["terminal"]:
             answer = self._http.get(
@@ -61,6 +62,12 @@ class Client:
             tell(mapping)
         if mapping["problem"]:
             raise Problem.from_dict(mapping["problem"])
+        if mapping["state"] != "succeeded":
+            raise MappingNotFinished(
+                f"Mapping {mapping['id']} was {mapping['state']}, so it has no results.",
+                fix="Map the file again if that was not your intention.",
+                state=mapping["state"],
+            )
         return mapping
 
     def download(self, result: Mapping[str, Any], folder: Path, tell: Tell) -> Path:

@@ -55,6 +55,13 @@ def map_(
     except httpx.ConnectError as error:
         typer.echo(f"Nothing answers at {server}. Is the service running?", err=True)
         raise typer.Exit(1) from error
+    except httpx.TransportError as error:
+        typer.echo(
+            f"The connection to {server} broke: {error or type(error).__name__}. A mapping that "
+            "was accepted goes on; GET /v1/mappings lists it.",
+            err=True,
+        )
+        raise typer.Exit(1) from error
     finally:
         client.close()
 

@@ -12,15 +12,17 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import update
 
+from app.client import Client
 from app.database import Database
 from app.fsck import check_everything, repair
 from app.jobs import claim_next, fail_job
 from app.mappings import cancel_mapping, record_results
 from app.presence import serving
-from app.problems import NotCounts
+from app.problems import MappingNotFinished, NotCounts
 from app.queries import accept_query
 from app.settings import Settings
 from app.storage import LocalStorage
@@ -202,6 +204,53 @@ def test_map_without_a_server(tmp_path: Path) -> None:
     answer = cellgraft(tmp_path, "map", str(file), "--server", address, "--reference", "r")
     assert answer.returncode == 1
     assert f"Nothing answers at {address}" in answer.stderr
+
+
+def test_map_of_a_connection_that_breaks(tmp_path: Path) -> None:
+    file = tmp_path / "x.h5ad"
+    file.write_bytes(b"x")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        hanging_up = threading.Thread(target=lambda: server.accept()[0].close())
+        hanging_up.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        answer = cellgraft(tmp_path, "map", str(file), "--server", address, "--reference", "r")
+        hanging_up.join()
+    assert answer.returncode == 1
+    assert f"The connection to {address} broke" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, body: dict[str, object]) -> list[httpx.Request]:
+    """Every request of a client made from here on gets this answer."""
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        request.read()
+        seen.append(request)
+        return httpx.Response(200, json=body)
+
+    whole = httpx.Client
+
+    def mocked(**given: object) -> httpx.Client:
+        return whole(transport=httpx.MockTransport(answer), **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(httpx, "Client", mocked)
+    return seen
+
+
+def test_a_cancelled_mapping_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered(monkeypatch, {})
+    mapping = {"id": "m1", "terminal": True, "problem": None, "state": "cancelled"}
+    with pytest.raises(MappingNotFinished, match="m1 was cancelled"):
+        Client("http://x", api_key=None).wait(mapping, lambda now: None)
+
+
+def test_the_files_name_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "50%20 of #3?.h5ad"
+    file.write_bytes(b"x")
+    seen = answered(monkeypatch, {})
+    Client("http://x", api_key=None).map_file(file, options={}, tell=lambda sent: None)
+    assert seen[0].url.raw_path == b"/v1/map/50%2520%20of%20%233%3F.h5ad"
 
 
 def test_an_open_address_without_keys_is_refused(tmp_path: Path) -> None:
