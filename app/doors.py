@@ -25,7 +25,14 @@ from app.keys import (
     unauthenticated,
     use_is_noted,
 )
-from app.problems import BodyTooLarge, ForeignOrigin, InternalFault, Problem
+from app.problems import (
+    BodyTooLarge,
+    ForeignOrigin,
+    InternalFault,
+    MalformedRequest,
+    NotFound,
+    Problem,
+)
 from app.service import Service, host_of, is_loopback
 
 log = logging.getLogger("cellgraft.api")
@@ -67,10 +74,16 @@ class Doors:
         path = scope["path"]
         state = scope.setdefault("state", {})
         state["request_id"] = answer.request_id
+        state["headers_only"] = False
         if path.startswith(PREFIX) and path not in OPEN_PATHS:
             principal = await to_thread.run_sync(self._who_asks, Headers(scope=scope))
             state["principal"] = principal
             answer.owner = principal.owner
+        _refuse_nul(scope)
+        if scope["method"] == "HEAD":
+            # Every address that answers GET answers HEAD; `state` tells who would read a file.
+            scope = {**scope, "method": "GET"}
+            answer.headers_only = state["headers_only"] = True
         if scope["method"] in {"POST", "PUT", "PATCH", "DELETE"} and not _is_upload(scope):
             receive = await _read_small(scope, receive)
         await self.app(scope, receive, answer)
@@ -118,12 +131,17 @@ class _Answer:
         self.status: int | None = None
         self.owner: str | None = None
         self.note: str | None = None
+        self.headers_only = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             MutableHeaders(scope=message)["X-Request-Id"] = self.request_id
-        await self._send(message)
+            await self._send(message)
+            if self.headers_only:
+                await self._send({"type": "http.response.body", "body": b""})
+        elif not self.headers_only:
+            await self._send(message)
 
     async def send_problem(self, problem: Problem) -> None:
         if self.status is not None:
@@ -161,6 +179,21 @@ async def _read_small(scope: Scope, receive: Receive) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return replay
+
+
+def _refuse_nul(scope: Scope) -> None:
+    """No database takes the character NUL in a text, so nothing has such an id, name or tag."""
+    if "\0" in scope["path"]:
+        raise NotFound(
+            "There is nothing at an address with a NUL character.",
+            fix="See /v1/openapi.json for the addresses of this service.",
+        )
+    if b"%00" in scope["query_string"]:
+        raise MalformedRequest(
+            "The query string holds a NUL character (%00).",
+            fix="Leave it out.",
+            errors=[{"pointer": "?", "detail": "holds a NUL character"}],
+        )
 
 
 def _not_small() -> BodyTooLarge:

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.database import AWAY, database_away
 from app.problems import (
@@ -15,6 +16,7 @@ from app.problems import (
     MethodNotAllowed,
     NotFound,
     Problem,
+    UnsupportedMediaType,
 )
 
 PROBLEM_TYPE = "application/problem+json"
@@ -92,15 +94,37 @@ def _problem(_request: Request, error: Exception) -> JSONResponse:
     return _respond(error)
 
 
-def _malformed(_request: Request, error: Exception) -> JSONResponse:
+def _malformed(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return _respond(malformed(list(error.errors())))
+    errors = list(error.errors())
+    if any(found["loc"][:1] == ("body",) for found in errors) and _sent_something_else(request):
+        return _respond(_not_json(request))
+    return _respond(malformed(errors))
+
+
+def _sent_something_else(request: Request) -> bool:
+    """Whether there is a body that its sender does not call JSON, as with a bare `curl -d`."""
+    sent = request.headers.get("content-length", "0") != "0"
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return (sent or "transfer-encoding" in request.headers) and not kind.endswith(
+        ("/json", "+json")
+    )
+
+
+def _not_json(request: Request) -> UnsupportedMediaType:
+    given = request.headers.get("content-type")
+    said = "without a Content-Type" if given is None else f"with Content-Type {given!r}"
+    return UnsupportedMediaType(
+        f"The body came {said}; this address takes JSON.",
+        fix="Send the header Content-Type: application/json, as `curl --json` does. "
+        "(`curl -d` alone says that it sends a form.)",
+    )
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join(_methods_at(request))
         problem: Problem = MethodNotAllowed(
             f"{request.method} is not possible at {request.url.path}.",
             fix=f"Use one of: {allowed}.",
@@ -116,6 +140,18 @@ def _http(request: Request, error: Exception) -> JSONResponse:
             str(error.detail), fix="See /v1/openapi.json for what this address takes."
         )
     return _respond(problem)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Of all routes of this address; the framework's own list is that of the first one."""
+    place = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
+
+    def takes(method: str) -> bool:
+        scope = {**place, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    methods = [method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if takes(method)]
+    return ["GET", "HEAD", *methods[1:]] if "GET" in methods else methods
 
 
 def _database_away(_request: Request, error: Exception) -> JSONResponse:

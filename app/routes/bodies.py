@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from models_store.manifest import NAME_PATTERN, RecipeName
 
@@ -20,6 +20,24 @@ class Sent(BaseModel):
     """A request body: misspelt fields are errors, not silently ignored."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_nul(cls, given: Any) -> Any:
+        """PostgreSQL takes no NUL character in a text; better told here than by the database."""
+        if isinstance(given, dict):
+            for name, value in given.items():
+                if _holds_nul(value):
+                    raise ValueError(f"{name} holds a NUL character")
+        return given
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(each) for pair in value.items() for each in pair)
+    return isinstance(value, list) and any(_holds_nul(each) for each in value)
 
 
 class Listed(BaseModel, Generic[Item]):

@@ -47,7 +47,7 @@ def send_file(
         status = 206
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.bytes}"
     headers["Content-Length"] = str(end - start)
-    if request.method == "HEAD":
+    if request.state.headers_only:  # HEAD, see `app.doors`
         stored_size(storage, file.key)
         return Response(status_code=status, headers=headers, media_type=file.media_type)
     try:

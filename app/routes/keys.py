@@ -6,8 +6,15 @@ from datetime import MAXYEAR, datetime
 
 from fastapi import APIRouter, Response
 
+from app.columns import utc_now
 from app.keys import create_key, list_keys, revoke_key
-from app.problems import Forbidden, MalformedRequest, Unauthenticated, UnknownKey
+from app.problems import (
+    Forbidden,
+    MalformedRequest,
+    Unauthenticated,
+    UnknownKey,
+    UnsupportedMediaType,
+)
 from app.routes.access import Administrator, Served
 from app.routes.answers import problems
 from app.routes.bodies import KeyIn, KeyItem, Listed, NewKey
@@ -20,7 +27,7 @@ router = APIRouter(prefix="/keys", tags=["keys"], responses=problems(Unauthentic
     "",
     status_code=201,
     summary="Make a key; it is shown once",
-    responses=problems(MalformedRequest),
+    responses=problems(MalformedRequest, UnsupportedMediaType),
 )
 def create(service: Served, caller: Administrator, body: KeyIn, response: Response) -> NewKey:
     """Once a key exists, every request needs one; make the first with the scope `admin`."""
@@ -39,13 +46,21 @@ def create(service: Served, caller: Administrator, body: KeyIn, response: Respon
 
 
 def _check_expiry(at: datetime | None) -> None:
-    if at is not None and (at.tzinfo is None or not 1 < at.year < MAXYEAR):
-        fault = "has no time zone" if at.tzinfo is None else "is outside the calendar"
+    fault = None if at is None else _fault_of(at)
+    if fault is not None:
         raise MalformedRequest(
             f"expires_at {fault}.",
-            fix="Write it like 2030-01-31T00:00:00Z.",
+            fix=f"Write it like {utc_now().year + 1}-01-31T00:00:00Z.",
             errors=[{"pointer": "/expires_at", "detail": fault}],
         )
+
+
+def _fault_of(at: datetime) -> str | None:
+    if at.tzinfo is None:
+        return "has no time zone"
+    if not 1 < at.year < MAXYEAR:
+        return "is outside the calendar"
+    return "is in the past" if at <= utc_now() else None
 
 
 @router.get("", summary="All keys, without their secrets")

@@ -25,6 +25,7 @@ from app.problems import (
     UnknownMapping,
     UnknownQuery,
     UnknownReference,
+    UnsupportedMediaType,
 )
 from app.routes.access import Reader, Served, Submitter
 from app.routes.admissions import admit
@@ -57,6 +58,7 @@ router = APIRouter(prefix="/mappings", tags=["mappings"])
         TooFewGenes,
         IdempotencyKeyReused,
         IdempotencyKeyInProgress,
+        UnsupportedMediaType,
     ),
 )
 def submit(
@@ -149,10 +151,12 @@ async def mapping(
         **problems(UnknownMapping),
     },
 )
-async def events(service: Served, caller: Reader, mapping_id: str) -> StreamingResponse:
+async def events(request: Request, service: Served, caller: Reader, mapping_id: str) -> Response:
     """Each event's data is the mapping as GET gives it; the stream ends when it is finished."""
     read = partial(_read, service, caller.owner, mapping_id)
     first = await to_thread.run_sync(read)
+    if request.state.headers_only:  # nobody reads what the stream would wait for
+        return Response(media_type="text/event-stream")
     return event_stream(service, first, read)
 
 

@@ -15,6 +15,7 @@ from app.problems import (
     ReferenceNotReady,
     UnknownQuery,
     UnknownReference,
+    UnsupportedMediaType,
 )
 from app.references import (
     default_version,
@@ -55,7 +56,14 @@ def list_references(service: Served, caller: Reader) -> Listed[ReferenceBody]:
     "",
     status_code=202,
     summary="Build a reference from an uploaded query",
-    responses=problems(Forbidden, UnknownQuery, QueryRejected, ReferenceExists, MalformedRequest),
+    responses=problems(
+        Forbidden,
+        UnknownQuery,
+        QueryRejected,
+        ReferenceExists,
+        MalformedRequest,
+        UnsupportedMediaType,
+    ),
 )
 def build(
     service: Served, caller: Administrator, body: BuildIn, response: Response
@@ -110,7 +118,6 @@ def version_genes(service: Served, caller: Reader, name: str, version: int) -> d
     return _genes(_built(service, name, version)[1])
 
 
-@router.head("/{name}/cells.parquet", include_in_schema=False)
 @router.get(
     "/{name}/cells.parquet",
     summary="Latent coordinates and labels of the reference's cells",
@@ -120,7 +127,6 @@ def cells(request: Request, service: Served, caller: Reader, name: str) -> Respo
     return _send_cells(request, service, *_built(service, name, None))
 
 
-@router.head("/{name}/versions/{version}/cells.parquet", include_in_schema=False)
 @router.get(
     "/{name}/versions/{version}/cells.parquet",
     responses=problems(UnknownReference, ReferenceNotReady),

@@ -33,7 +33,6 @@ def list_results(service: Served, caller: Reader, mapping_id: str) -> Listed[Res
     return Listed(items=[result_item(mapping_id, result) for result in results])
 
 
-@router.head("/{name}", include_in_schema=False)
 @router.get(
     "/{name}",
     summary="Download a result; `latent` comes as parquet, csv or npy by Accept",

@@ -188,7 +188,12 @@ def test_at_the_door_a_database_away_is_503(
 
 def test_malformed_keys(client: TestClient) -> None:
     assert client.post("/v1/keys", json={"name": "x", "scopes": []}).status_code == 422
-    for at in ("2030-01-01T00:00:00", "0001-01-01T00:00:00+23:00", "9999-12-31T23:00:00-23:00"):
+    for at in (
+        "2020-01-01T00:00:00Z",
+        "2030-01-01T00:00:00",
+        "0001-01-01T00:00:00+23:00",
+        "9999-12-31T23:00:00-23:00",
+    ):
         answer = client.post("/v1/keys", json={"name": "x", "expires_at": at})
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/expires_at")
 

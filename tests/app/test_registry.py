@@ -1,4 +1,4 @@
-"""References and queries by HTTP, health, and problems of the service itself."""
+"""Queries by HTTP, health, what the framework refuses, and problems of the service itself."""
 
 from __future__ import annotations
 
@@ -10,85 +10,13 @@ from starlette.testclient import TestClient
 
 from app.api import create_app
 from app.database import Database
-from app.fsck import check_everything
-from app.jobs import fail_job
 from app.keys import Principal
-from app.problems import Forbidden, ReferenceBuilding, ReferenceInUse, UntrainableReference
-from app.references import bundle_prefix, remove_version
+from app.problems import Forbidden
 from app.routes import health, queries
 from app.service import Service
 from app.storage import LocalStorage
-from app.tables import ReferenceVersion
 
-from .factories import GENES, asked, built, checked, claimed, mapped, uploaded
-
-
-def test_the_registry(client: TestClient, database: Database, storage: LocalStorage) -> None:
-    assert client.get("/v1/references").json() == {"items": [], "next": None}
-    built(database, storage)
-    built(database, storage)
-    query = checked(database, storage)
-    client.post("/v1/references", json={"query": query.id, "name": "pbmc"})
-    body = client.get("/v1/references/pbmc").json()
-    assert (body["version"], body["state"], body["terminal"]) == (2, "ready", True)
-    assert [(each["version"], each["state"]) for each in body["versions"]] == [
-        (1, "ready"),
-        (2, "ready"),
-        (3, "building"),
-    ]
-    assert body["description"]["batch"] == {"key": "sample", "categories": ["a", "b"]}
-    assert body["description"]["n_genes"] == 4
-    assert body["description"]["surgery_has_effect"] is True
-    assert body["model_card"] == "# A card"
-    listed = client.get("/v1/references").json()["items"]
-    assert [(each["name"], each["version"]) for each in listed] == [("pbmc", 2)]
-    genes = client.get("/v1/references/pbmc/genes").json()
-    assert genes == {"name": "pbmc", "version": 2, "n_genes": 4, "ids": GENES}
-    assert client.get("/v1/references/pbmc/versions/1/genes").json()["version"] == 1
-    cells = client.get("/v1/references/pbmc/cells.parquet")
-    assert cells.content == b"cells"
-    assert client.head("/v1/references/pbmc/versions/1/cells.parquet").status_code == 200
-    building = client.get("/v1/references/pbmc/versions/3/cells.parquet")
-    assert (building.status_code, building.json()["type"]) == (409, "reference-not-ready")
-    for number in (4, 0, -1, 10**30):
-        unknown = client.get(f"/v1/references/pbmc/versions/{number}")
-        assert (unknown.status_code, unknown.json()["type"]) == (404, "unknown-reference")
-
-
-def test_building(client: TestClient, database: Database, storage: LocalStorage) -> None:
-    query = uploaded(database, storage)
-    answer = client.post(
-        "/v1/references",
-        json={"query": query.id, "name": "lung", "batch_key": "donor", "labels_key": "type"},
-    )
-    assert answer.status_code == 202
-    assert answer.headers["Location"] == "/v1/references/lung/versions/1"
-    assert (answer.json()["state"], answer.json()["description"]) == ("building", None)
-    refused = client.delete(f"/v1/queries/{query.id}?cascade=true")
-    assert (refused.status_code, refused.json()["type"]) == (409, "query-in-use")
-    claimed(database, "check")
-    body = {"query": query.id, "name": "Bad Name"}
-    assert client.post("/v1/references", json=body).json()["type"] == "malformed-request"
-    body = {"query": "none", "name": "lung"}
-    assert client.post("/v1/references", json=body).json()["type"] == "unknown-query"
-    # The matrix was chosen when the query was uploaded.
-    layered = {"query": query.id, "name": "lung", "layer": "layers/counts"}
-    refused = client.post("/v1/references", json=layered).json()
-    assert (refused["type"], refused["errors"][0]["pointer"]) == ("malformed-request", "/layer")
-
-
-def test_a_failed_build_says_why(
-    client: TestClient, database: Database, storage: LocalStorage
-) -> None:
-    query = checked(database, storage)
-    client.post("/v1/references", json={"query": query.id, "name": "lung"})
-    with database.writing() as session:
-        problem = UntrainableReference("3 cells are too few.", fix="Send more cells.")
-        fail_job(session, claimed(database, "build"), problem)
-    body = client.get("/v1/references/lung").json()
-    assert (body["state"], body["problem"]["type"]) == ("failed", "untrainable-reference")
-    assert client.delete(f"/v1/queries/{query.id}").status_code == 204
-    assert client.get("/v1/references/lung/versions/1").json()["state"] == "failed"
+from .factories import asked, built, checked, mapped
 
 
 def test_a_query_when_ready(client: TestClient, database: Database, storage: LocalStorage) -> None:
@@ -159,7 +87,70 @@ def test_what_the_framework_refuses(
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["X-Request-Id"]
     if status == 405:
-        assert "GET" in answer.headers["Allow"]
+        assert answer.headers["Allow"] == "GET, HEAD, POST"
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("/v1/queries", "GET, HEAD, POST, PUT"),
+        ("/v1/queries/x", "GET, HEAD, PUT, DELETE"),
+        ("/v1/mappings/x", "GET, HEAD, DELETE"),
+        ("/v1/mappings/x/cancel", "POST"),
+        ("/v1/map", "POST, PUT"),
+        ("/healthz", "GET, HEAD"),
+    ],
+)
+def test_allow_names_every_method(client: TestClient, address: str, allowed: str) -> None:
+    answer = client.patch(address)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+    assert allowed in answer.json()["fix"]
+
+
+def test_what_answers_get_answers_head(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    query = checked(database, storage)
+    mapping = asked(database, query)
+    for address in (
+        "/healthz",
+        "/readyz",
+        "/v1/service-info",
+        "/v1/references/pbmc",
+        f"/v1/queries/{query.id}",
+        f"/v1/mappings/{mapping.id}",
+    ):
+        got, head = client.get(address), client.head(address)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["Content-Length"] == str(len(got.content))
+    events = client.head(f"/v1/mappings/{mapping.id}/events")  # does not wait for the end
+    assert (events.status_code, events.content) == (200, b"")
+    assert client.head("/v1/queries/none").status_code == 404
+    assert client.head("/v1/mappings/x/cancel").status_code == 405
+
+
+@pytest.mark.parametrize("address", ["/v1/mappings", "/v1/references", "/v1/keys"])
+def test_a_body_that_is_not_called_json(client: TestClient, address: str) -> None:
+    for headers in ({"Content-Type": "application/x-www-form-urlencoded"}, {}):
+        answer = client.post(address, content=b'{"name": "x"}', headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (415, "unsupported-media-type")
+        assert "Content-Type: application/json" in answer.json()["fix"]
+
+
+def test_nul_characters(client: TestClient) -> None:
+    answer = client.get("/v1/queries/a%00b")
+    assert (answer.status_code, answer.json()["type"]) == (404, "not-found")
+    for answer in (
+        client.get("/v1/mappings?external_id=a%00"),
+        client.put("/v1/queries?layer=%00", content=b"x"),
+        client.post("/v1/queries", files={"file": b"x"}, data={"tag": "a\0"}),
+        client.post("/v1/mappings", json={"query": "a\0", "reference": "pbmc"}),
+        client.post("/v1/mappings", json={"query": "a", "reference": "pbmc", "tags": ["\0"]}),
+        client.post("/v1/references", json={"query": "a", "name": "b", "architecture": {"\0": 1}}),
+    ):
+        assert (answer.status_code, answer.json()["type"]) == (422, "malformed-request")
+        assert "NUL" in answer.json()["detail"]
 
 
 def test_broken_json(client: TestClient) -> None:
@@ -257,95 +248,6 @@ def test_scopes_are_plain() -> None:
     Principal("x", frozenset({"admin"})).require("submit")
     with pytest.raises(Forbidden):
         Principal("x", frozenset({"read"})).require("submit")
-
-
-def removed(database: Database, storage: LocalStorage, version: int) -> None:
-    with database.writing() as session:
-        storage.delete(remove_version(session, name="pbmc", version=version))
-
-
-def test_a_version_with_mappings_stays(database: Database, storage: LocalStorage) -> None:
-    built(database, storage)
-    mapped(database, storage, checked(database, storage))
-    with pytest.raises(ReferenceInUse, match="1 mappings"):
-        removed(database, storage, 1)
-
-
-def test_the_number_of_a_removed_version_is_never_given_again(
-    client: TestClient, database: Database, storage: LocalStorage
-) -> None:
-    built(database, storage)
-    built(database, storage)
-    for _ in range(2):
-        removed(database, storage, 2)
-    here = "/v1/references/pbmc/versions/2"
-    shown = client.get(here).json()
-    assert (shown["state"], shown["terminal"], shown["model_card"]) == ("withdrawn", True, None)
-    assert "cells" not in shown["links"]
-    refused = client.get(f"{here}/cells.parquet")
-    assert (refused.status_code, refused.json()["type"]) == (409, "reference-not-ready")
-    assert not list(storage.keys("references/pbmc/2"))
-    assert client.get("/v1/references/pbmc").json()["version"] == 1
-    body = {"query": checked(database, storage).id, "reference": "pbmc"}
-    assert client.post("/v1/mappings", json=body).json()["version"] == 1
-    refused = client.post("/v1/mappings", json={**body, "version": 2})
-    assert (refused.status_code, refused.json()["state"]) == (409, "withdrawn")
-    assert built(database, storage).version == 3
-    with database.reading() as session:
-        assert check_everything(session, storage, tell=lambda key: None) == []
-
-
-def test_a_reference_without_versions_left_is_unknown(
-    client: TestClient, database: Database, storage: LocalStorage
-) -> None:
-    built(database, storage)
-    removed(database, storage, 1)
-    assert client.get("/v1/references").json()["items"] == []
-    assert client.get("/v1/references/pbmc").status_code == 404
-    assert client.get("/v1/references/pbmc/versions/1").status_code == 200
-
-
-def test_a_version_that_is_being_built_stays(
-    client: TestClient, database: Database, storage: LocalStorage
-) -> None:
-    query = checked(database, storage)
-    client.post("/v1/references", json={"query": query.id, "name": "pbmc"})
-    with pytest.raises(ReferenceBuilding):
-        removed(database, storage, 1)
-    with database.writing() as session:
-        fail_job(session, claimed(database, "build"), UntrainableReference("3.", fix="More."))
-    removed(database, storage, 1)
-
-
-def test_a_late_build_cannot_touch_the_bundle(database: Database, storage: LocalStorage) -> None:
-    assert bundle_prefix("pbmc", 1, 1) != bundle_prefix("pbmc", 1, 2)
-    version = built(database, storage)
-    late = storage.local_folder(bundle_prefix("pbmc", 1, 2))
-    late.mkdir(parents=True)
-    (late / "manifest.json").write_text("{}")
-    with database.reading() as session:
-        found = check_everything(session, storage, tell=lambda key: None)
-    assert [(each.kind, each.key) for each in found] == [
-        ("orphan", "references/pbmc/1/2/manifest.json")
-    ]
-    assert version.bundle_prefix == "references/pbmc/1/1"
-
-
-def test_a_bundle_in_the_old_place_is_served(
-    client: TestClient, database: Database, storage: LocalStorage
-) -> None:
-    version = built(database, storage)
-    new, old = storage.root / "references/pbmc/1/1", storage.root / "references/pbmc/old"
-    new.rename(old)
-    new.parent.rmdir()
-    old.rename(new.parent)
-    with database.writing() as session:
-        session.get_one(ReferenceVersion, version.id).bundle_prefix = "references/pbmc/1"
-        session.commit()
-    assert client.get("/v1/references/pbmc/cells.parquet").content == b"cells"
-    assert client.get("/v1/references/pbmc").json()["model_card"] == "# A card"
-    with database.reading() as session:
-        assert check_everything(session, storage, tell=lambda key: None) == []
 
 
 def test_files_that_are_gone_are_told(
