@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from app.problem import Fault as Fault
-from app.problem import Problem as Problem
-from app.problem import every_problem as every_problem
+from app.rfc9457 import Fault as Fault
+from app.rfc9457 import Problem as Problem
+from app.rfc9457 import every_problem as every_problem
 
 # What is wrong with an uploaded query -------------------------------------------------------
 

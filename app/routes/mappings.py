@@ -28,10 +28,10 @@ from app.problems import (
     UnsupportedMediaType,
 )
 from app.routes.access import Reader, Served, Submitter
-from app.routes.admissions import admit
 from app.routes.answers import problems
 from app.routes.bodies import Listed, MappingBody, MappingIn
 from app.routes.downloads import names_etag
+from app.routes.mapping_requests import admit
 from app.routes.shapes import mapping_body
 from app.routes.streams import event_stream
 from app.routes.waits import Wait, wait_until
