@@ -64,8 +64,8 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
         padded = cursor + "=" * (-len(cursor) % 4)
         at, last_id = base64.urlsafe_b64decode(padded).decode().split(" ")
         instant = datetime.fromisoformat(at)
-        if instant.tzinfo is None:
-            raise ValueError("a cursor names an instant")
+        if instant.tzinfo is None or "\0" in last_id:
+            raise ValueError("a cursor names an instant and an id")
         return instant.astimezone(UTC), last_id
     except (ValueError, OverflowError, binascii.Error) as error:
         raise MalformedRequest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import http.client
 import os
 import socket
 import time
@@ -78,6 +79,18 @@ def test_a_body_over_the_limit_costs_no_bytes(live: Live, tmp_path: Path) -> Non
     status, body, _ = live.curl("-T", "-", f"{live.url}/v1/queries", stdin=bytes(5_000_000))
     assert (status, body["type"]) == (413, "body-too-large")
     assert staged(live) == []
+
+
+def test_headers_alone_leave_the_connection_in_order(live: Live) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=10)
+    for path in ("/healthz", "/v1/references", "/v1/openapi.json", "/v1/nowhere"):
+        connection.request("HEAD", path)
+        head = connection.getresponse()
+        assert head.read() == b""
+        connection.request("GET", path)
+        got = connection.getresponse()
+        assert (head.status, head.headers["Content-Length"]) == (got.status, str(len(got.read())))
+    connection.close()
 
 
 def test_a_wrong_key_and_a_wrong_reference_cost_no_bytes(live: Live, sample: Path) -> None:

@@ -357,7 +357,8 @@ def test_lists_page_and_filter(
             break
     assert walked == made[::-1]
     beyond = base64.urlsafe_b64encode(b"0001-01-01T00:00:00+23:00 x").decode().rstrip("=")
-    for bad in ("zzz", beyond):
+    nul = base64.urlsafe_b64encode(b"2026-01-01T00:00:00+00:00 \0").decode().rstrip("=")
+    for bad in ("zzz", beyond, nul):
         answer = client.get("/v1/mappings", params={"cursor": bad})
         assert answer.json()["type"] == "malformed-request"
     assert client.get("/v1/mappings?limit=0").json()["type"] == "malformed-request"
