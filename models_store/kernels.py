@@ -17,6 +17,8 @@ from models_store.manifest import Likelihood
 _EPS = np.float32(EPS)
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
+_FINITE = np.float32(126)
+_LOG2_E = np.float32(1 / np.log(2))
 
 
 def fused_gradient(
@@ -44,14 +46,14 @@ def fused_gradient(
     if pi is None:
         _nb(x.numpy(), share, depth, rows, total.numpy()[:, 0])
         return scale, total, None
-    from_nb = torch.empty_like(scale)
-    _zero_ratio(share, depth, rows, from_nb.numpy())
-    from_nb.log_()
-    logits = pi.detach()
-    _zero_logit(rows, logits.numpy(), from_nb.numpy())
-    from_nb.sigmoid_()
-    d_pi = torch.sigmoid(-logits)
-    _zinb(x.numpy(), share, depth, rows, from_nb.numpy(), d_pi.numpy(), total.numpy()[:, 0])
+    from_nb, d_pi = torch.empty_like(scale), torch.empty_like(scale)
+    odds, zero = d_pi.numpy(), from_nb.numpy()
+    _zero_ratio(share, depth, rows, zero)
+    np.log2(zero, out=zero)
+    _odds(rows, pi.detach().numpy(), zero, odds)
+    np.exp2(zero, out=zero)
+    np.exp2(odds, out=odds)
+    _zinb(x.numpy(), share, depth, rows, zero, odds, total.numpy()[:, 0])
     return scale, total, d_pi
 
 
@@ -66,7 +68,7 @@ def fused_theta_gradient(
     depth, share = library.detach().numpy()[:, 0], scale.detach().numpy()
     d_theta = torch.empty_like(scale)
     _zero_ratio(share, depth, detached.numpy(), d_theta.numpy())
-    d_theta.log_()
+    np.log(d_theta.numpy(), out=d_theta.numpy())
     psi = torch.digamma(detached)
     _theta(x.numpy(), share, depth, detached.numpy(), psi.numpy(), d_theta.numpy())
     return d_theta
@@ -86,7 +88,7 @@ def warm_up() -> None:
         fused_gradient(cell, third.clone(), one, torch.ones(3), pi)
 
 
-@numba.njit(nogil=True, fastmath=True, cache=True)
+@numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 def _nb(x, share, depth, theta, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     cells, genes = share.shape
     many = np.int64(theta.shape[0] > 1)
@@ -105,7 +107,7 @@ def _nb(x, share, depth, theta, total):  # type: ignore[no-untyped-def]  # noqa:
         total[c] = -summed
 
 
-@numba.njit(nogil=True, fastmath=True, cache=True)
+@numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 def _zero_ratio(share, depth, theta, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """(θ+e) / (θ+μ+e): its logarithm times θ is log NB(0)."""
     many = np.int64(theta.shape[0] > 1)
@@ -116,19 +118,24 @@ def _zero_ratio(share, depth, theta, out):  # type: ignore[no-untyped-def]  # no
             out[c, g] = shape / (shape + depth[c] * share[c, g])
 
 
-@numba.njit(nogil=True, fastmath=True, cache=True)
-def _zero_logit(theta, pi, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """a = θ log(...) - π: the logit that a zero comes from the negative binomial."""
+@numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
+def _odds(theta, pi, zero, odds):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Binary logarithms of the odds that a zero is an extra one: with the count, and without.
+
+    `zero` comes in as log2((θ+e)/(θ+μ+e)); e^π / NB(0) are the odds once the count is seen.
+    """
     many = np.int64(theta.shape[0] > 1)
-    for c in range(out.shape[0]):
+    for c in range(odds.shape[0]):
         row = c * many
-        for g in range(out.shape[1]):
-            out[c, g] = theta[row, g] * out[c, g] - pi[c, g]
+        for g in range(odds.shape[1]):
+            extra = pi[c, g] * _LOG2_E
+            zero[c, g] = min(extra - theta[row, g] * zero[c, g], _FINITE)
+            odds[c, g] = min(extra, _FINITE)
 
 
-@numba.njit(nogil=True, fastmath=True, cache=True)
-def _zinb(x, share, depth, theta, from_nb, d_pi, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0917
-    """`d_pi` comes in as σ(-π) and leaves as the gradient by π."""
+@numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
+def _zinb(x, share, depth, theta, zero, odds, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0917
+    """`zero` and `odds` come in as the odds of `_odds`; `odds` leaves as the gradient by π."""
     cells, genes = share.shape
     many = np.int64(theta.shape[0] > 1)
     for c in range(cells):
@@ -136,11 +143,11 @@ def _zinb(x, share, depth, theta, from_nb, d_pi, total):  # type: ignore[no-unty
         delta = np.empty(genes, np.float32)
         summed = _ZERO
         for g in range(genes):
-            s = _ONE if x[c, g] > _EPS else from_nb[c, g]
+            s = _ONE / (_ONE + (_ZERO if x[c, g] > _EPS else zero[c, g]))
             mu = depth[c] * share[c, g]
             r = mu / (mu + (theta[row, g] + _EPS))
             d = x[c, g] * (mu / (mu + _EPS)) - (x[c, g] + s * theta[row, g]) * r
-            d_pi[c, g] = s - d_pi[c, g]
+            odds[c, g] = s - _ONE / (_ONE + odds[c, g])
             delta[g] = d
             summed += d
         for g in range(genes):
@@ -148,7 +155,7 @@ def _zinb(x, share, depth, theta, from_nb, d_pi, total):  # type: ignore[no-unty
         total[c] = -summed
 
 
-@numba.njit(nogil=True, fastmath=True, cache=True)
+@numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 def _theta(x, share, depth, theta, psi_theta, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """`out` comes in as log((θ+e)/(θ+μ+e)) and leaves as the gradient of -log p by log θ."""
     cells, genes = share.shape
