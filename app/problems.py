@@ -14,6 +14,11 @@ class UnknownBatchColumn(Problem):
     title = "The query has no such batch column."
 
 
+class TooManyBatches(Problem):
+    status = 422
+    title = "The batch column has too many categories."
+
+
 class UnknownLabelsColumn(Problem):
     status = 422
     title = "The query has no such labels column."
@@ -67,6 +72,11 @@ class EmptyFile(Problem):
 class InputKindMismatch(Problem):
     status = 422
     title = "The query's kind of values is not what the reference was trained on."
+
+
+class NotFinite(Problem):
+    status = 422
+    title = "The mapping gives numbers that are not finite."
 
 
 # What does not exist, or not for this caller --------------------------------------------------

@@ -14,8 +14,9 @@ from models_store.manifest import Manifest
 from models_store.scvi import SCVI, Cells, select_cells
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
-from worker.covariates import category_names, design_query
+from worker.covariates import design_query
 from worker.drafting import batch_values, draft_manifest
+from worker.obs import category_names
 from worker.orders import BuildOrder, Report
 from worker.reference_training import (
     Schedule,
@@ -65,6 +66,8 @@ def _finish(
     for parameter in cvae.parameters():
         parameter.requires_grad_(False)
     latents = encode_reference(cvae, cells)
+    if not torch.isfinite(latents.mean).all() or not torch.isfinite(latents.variance).all():
+        raise _diverged("the reference's own cells have no finite coordinates")
     again = encode_reference(with_large_query_weights(cvae), cells)
     provenance = draft.provenance.model_copy(
         update={
@@ -141,10 +144,14 @@ def _split(cells: Cells, seed: int) -> tuple[Cells, Cells | None]:
 
 def _must_be_finite(trained: TrainedReference) -> None:
     if trained.held_out_elbo is not None and not np.isfinite(trained.held_out_elbo):
-        raise UntrainableReference(
-            "Training diverged: the held-out ELBO is not a finite number.",
-            fix="Check that the counts are raw, or train with another seed or fewer genes.",
-        )
+        raise _diverged("the held-out ELBO is not a finite number")
+
+
+def _diverged(how: str) -> UntrainableReference:
+    return UntrainableReference(
+        f"Training diverged: {how}.",
+        fix="Check that the counts are raw, or train with another seed or fewer genes.",
+    )
 
 
 def _cell_table(query: CanonicalQuery, manifest: Manifest, latents: Latents) -> pd.DataFrame:

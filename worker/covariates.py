@@ -1,6 +1,5 @@
 """From a query's obs columns to the category codes that a reference's layers look up."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,18 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from app.problems import UnknownBatchColumn, UnknownCovariate, UnknownLabelsColumn
+from app.problems import UnknownCovariate, UnknownLabelsColumn
 from models_store.manifest import Covariate, Manifest
+from worker.batches import batch_names, batch_warnings, told_apart
+from worker.obs import category_names, find_column, listed
 
 Codes = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
-
-MISSING = "missing"
-"""The category of cells whose value is absent."""
-LONE_BATCH = "query"
-"""The one batch of a query that names no batch column."""
-QUERY_SUFFIX = "-query"
-JOINT = "_"
 
 
 @dataclass(frozen=True)
@@ -88,16 +82,18 @@ def design_query(
 
     Raises:
         UnknownBatchColumn: a batch column that obs lacks.
+        TooManyBatches: a batch column that looks like an identifier of cells.
         UnknownCovariate: a covariate that the reference needs and obs lacks, or not numbers.
         UnknownLabelsColumn: a labels column that obs lacks.
     """
-    batch, renamed = _batch_values(obs, manifest.batch, batch_key, reuse_batches)
-    coded = [_code(batch, manifest.batch.categories)]
+    keys, known = batch_key or (), manifest.batch.categories
+    batch, renamed = told_apart(batch_names(obs, keys), () if reuse_batches else known)
+    coded = [_code(batch, known)]
     coded += [
         _code(_column(obs, covariate), covariate.categories)
         for covariate in manifest.extra_covariates
     ]
-    continuous = [_numbers(obs, key) for key in manifest.continuous_covariates]
+    continuous = [numbers_of(obs, key) for key in manifest.continuous_covariates]
     return QueryDesign(
         codes=tuple(codes for codes, _ in coded),
         new_categories=tuple(new for _, new in coded),
@@ -105,55 +101,8 @@ def design_query(
         continuous=np.stack(continuous, axis=1) if continuous else None,
         labels=_labels(obs, manifest, labels_key),
         size_factor=_size_factor(obs, manifest, size_factor_key),
+        warnings=batch_warnings(obs, keys, batch, known),
     )
-
-
-def category_names(values: pd.Series) -> pd.Series:
-    """Values as category names: numbers become strings, absent values one named category."""
-    names = values.astype(object).map(str)
-    names[values.isna().to_numpy()] = MISSING
-    return names
-
-
-def _batch_values(
-    obs: pd.DataFrame, batch: Covariate, keys: Sequence[str] | None, reuse: bool
-) -> tuple[pd.Series, dict[str, str]]:
-    if not keys:
-        values = pd.Series(LONE_BATCH, index=obs.index, dtype=object)
-    else:
-        absent = [key for key in keys if key not in obs.columns]
-        if absent:
-            raise UnknownBatchColumn(
-                f"The query's obs has no column {absent[0]!r}. It has: {_listed(obs.columns)}.",
-                fix="Name one of these columns as batch_key, or leave batch_key out to treat the "
-                "whole query as one batch.",
-                errors=[{"pointer": f"/obs/{key}", "detail": "no such column"} for key in absent],
-            )
-        values = _joined([category_names(obs[key]) for key in keys])
-    if reuse:
-        return values, {}
-    return _renamed(values, set(batch.categories))
-
-
-def _joined(columns: list[pd.Series]) -> pd.Series:
-    """One name for each combination: two samples never become one because their names run on."""
-    combined = pd.Series(list(zip(*columns, strict=True)), index=columns[0].index, dtype=object)
-    joined = combined.map(JOINT.join)
-    if joined.nunique() < combined.nunique():
-        return combined.map(lambda names: json.dumps(names, ensure_ascii=False))
-    return joined
-
-
-def _renamed(values: pd.Series, taken: set[str]) -> tuple[pd.Series, dict[str, str]]:
-    """A query batch that happens to be called like a reference batch is a new one all the same."""
-    present = set(values.unique())
-    renamed: dict[str, str] = {}
-    for name in sorted(present & taken):
-        new = name + QUERY_SUFFIX
-        while new in taken or new in present or new in renamed.values():
-            new += QUERY_SUFFIX
-        renamed[name] = new
-    return values.replace(renamed), renamed
 
 
 def _code(values: pd.Series, reference: Sequence[str]) -> tuple[Codes, tuple[str, ...]]:
@@ -163,49 +112,66 @@ def _code(values: pd.Series, reference: Sequence[str]) -> tuple[Codes, tuple[str
 
 
 def _column(obs: pd.DataFrame, covariate: Covariate) -> pd.Series:
-    if covariate.key is None or covariate.key not in obs.columns:
-        raise UnknownCovariate(
-            f"The reference was trained with the covariate {covariate.key!r}, and the query's obs "
-            "has no such column.",
-            fix=f"Add obs[{covariate.key!r}]. The reference knows these values, and new ones are "
-            f"learnt: {_listed(covariate.categories)}.",
-            errors=[{"pointer": f"/obs/{covariate.key}", "detail": "no such column"}],
-        )
-    return category_names(obs[covariate.key])
+    column = find_column(
+        obs,
+        covariate.key or "",
+        UnknownCovariate,
+        detail=f"The reference was trained with the covariate {covariate.key!r}, and the query's "
+        "obs has no such column.",
+        fix=f"Add obs[{covariate.key!r}]. The reference knows these values, and new ones are "
+        f"learnt: {listed(covariate.categories)}.",
+    )
+    return category_names(column)
 
 
-def _numbers(obs: pd.DataFrame, key: str) -> Float32:
-    numbers = pd.to_numeric(obs[key], errors="coerce") if key in obs.columns else None
-    if numbers is None or not np.isfinite(numbers.to_numpy(dtype=float, na_value=np.nan)).all():
+def numbers_of(obs: pd.DataFrame, key: str) -> Float32:
+    """A column of finite numbers.
+
+    Raises:
+        UnknownCovariate: obs lacks the column, or a cell has no finite number in it.
+    """
+    detail = f"A number is needed for every cell in obs[{key!r}]."
+    fix = f"Add obs[{key!r}] with a finite number for each cell, on the reference's scale."
+    column = find_column(obs, key, UnknownCovariate, detail=detail, fix=fix)
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+        found: Float32 = numbers.astype(np.float32)
+    if not np.isfinite(found).all():
         raise UnknownCovariate(
-            f"The reference needs a number for every cell in obs[{key!r}].",
-            fix=f"Add obs[{key!r}] with a finite number for each cell, on the reference's scale.",
-            errors=[{"pointer": f"/obs/{key}", "detail": "absent, or not a number in every cell"}],
+            detail,
+            fix=fix,
+            errors=[{"pointer": f"/obs/{key}", "detail": "not a finite number in every cell"}],
         )
-    return numbers.to_numpy(dtype=np.float32)
+    return found
+
+
+def size_factors_of(obs: pd.DataFrame, key: str) -> Float32:
+    """A column of size factors.
+
+    Raises:
+        UnknownCovariate: as `numbers_of`, or a size factor is not above zero.
+    """
+    numbers = numbers_of(obs, key)
+    if not (numbers > 0).all():
+        raise UnknownCovariate(
+            f"The size factors in obs[{key!r}] are not all above zero.",
+            fix="Give every cell a positive size factor.",
+            errors=[{"pointer": f"/obs/{key}", "detail": "not above zero in every cell"}],
+        )
+    return numbers
 
 
 def _size_factor(obs: pd.DataFrame, manifest: Manifest, key: str | None) -> Float32 | None:
     if manifest.size_factor_key is None:
         return None
-    named = key or manifest.size_factor_key
-    numbers = _numbers(obs, named)
-    if not (numbers > 0).all():
-        raise UnknownCovariate(
-            f"The size factors in obs[{named!r}] are not all above zero.",
-            fix="Give every cell a positive size factor.",
-        )
-    return numbers
+    return size_factors_of(obs, key or manifest.size_factor_key)
 
 
 def _labels(obs: pd.DataFrame, manifest: Manifest, key: str | None) -> Codes | None:
     """Label codes; the number of labels stands for an unknown one."""
-    if key is not None and key not in obs.columns:
-        raise UnknownLabelsColumn(
-            f"The query's obs has no column {key!r}. It has: {_listed(obs.columns)}.",
-            fix="Name one of these columns as labels_key, or leave labels_key out.",
-            errors=[{"pointer": f"/obs/{key}", "detail": "no such column"}],
-        )
+    if key is not None:
+        fix = "Name one of these columns as labels_key, or leave labels_key out."
+        find_column(obs, key, UnknownLabelsColumn, fix=fix)
     if manifest.architecture.dispersion != "gene-label" or not manifest.labels:
         return None
     known = manifest.labels[0].categories
@@ -214,8 +180,3 @@ def _labels(obs: pd.DataFrame, manifest: Manifest, key: str | None) -> Codes | N
     position = {name: code for code, name in enumerate(known)}
     codes = category_names(obs[key]).map(position).fillna(len(known))
     return np.asarray(codes, dtype=np.int64)
-
-
-def _listed(names: Sequence[object] | pd.Index, most: int = 20) -> str:
-    shown = ", ".join(str(name) for name in list(names)[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

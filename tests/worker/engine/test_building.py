@@ -14,7 +14,9 @@ from app.problems import (
     InputKindMismatch,
     NoCells,
     TooFewGenes,
+    TooManyBatches,
     UnknownBatchColumn,
+    UnknownCovariate,
     UnknownLabelsColumn,
     UntrainableReference,
 )
@@ -27,10 +29,18 @@ from tests.worker.engine.simulated import (
     simulate,
     write_canonical,
 )
+from worker import building, drafting
 from worker.building import run_build
+from worker.networks import draft_architecture
 from worker.orders import BuildOrder
 from worker.panel import choose_genes
-from worker.reference_training import Schedule, mean_elbo, split_cells, train_reference
+from worker.reference_training import (
+    Schedule,
+    TrainedReference,
+    mean_elbo,
+    split_cells,
+    train_reference,
+)
 
 
 def test_the_bundle_holds_what_it_says(recommended: Reference) -> None:
@@ -97,6 +107,71 @@ def test_a_given_list_keeps_its_order_and_its_kind_of_name(tmp_path: Path) -> No
 def test_options_that_cannot_be(tmp_path: Path, options: dict, problem: type) -> None:
     with pytest.raises(problem):
         build_reference(tmp_path, simulate({"a": 40, "b": 40}), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"n_layers": 0}, "n_layers is 0, and must be above 0."),
+        ({"dropout_rate": 1}, "dropout_rate is 1, and must be below 1."),
+        ({"dropout_rate": -1}, "dropout_rate is -1, and must be at least 0."),
+        ({"n_hidden": 10**6}, "n_hidden is 1000000, and must be at most 8192."),
+        ({"n_latent": "ten"}, "n_latent is 'ten', and must be a whole number."),
+        ({"n_latent": 2.5}, "n_latent is 2.5, and must be a whole number."),
+        ({"log_variational": "maybe"}, "log_variational is 'maybe', and must be true or false."),
+        ({"likelihood": "gauss"}, "must be one of 'nb', 'zinb', 'poisson' or 'normal'."),
+        ({"depth": 3}, "The architecture has no option 'depth'; it has n_hidden, n_latent,"),
+        ({"n_genes": 5}, "n_genes follows from the genes that are chosen."),
+    ],
+)
+def test_architecture_options_are_refused_in_plain_words(options: dict, sentence: str) -> None:
+    with pytest.raises(UntrainableReference) as caught:
+        draft_architecture({"architecture": options}, "counts")
+    assert sentence in caught.value.detail
+    assert "pydantic" not in caught.value.detail
+    assert caught.value.errors[0]["pointer"] == f"/architecture/{next(iter(options))}"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"architecture": {"n_layers": 0}}, UntrainableReference),
+        ({"architecture": {"likelihood": "normal"}}, InputKindMismatch),
+        ({"labels_keys": ["type"]}, UnknownLabelsColumn),
+        ({"extra_categorical": ["chip"]}, UnknownCovariate),
+        ({"continuous": ["cell_type"]}, UnknownCovariate),
+        ({"size_factor_key": "age"}, UnknownCovariate),
+        ({"batch_key": "barcode"}, TooManyBatches),
+    ],
+)
+def test_what_is_wrong_is_told_before_genes_are_chosen(
+    options: dict, problem: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: object, **__: object) -> None:
+        raise AssertionError("genes were chosen")
+
+    monkeypatch.setattr(drafting, "choose_genes", too_late)
+    cells = simulate({"a": 60, "b": 60})
+    cells.obs["barcode"] = cells.obs.index
+    query = write_canonical(tmp_path / "canonical", cells)
+    wanted = {"batch_key": "batch", **options}
+    order = BuildOrder("n", 1, tmp_path / "canonical", tmp_path, wanted, {}, 1, "cpu")
+    with pytest.raises(problem):
+        drafting.draft_manifest(order, query)
+
+
+def test_a_diverged_training_is_found_without_held_out_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(cvae: SCVI, *_: object) -> TrainedReference:
+        with torch.no_grad():
+            next(iter(cvae.parameters())).fill_(torch.nan)
+        cvae.eval()
+        return TrainedReference(1, None, 0.0)
+
+    monkeypatch.setattr(building, "train_reference", diverge)
+    with pytest.raises(UntrainableReference, match="no finite coordinates"):
+        build_reference(tmp_path, simulate({"a": 40, "b": 40}))
 
 
 def test_too_few_cells_and_the_wrong_input(tmp_path: Path) -> None:

@@ -6,10 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.problems import UnknownBatchColumn, UnknownCovariate, UnknownLabelsColumn
+from app.problems import (
+    TooManyBatches,
+    UnknownBatchColumn,
+    UnknownCovariate,
+    UnknownLabelsColumn,
+)
 from models_store.manifest import Covariate, LabelLevel, Manifest
 from tests.worker.engine.simulated import Reference
-from worker.covariates import LONE_BATCH, MISSING, QUERY_SUFFIX, design_query
+from worker.batches import LONE_BATCH, QUERY_SUFFIX
+from worker.covariates import design_query
+from worker.obs import MISSING
 
 
 @pytest.fixture
@@ -51,6 +58,40 @@ def test_numbers_booleans_and_absent_values_become_names(manifest: Manifest) -> 
     assert design_query(table, manifest, batch_key=["f"]).new_categories == (("False", "True"),)
     categorical = pd.DataFrame({"c": pd.Categorical(["a", None, "b"])})
     assert design_query(categorical, manifest, batch_key=["c"]).n_new == (3,)
+
+
+def test_whole_numbers_are_the_same_batch_in_any_type(manifest: Manifest) -> None:
+    expected = (("1", "2", "2.5"),)
+    for values in ([1.0, 2.0, 2.5], pd.Categorical([1.0, 2.0, 2.5])):
+        design = design_query(pd.DataFrame({"n": values}), manifest, batch_key=["n"])
+        assert design.new_categories == expected
+    for values in ([1, 2], [1.0, 2.0]):
+        design = design_query(pd.DataFrame({"n": values}), manifest, batch_key=["n"])
+        assert design.new_categories == (("1", "2"),)
+
+
+def test_an_identifier_is_no_batch(manifest: Manifest) -> None:
+    table = obs(barcode=[f"c{i}" for i in range(120)], donor=["a"] * 120)
+    with pytest.raises(TooManyBatches, match="120 categories for 120 cells") as caught:
+        design_query(table, manifest, batch_key=["barcode"])
+    assert caught.value.errors[0]["pointer"] == "/obs/barcode"
+    with pytest.raises(TooManyBatches):
+        design_query(table, manifest, batch_key=["donor", "barcode"])
+    half = obs(plate=[f"p{i // 2}" for i in range(120)])
+    assert design_query(half, manifest, batch_key=["plate"]).n_new == (60,)
+    few = obs(sample=[f"s{i}" for i in range(50)])
+    assert design_query(few, manifest, batch_key=["sample"]).n_new == (50,)
+
+
+def test_doubts_are_told_of_new_batches_alone(manifest: Manifest) -> None:
+    table = obs(b=["ref-a"] * 5 + ["new"] * 20)
+    reused = design_query(table, manifest, batch_key=["b"], reuse_batches=True)
+    assert reused.warnings == ()
+    (warning,) = design_query(table, manifest, batch_key=["b"]).warnings
+    assert (warning["code"], "ref-a-query (5)" in warning["detail"]) == ("small-batches", True)
+    joined = obs(b=["x"] * 40, d=["y"] * 39 + [None])
+    codes = [each["code"] for each in design_query(joined, manifest, batch_key=["b", "d"]).warnings]
+    assert codes == ["missing-batch", "small-batches"]
 
 
 def test_a_batch_called_like_a_reference_batch_is_new_all_the_same(manifest: Manifest) -> None:
@@ -97,6 +138,8 @@ def test_what_the_reference_needs(manifest: Manifest) -> None:
     with pytest.raises(UnknownCovariate, match="age"):
         design_query(obs(b=["x"], age=["old"]), age, batch_key=["b"])
     assert design_query(obs(age=[1.5]), age, batch_key=None).continuous == np.float32(1.5)
+    with pytest.raises(UnknownCovariate, match="age"):
+        design_query(obs(age=[1e39]), age, batch_key=None)  # finite, but not as float32
     size = _needs(manifest, size_factor_key="size")
     with pytest.raises(UnknownCovariate, match="above zero"):
         design_query(obs(size=[1.0, 0.0]), size, batch_key=None)

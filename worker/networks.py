@@ -1,0 +1,91 @@
+"""The network that a build asks for, checked before anything is computed."""
+
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from app.problems import InputKindMismatch, UntrainableReference
+from models_store.manifest import Architecture
+
+FIX = "Leave the option out, or choose a value as the manifest of a reference lists them."
+
+
+def draft_architecture(options: dict[str, Any], kind: str) -> Architecture:
+    """The architecture that a build's options ask for; its genes are chosen later.
+
+    Raises:
+        UntrainableReference: an option is unknown, out of bounds, or contradicts another.
+        InputKindMismatch: the likelihood is not for this kind of input.
+    """
+    wanted = dict(options.get("architecture") or {})
+    if "n_genes" in wanted:
+        raise UntrainableReference(
+            "n_genes follows from the genes that are chosen.",
+            fix="Give `n_top_genes` or `genes` instead.",
+            errors=[{"pointer": "/architecture/n_genes", "detail": "follows from the genes"}],
+        )
+    if options.get("size_factor_key"):
+        wanted.setdefault("library", "size_factor")
+    architecture = with_genes(wanted, 1)
+    _check_consistent(architecture, options)
+    if kind != ("continuous" if architecture.likelihood == "normal" else "counts"):
+        raise InputKindMismatch(
+            f"The file was uploaded as {kind}, and likelihood {architecture.likelihood} "
+            "needs the other kind of input.",
+            fix="Use likelihood `normal` for continuous input and a count likelihood for counts.",
+        )
+    return architecture
+
+
+def with_genes(wanted: dict[str, Any] | Architecture, n_genes: int) -> Architecture:
+    """The same architecture for so many genes.
+
+    Raises:
+        UntrainableReference: an option is unknown or out of bounds.
+    """
+    known = wanted.model_dump() if isinstance(wanted, Architecture) else wanted
+    try:
+        return Architecture(**{**known, "n_genes": n_genes})
+    except ValidationError as error:
+        said = [(str(each["loc"][0]), _say(each)) for each in error.errors()]
+        raise UntrainableReference(
+            " ".join(sentence for _, sentence in said),
+            fix=FIX,
+            errors=[
+                {"pointer": f"/architecture/{name}", "detail": sentence} for name, sentence in said
+            ],
+        ) from error
+
+
+def _check_consistent(architecture: Architecture, options: dict[str, Any]) -> None:
+    if (architecture.library == "size_factor") != bool(options.get("size_factor_key")):
+        raise UntrainableReference(
+            "library=size_factor and a size factor column belong together.",
+            fix="Give both `size_factor_key` and library=size_factor, or neither.",
+        )
+    if architecture.dispersion == "gene-label" and not options.get("labels_keys"):
+        raise UntrainableReference(
+            "dispersion=gene-label needs a labels column.", fix="Name one with `labels_keys`."
+        )
+
+
+def _say(error: ErrorDetails) -> str:
+    """One thing that the schema found, in a sentence of ours."""
+    name, value = error["loc"][0], error["input"]
+    if error["type"] == "extra_forbidden":
+        known = ", ".join(each for each in Architecture.model_fields if each != "n_genes")
+        return f"The architecture has no option {name!r}; it has {known}."
+    return f"{name} is {value!r}, and must be {_bound(error)}."
+
+
+def _bound(error: ErrorDetails) -> str:
+    bounds = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    context = error.get("ctx", {})
+    for key, words in bounds.items():
+        if key in context:
+            return f"{words} {context[key]}"
+    if "expected" in context:
+        return f"one of {context['expected']}"
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+    return kinds.get(error["type"].split("_")[0], "of another kind")
