@@ -8,25 +8,32 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from app.problems import InputKindMismatch, NoCells, TooFewGenes
+from app.problems import InputKindMismatch, NoCells, NotFinite, TooFewGenes
 from models_store.manifest import GeneMatch, Manifest, Recipe
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import QueryDesign, design_query
 from worker.grafting import QuerySurgery
+from worker.obs import listed
 from worker.orders import MapOrder, Report
 from worker.provenance import MappedQuery, provenance, summary
 from worker.reference_cache import ReferenceCache
-from worker.results import write_annotated_h5ad, write_latent, write_weights
+from worker.results import (
+    BATCH,
+    EMPTY,
+    added_columns,
+    write_annotated_h5ad,
+    write_latent,
+    write_weights,
+)
 
 QUERY_WEIGHTS_FILE = "query_weights.safetensors"
 PROVENANCE_FILE = "provenance.json"
 
 STAGES = {"loading": 0.0, "reading": 0.02, "fitting": 0.15, "encoding": 0.85, "writing": 0.9}
 """Where each stage begins on the way from 0 to 1."""
-
-_references = ReferenceCache()
 
 
 class Stages:
@@ -49,7 +56,7 @@ class Stages:
         self._report(self._name, self._begin + self._span * share)
 
 
-def run_mapping(order: MapOrder, report: Report) -> dict[str, Any]:
+def run_mapping(order: MapOrder, references: ReferenceCache, report: Report) -> dict[str, Any]:
     """Map a query and write every result file into the order's folder.
 
     Raises:
@@ -57,7 +64,7 @@ def run_mapping(order: MapOrder, report: Report) -> dict[str, Any]:
     """
     stages = Stages(report)
     with stages.stage("loading"):
-        reference = _references.get(order.bundle, order.device)
+        reference = references.get(order.bundle, order.manifest_sha256, order.device)
         manifest = reference.manifest
         query = CanonicalQuery.open(order.canonical)
         match = _match(query, manifest)
@@ -65,12 +72,19 @@ def run_mapping(order: MapOrder, report: Report) -> dict[str, Any]:
         design = _design(obs, manifest, order.options)
         recipe = manifest.recipe(order.options.get("recipe") or "default")
     surgery = QuerySurgery(manifest, reference.cvae, AlignedCounts(query, match), design)
-    mapped = _map(surgery, recipe, match, stages)
+    mapped = _map(surgery, recipe, match, added_columns(obs), stages)
+    _refuse_infinite(mapped)
     with stages.stage("writing"):
         return _write(order, reference.manifest_sha256, query, obs, mapped, stages)
 
 
-def _map(surgery: QuerySurgery, recipe: Recipe, match: GeneMatch, stages: Stages) -> MappedQuery:
+def _map(
+    surgery: QuerySurgery,
+    recipe: Recipe,
+    match: GeneMatch,
+    columns: dict[str, str],
+    stages: Stages,
+) -> MappedQuery:
     with stages.stage("reading"):
         projected = surgery.project(stages.progress)
     with stages.stage("fitting"):
@@ -86,7 +100,30 @@ def _map(surgery: QuerySurgery, recipe: Recipe, match: GeneMatch, stages: Stages
             latents=surgery.encode(projected, weights),
             forward=surgery.encode(projected, None),
             empty=~projected.occupied,
+            columns=columns,
         )
+
+
+def _refuse_infinite(mapped: MappedQuery) -> None:
+    """Numbers that are not finite would pass for results in whatever reads them next."""
+    latents = mapped.latents.mean
+    cells = int((~torch.isfinite(latents).all(dim=1)).sum())
+    batches = [
+        each.group.name
+        for each in mapped.fits
+        if each.fit and not np.isfinite((each.fit.elbo_before, each.fit.elbo_after)).all()
+    ]
+    if cells:
+        found = f"The coordinates of {cells:,} of {len(latents):,} cells are not finite."
+    elif batches:
+        found = f"The ELBO of {listed(batches, most=5)} is not finite."
+    else:
+        return
+    raise NotFinite(
+        found,
+        fix="Check that the values are on the reference's scale, then upload them again. If they "
+        "are, try recipe `forward`, which fits nothing.",
+    )
 
 
 def _match(query: CanonicalQuery, manifest: Manifest) -> GeneMatch:
@@ -138,7 +175,8 @@ def _write(
     stages.progress(0.3)
     write_weights(order.out / QUERY_WEIGHTS_FILE, mapped.weights, mapped.weights_metadata())
     extra = pd.DataFrame(
-        {"cellgraft_batch": mapped.batch_names(), "cellgraft_empty": mapped.empty}, index=obs.index
+        {mapped.columns[BATCH]: mapped.batch_names(), mapped.columns[EMPTY]: mapped.empty},
+        index=obs.index,
     )
     write_annotated_h5ad(order.out / "query.h5ad", query, latent, extra)
     stages.progress(0.9)

@@ -22,6 +22,8 @@ class MapOrder:
     mapping_id: str
     canonical: Path
     bundle: Path
+    manifest_sha256: str
+    """The version that the registry means; the bundle must be just that."""
     out: Path
     options: dict[str, Any]
     query_facts: dict[str, Any]

@@ -67,6 +67,7 @@ def map_query(place: Workplace, work: MapWork, attempt: Attempt) -> Outcome:
         mapping_id=work.mapping_id,
         canonical=place.storage.local_folder(work.canonical_prefix),
         bundle=place.storage.local_folder(work.reference_prefix),
+        manifest_sha256=work.manifest_sha256,
         out=scratch,
         options=work.options,
         query_facts=work.query_facts,

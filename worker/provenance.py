@@ -14,6 +14,7 @@ from models_store.encoding import BLOCK, Latents
 from models_store.manifest import GeneMatch, Recipe
 from worker.grafting import GroupFit, QuerySurgery
 from worker.orders import MapOrder
+from worker.results import EMPTY
 
 NO_EFFECT = {
     "code": "surgery-has-no-effect",
@@ -36,6 +37,8 @@ class MappedQuery:
     forward: Latents
     empty: npt.NDArray[np.bool_]
     """Cells without a count in the reference's genes: their coordinates mean nothing."""
+    columns: dict[str, str]
+    """What the columns added to obs are called in query.h5ad, by their usual names."""
 
     def batch_names(self) -> list[str]:
         """The batch category of every cell, under the name it has in this mapping."""
@@ -80,6 +83,7 @@ def provenance(
             "expected_expression_covered": round(mapped.match.expected_expression_covered, 6),
         },
         "surgery": _surgery(mapped),
+        "obs_columns": mapped.columns,
         "warnings": _warnings(mapped),
         "seconds": seconds,
         "software": {
@@ -161,6 +165,7 @@ def _movement(mapped: MappedQuery, cells: slice | npt.NDArray[np.int64]) -> dict
 def _warnings(mapped: MappedQuery) -> list[dict[str, str]]:
     manifest, match = mapped.surgery.manifest, mapped.match
     found = [] if manifest.surgery_has_effect else [NO_EFFECT]
+    found += mapped.surgery.design.warnings
     if match.n_matched < manifest.thresholds.warn_below * match.n_panel:
         found.append(
             {
@@ -176,7 +181,8 @@ def _warnings(mapped: MappedQuery) -> list[dict[str, str]]:
             {
                 "code": "empty-cells",
                 "detail": f"{int(mapped.empty.sum())} cells have no counts in the reference's "
-                "genes; obs column `cellgraft_empty` flags them and their latents mean nothing.",
+                f"genes; obs column `{mapped.columns[EMPTY]}` flags them and their latents mean "
+                "nothing.",
                 "fix": "Leave them out of what you conclude.",
             }
         )

@@ -1,5 +1,6 @@
 """Loaded references, kept warm for the next job."""
 
+import json
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,13 @@ class ReferenceCache:
         self._most = most
         self._loaded: OrderedDict[tuple[str, str], LoadedReference] = OrderedDict()
 
-    def get(self, folder: Path, device: str) -> LoadedReference:
+    def get(self, folder: Path, manifest_sha256: str, device: str) -> LoadedReference:
         """The reference in a bundle's folder; the files are hashed when it is loaded first.
+
+        Args:
+            folder: the bundle's.
+            manifest_sha256: the digest by which the registry knows the version.
+            device: where the network is to be.
 
         Raises:
             DamagedReference: the bundle is incomplete, has changed, or does not load.
@@ -37,15 +43,22 @@ class ReferenceCache:
             digest = file_sha256(folder / MANIFEST_FILE)
             if (digest, device) not in self._loaded:
                 manifest, cvae = load_bundle(folder, device=device)
-                named = manifest_digest(manifest.model_dump(mode="json"))
+                # Of the file as it was written: a later release may know more fields than it has.
+                named = manifest_digest(json.loads((folder / MANIFEST_FILE).read_bytes()))
                 self._loaded[digest, device] = LoadedReference(manifest, cvae, named)
         except (InvalidBundle, FileNotFoundError) as error:
-            raise DamagedReference(
-                f"The reference's files are damaged: {error}.",
-                fix="Ask the administrator to run `cellgraft references verify` and to restore or "
-                "rebuild this version.",
-            ) from error
+            raise _damaged(str(error)) from error
+        if self._loaded[digest, device].manifest_sha256 != manifest_sha256:
+            raise _damaged("they are of another version than the one that is registered")
         self._loaded.move_to_end((digest, device))
         while len(self._loaded) > self._most:
             self._loaded.popitem(last=False)
         return self._loaded[digest, device]
+
+
+def _damaged(how: str) -> DamagedReference:
+    return DamagedReference(
+        f"The reference's files are damaged: {how}.",
+        fix="Ask the administrator to run `cellgraft references verify` and to restore or rebuild "
+        "this version.",
+    )

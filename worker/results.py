@@ -18,9 +18,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from worker.canonical import CanonicalQuery
+from worker.names import free_name
 
 LATENT = "X_latent"
-PREFIX = "cellgraft_"
+BATCH, EMPTY = "cellgraft_batch", "cellgraft_empty"
+"""What a mapping adds to obs, under these names unless the query has such columns."""
 CHUNK = 65_536
 ENCODED_CSR = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0"}
 LENGTH_BYTES = 8
@@ -51,6 +53,12 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[s
     path.write_bytes(len(told).to_bytes(LENGTH_BYTES, "little") + told + packed[start:])
 
 
+def added_columns(obs: pd.DataFrame) -> dict[str, str]:
+    """The names under which a mapping's columns join those of obs, of which none is replaced."""
+    taken = {str(name) for name in (*obs.columns, obs.index.name)}
+    return {name: free_name(name, taken) for name in (BATCH, EMPTY)}
+
+
 def write_annotated_h5ad(
     path: Path,
     canonical: CanonicalQuery,
@@ -59,7 +67,7 @@ def write_annotated_h5ad(
 ) -> None:
     """The query as uploaded, its counts and cells in order, with the latent in obsm.
 
-    Columns of `extra_obs` are added to obs as `cellgraft_...`. The counts stream from disk.
+    Columns of `extra_obs` follow those of obs; see `added_columns`. The counts stream from disk.
     """
     with h5py.File(path, "w") as file, _nullable_strings():
         _encode(file, {"encoding-type": "anndata", "encoding-version": "0.1.0"})
@@ -102,9 +110,8 @@ def _all_obs(canonical: CanonicalQuery, extra: pd.DataFrame | None) -> pd.DataFr
         obs.index.name = None  # anndata refuses an index that shares a column's name
     if extra is None:
         return obs
-    added = {PREFIX + str(name).removeprefix(PREFIX): extra[name].to_numpy() for name in extra}
-    for name, values in added.items():
-        obs[name] = values
+    for name in extra:
+        obs[name] = extra[name].to_numpy()
     return obs
 
 

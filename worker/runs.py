@@ -10,6 +10,10 @@ import torch
 from models_store.kernels import warm_up
 from worker.mapping import run_mapping
 from worker.orders import MapOrder, Order, Report
+from worker.reference_cache import ReferenceCache
+
+_references = ReferenceCache()
+"""Warm from one order to the next: this module lives as long as the child."""
 
 
 def prepare(threads: int) -> None:
@@ -26,7 +30,7 @@ def run(order: Order, report: Report) -> dict[str, Any]:
     torch.set_num_threads(order.threads)
     order = dataclasses.replace(order, device=_device(order.device))
     if isinstance(order, MapOrder):
-        return run_mapping(order, report)
+        return run_mapping(order, _references, report)
     # Imported here because scanpy takes seconds, and most children only ever map.
     from worker.building import run_build
 

@@ -14,7 +14,9 @@ from worker.lines import Closed, Lines
 from worker.orders import BuildOrder, Cancelled, MapOrder, as_json, from_json
 from worker.outcomes import WorkerDied
 
-MAP = MapOrder("m", Path("/c"), Path("/b"), Path("/o"), {"batch_key": ["a"]}, {}, 2, "cpu")
+MAP = MapOrder(
+    "m", Path("/c"), Path("/b"), "0" * 64, Path("/o"), {"batch_key": ["a"]}, {}, 2, "cpu"
+)
 BUILD = BuildOrder("n", 1, Path("/c"), Path("/o"), {"seed": 0}, {"filename": "f"}, 2, "cpu")
 
 

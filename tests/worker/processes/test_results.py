@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from tests.worker.intake.conftest import check_here
 from worker.canonical import CanonicalQuery
-from worker.results import write_annotated_h5ad, write_latent, write_weights
+from worker.results import added_columns, write_annotated_h5ad, write_latent, write_weights
 
 LATENT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3) / 3
 
@@ -47,7 +47,8 @@ def canonical(uploaded: anndata.AnnData, tmp_path: Path) -> CanonicalQuery:
 def test_the_annotated_file_is_what_was_uploaded_and_the_latent(
     canonical: CanonicalQuery, tmp_path: Path
 ) -> None:
-    extra = pd.DataFrame({"batch": ["p", "q", "p", "q"], "cellgraft_empty": [False] * 4})
+    names = {"cellgraft_batch": ["p", "q", "p", "q"], "cellgraft_empty": [False] * 4}
+    extra = pd.DataFrame(names)
     write_annotated_h5ad(tmp_path / "query.h5ad", canonical, LATENT, extra)
     back = anndata.read_h5ad(tmp_path / "query.h5ad")
     first = anndata.read_h5ad(tmp_path / "uploaded.h5ad")
@@ -62,6 +63,14 @@ def test_the_annotated_file_is_what_was_uploaded_and_the_latent(
     pd.testing.assert_frame_equal(back.obs[first.obs.columns], first.obs)
     assert back.var_names.tolist() == ["g1", "g2"]
     assert back.var["gene_ids"].tolist() == ["E1", "E2"]
+
+
+def test_a_column_of_the_query_is_not_replaced() -> None:
+    obs = pd.DataFrame({"cellgraft_batch": ["mine"], "cellgraft_batch_1": ["mine too"]})
+    assert added_columns(obs.rename_axis("cellgraft_empty")) == {
+        "cellgraft_batch": "cellgraft_batch_2",
+        "cellgraft_empty": "cellgraft_empty_1",
+    }
 
 
 def test_results_are_the_same_bytes_at_another_time(
