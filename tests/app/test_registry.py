@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from starlette.testclient import TestClient
 
 from app.api import create_app
+from app.coverage import _Recent
 from app.database import Database
 from app.keys import Principal
 from app.problems import Forbidden
@@ -38,6 +39,15 @@ def test_a_query_when_ready(client: TestClient, database: Database, storage: Loc
             "advice": "good",
         }
     ]
+
+
+def test_what_was_asked_for_lately_is_remembered() -> None:
+    recent: _Recent[int] = _Recent(2)
+    recent.put("a", 1)
+    recent.put("b", 2)
+    assert recent.get("a") == 1
+    recent.put("c", 3)
+    assert (recent.get("a"), recent.get("b"), recent.get("c")) == (1, None, 3)
 
 
 def test_queries_are_listed_and_filtered(client: TestClient) -> None:
