@@ -7,7 +7,6 @@ probe.safetensors      made-up cells and their latents, to prove that a machine 
 MODEL_CARD.md          the same for people
 """
 
-import hashlib
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +14,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+from models_store.digests import file_sha256
 from models_store.encoding import BLOCK, Latents, encode, project_block
 from models_store.manifest import MANIFEST_FILE, Manifest, SelfTest
 from models_store.model_card import model_card
@@ -127,11 +127,6 @@ def load_bundle(folder: Path, *, device: str = "cpu") -> tuple[Manifest, SCVI]:
     return manifest, cvae.eval().to(device)
 
 
-def load_cells(folder: Path) -> pd.DataFrame:
-    """The reference cells: latents, variances, batch and labels, indexed by cell name."""
-    return pd.read_parquet(folder / CELLS_FILE)
-
-
 def probe_cells(manifest: Manifest) -> torch.Tensor:
     """Made-up cells of the expected expression: the same for the same manifest, nobody's data."""
     share = torch.tensor(manifest.expected_expression, dtype=torch.float64)
@@ -211,9 +206,3 @@ def self_test(folder: Path, *, reproduced: bool, n_checked: int) -> SelfTest:
         reference_reproduced=reproduced,
         n_cells_checked=n_checked,
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

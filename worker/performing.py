@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from sqlalchemy.orm import Session
 
@@ -62,7 +61,7 @@ def check_query(place: Workplace, work: CheckWork, attempt: Attempt) -> Outcome:
 
 def map_query(place: Workplace, work: MapWork, attempt: Attempt) -> Outcome:
     """Map a query onto a reference version and publish the results."""
-    scratch = _new_scratch(place, attempt.claim)
+    scratch = place.new_scratch(attempt.claim)
     order = MapOrder(
         mapping_id=work.mapping_id,
         canonical=place.storage.local_folder(work.canonical_prefix),
@@ -89,7 +88,7 @@ def map_query(place: Workplace, work: MapWork, attempt: Attempt) -> Outcome:
 
 def build_reference(place: Workplace, work: BuildWork, attempt: Attempt) -> Outcome:
     """Build a reference version and publish its bundle."""
-    scratch = _new_scratch(place, attempt.claim)
+    scratch = place.new_scratch(attempt.claim)
     order = BuildOrder(
         name=work.name,
         version=work.version,
@@ -108,10 +107,3 @@ def build_reference(place: Workplace, work: BuildWork, attempt: Attempt) -> Outc
         return publish_version(session, claim, prefix=prefix, manifest=manifest)
 
     return Done(record, prefix)
-
-
-def _new_scratch(place: Workplace, claim: Claim) -> Path:
-    place.free_bytes()
-    scratch = place.scratch(claim)
-    scratch.mkdir(parents=True)
-    return scratch

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from app.problems import DamagedReference
 from app.references import manifest_digest
-from models_store.bundle import InvalidBundle, file_sha256, load_bundle
+from models_store.bundle import InvalidBundle, load_bundle
+from models_store.digests import file_sha256
 from models_store.manifest import MANIFEST_FILE, Manifest
 from models_store.scvi import SCVI
 

@@ -1,4 +1,7 @@
-"""What a check may do to the machine: nothing but read one file and write to one pipe."""
+"""What a check gives up before it opens an upload: descriptors, new privileges, and memory, time
+and written bytes beyond its limits. It may still read what the worker's user may read, and the
+network is not closed to it: the kernel's resource limits are no virtual machine.
+"""
 
 from __future__ import annotations
 

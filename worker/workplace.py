@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from app.jobs import Claim
 from app.problems import DiskFull
 from app.storage import Storage
+from models_store.digests import file_sha256
 from worker.child_process import ChildProcess
 from worker.intake.limits import Limits
 from worker.zygote_process import ZygoteProcess
@@ -25,7 +25,6 @@ MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".md": "text/markdown; charset=utf-8",
 }
-READ_BLOCK = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,13 @@ class Workplace:
     def scratch(self, claim: Claim) -> Path:
         """The attempt's own folder, on the store's file system, so that publishing is a rename."""
         return self.staging / f"{claim.job_id}-{claim.attempt}"
+
+    def new_scratch(self, claim: Claim) -> Path:
+        """The attempt's folder, made. Raises DiskFull: better now than after an hour's work."""
+        self.free_bytes()
+        scratch = self.scratch(claim)
+        scratch.mkdir(parents=True)
+        return scratch
 
     def free_bytes(self) -> int:
         """Disk space that one attempt may fill. Raises DiskFull when there is none."""
@@ -65,17 +71,9 @@ def describe_files(folder: Path) -> list[dict[str, Any]]:
         {
             "name": path.name,
             "bytes": path.stat().st_size,
-            "sha256": _sha256(path),
+            "sha256": file_sha256(path),
             "media_type": MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
         }
         for path in sorted(folder.iterdir())
         if path.is_file()
     ]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(READ_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

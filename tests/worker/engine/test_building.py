@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy
 import torch
@@ -20,7 +21,7 @@ from app.problems import (
     UnknownLabelsColumn,
     UntrainableReference,
 )
-from models_store.bundle import InvalidBundle, load_bundle, load_cells, verify_bundle
+from models_store.bundle import CELLS_FILE, InvalidBundle, load_bundle, verify_bundle
 from models_store.scvi import SCVI, Cells
 from tests.worker.engine.simulated import (
     Reference,
@@ -44,7 +45,7 @@ from worker.reference_training import (
 
 
 def test_the_bundle_holds_what_it_says(recommended: Reference) -> None:
-    manifest, cells = recommended.manifest, load_cells(recommended.folder)
+    manifest, cells = recommended.manifest, pd.read_parquet(recommended.folder / CELLS_FILE)
     assert manifest.batch.categories == ("ref-a", "ref-b")
     assert manifest.labels[0].categories == ("alpha", "beta")
     assert manifest.genes.symbols == manifest.genes.ids

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models_store.bundle import load_cells
+from models_store.bundle import CELLS_FILE
 from models_store.surgery import graft, query_weights
 from tests.worker.engine.simulated import (
     Reference,
@@ -24,7 +24,7 @@ from worker.grafting import QuerySurgery
 
 
 def stored(reference: Reference) -> tuple[np.ndarray, np.ndarray]:
-    cells = load_cells(reference.folder)
+    cells = pd.read_parquet(reference.folder / CELLS_FILE)
     n = reference.manifest.architecture.n_latent
     return (
         cells[[f"latent_{i}" for i in range(n)]].to_numpy(),
