@@ -85,6 +85,8 @@ def batch_warnings(
 
 def _joined(columns: list[pd.Series]) -> pd.Series:
     """One name for each combination: two samples never become one because their names run on."""
+    if len(columns) == 1:
+        return columns[0]
     combined = pd.Series(list(zip(*columns, strict=True)), index=columns[0].index, dtype=object)
     joined = combined.map(JOINT.join)
     if joined.nunique() < combined.nunique():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from app.problems import Problem
@@ -29,9 +30,9 @@ def find_column(
 
 def category_names(values: pd.Series) -> pd.Series:
     """Values as category names: numbers become strings, absent values one named category."""
-    names = values.astype(object).map(name_of)
-    names[values.isna().to_numpy()] = MISSING
-    return names
+    codes, present = pd.factorize(values)
+    names = np.array([*map(name_of, present), MISSING], dtype=object)
+    return pd.Series(names[codes], index=values.index)  # the code of an absent value is -1
 
 
 def listed(names: Sequence[object] | pd.Index, most: int = 20) -> str:
