@@ -11,6 +11,10 @@ autograd graph is kept: going backward is one product with each frozen weight ma
 Notation as in `layers` and `scvi`; w is the KL weight, ε the noise.
 """
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -26,18 +30,29 @@ from models_store.layers import (
     FullyConnected,
 )
 from models_store.reconstruction import reconstruction_gradients
-from models_store.scvi import SCVI, VARIANCE_EPS, Cells, Encoder, Noise, Projection
+from models_store.scvi import SCVI, VARIANCE_EPS, Cells, Encoder, Noise, Projection, select_cells
 
 Gradients = dict[Tensor, Tensor]
 """By the query rows that learn, each keyed by its parameter."""
 
 
-class QueryGradients:
-    """Gradients for one grafted network in eval mode (see `surgery.graft`)."""
+SMALLEST_PART = 200_000
+"""Outputs of the decoder that are worth a thread of their own."""
 
-    def __init__(self, grafted: SCVI) -> None:
+
+class QueryGradients:
+    """Gradients for one grafted network in eval mode (see `surgery.graft`).
+
+    Args:
+        grafted: the network.
+        threads: how many may share the widest layer, where nearly all the work is. Each takes some
+            of the cells from the last hidden layer to the likelihood and back.
+    """
+
+    def __init__(self, grafted: SCVI, *, threads: int = 1) -> None:
         assert not grafted.training
-        self.cvae = grafted
+        self.cvae, self.threads = grafted, threads
+        self.others = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self.z_encoder = _Encoder(grafted.z_encoder)
         library = grafted.library_encoder
         self.library_encoder = None if library is None else _Encoder(library)
@@ -90,20 +105,54 @@ class QueryGradients:
         found: "_Sums",
     ) -> tuple[Float[Tensor, "c h"], Float[Tensor, "c 1"]]:
         """Gradients of Σ -log p by the last hidden layer and by the log library."""
+        cvae, n_outputs = self.cvae, self.cvae.decoder.n_outputs
+        n_parts = max(1, min(self.threads, len(h) * n_outputs // SMALLEST_PART))
+        if self.others is None or n_parts == 1:
+            g = self._part(h, log_library, cells)
+        else:
+            cuts = [len(h) * i // n_parts for i in range(n_parts + 1)]
+            ranges = [slice(a, b) for a, b in pairwise(cuts)]
+            parts = [(h[r], log_library[r], select_cells(cells, r)) for r in ranges]
+            waiting = [self.others.submit(self._part, *part) for part in parts[1:]]
+            g = _joined([self._part(*parts[0]), *(each.result() for each in waiting)])
+        if g.log_theta is not None:
+            table = cvae.dispersion
+            found.add(table.query, len(table.reference), cells.codes[0], g.log_theta)
+        return g.h, g.log_library
+
+    @torch.no_grad()  # each thread has its own mode
+    def _part(
+        self, h: Float[Tensor, "c h"], log_library: Float[Tensor, "c 1"], cells: Cells
+    ) -> "_HeadGradients":
         cvae, decoder = self.cvae, self.cvae.decoder
+        by_batch = cvae.architecture.dispersion == "gene-batch"
+        wants_theta = by_batch or decoder.log_theta is not None
         out = cvae.emit(h, log_library, cells)
-        by_batch = cvae.dispersion.query if cvae.architecture.dispersion == "gene-batch" else None
-        by_cell = decoder.log_theta
-        wants_theta = by_cell is not None or by_batch is not None
         g = reconstruction_gradients(cvae.head, cells.x, out, wants_theta=wants_theta)
         g_h = g.logits @ decoder.scale.weight
         if decoder.pi is not None and g.pi is not None:
             g_h.addmm_(g.pi, decoder.pi.weight)
-        if g.log_theta is not None and by_cell is not None:
-            g_h.addmm_(g.log_theta, by_cell.weight)
-        if g.log_theta is not None and by_batch is not None:
-            found.add(by_batch, len(cvae.dispersion.reference), cells.codes[0], g.log_theta)
-        return g_h, g.log_library
+        if decoder.log_theta is not None and g.log_theta is not None:
+            g_h.addmm_(g.log_theta, decoder.log_theta.weight)
+        return _HeadGradients(g_h, g.log_library, g.log_theta if by_batch else None)
+
+
+@dataclass(frozen=True)
+class _HeadGradients:
+    """Of Σ -log p by the last hidden layer, the log library and each batch's log θ."""
+
+    h: Float[Tensor, "c h"]
+    log_library: Float[Tensor, "c 1"]
+    log_theta: Float[Tensor, "c g"] | None
+
+
+def _joined(parts: Sequence[_HeadGradients]) -> _HeadGradients:
+    thetas = [part.log_theta for part in parts if part.log_theta is not None]
+    return _HeadGradients(
+        torch.cat([part.h for part in parts]),
+        torch.cat([part.log_library for part in parts]),
+        torch.cat(thetas) if thetas else None,
+    )
 
 
 class _Sums:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models_store.manifest import Recipe
 from models_store.query_gradients import QueryGradients
-from models_store.scvi import SCVI, Cells, Projection, select_cells
+from models_store.scvi import SCVI, Cells, Projection, Rows, select_cells
 from models_store.surgery import graft, penalised_rows, query_parameters, query_weights
 
 Tick = Callable[[float], None]
@@ -42,8 +42,8 @@ class TrainingCells:
     cells: Cells
     projection: Projection
 
-    def rows(self, index: Tensor) -> "TrainingCells":
-        return TrainingCells(select_cells(self.cells, index), self.projection.rows(index))
+    def rows(self, rows: Rows) -> "TrainingCells":
+        return TrainingCells(select_cells(self.cells, rows), self.projection.rows(rows))
 
     def __len__(self) -> int:
         return len(self.cells.x)
@@ -93,10 +93,10 @@ def fit(
     for network in (start, cvae):
         if library_prior is not None:
             network.library_prior[network.n_categories[0] :] = library_prior
-    with _one_thread():
+    with _one_thread() as threads:
         watch = _Watch.of(group, recipe, seed)
         before = watch.elbo(start)
-        loop = _Loop(cvae, group.rows(watch.training), recipe, generator, watch)
+        loop = _Loop(cvae, recipe, generator, watch, threads=threads)
         epochs, reason = loop.run(tick)
         after = before if recipe.max_epochs == 0 else watch.elbo(cvae)
     return Fit(
@@ -113,13 +113,16 @@ def fit(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """A step is many products of a fraction of a millisecond: waking more threads for each of them
-    costs more than it saves, most of all on a machine with other work (decision 0012)."""
+def _one_thread() -> Iterator[int]:
+    """torch on one thread; gives the number that it had.
+
+    A step is many products of a fraction of a millisecond: waking more threads for each of them
+    costs more than it saves, most of all on a machine with other work (decision 0012).
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        yield threads
     finally:
         torch.set_num_threads(threads)
 
@@ -156,7 +159,7 @@ class _Watch:
 
     group: TrainingCells
     noise_seed: int
-    training: Tensor
+    training: TrainingCells
     held_out: bool
 
     @classmethod
@@ -167,7 +170,7 @@ class _Watch:
         watched = torch.arange(aside or min(n, MOST_HELD_OUT), device=device)
         # Few cells are repeated, to be drawn for in one pass: a pass a draw would take seconds.
         watched = watched.repeat(max(1, math.ceil(EVALUATION_DRAWS / max(1, len(watched)))))
-        training = torch.arange(aside, n, device=device)
+        training = group.rows(slice(aside, n))
         return cls(group.rows(watched), seed, training, held_out=aside > 0)
 
     @torch.no_grad()
@@ -191,17 +194,19 @@ class _Loop:
     def __init__(
         self,
         cvae: SCVI,
-        training: TrainingCells,
         recipe: Recipe,
         generator: torch.Generator,
         watch: _Watch,
+        *,
+        threads: int,
     ) -> None:
-        self.cvae, self.training, self.recipe, self.watch = cvae, training, recipe, watch
+        self.cvae, self.training, self.recipe, self.watch = cvae, watch.training, recipe, watch
         self.generator = generator
         self.parameters = list(query_parameters(cvae).values())
-        self.gradients = QueryGradients(cvae)
+        on_cpu = cvae.library_prior.device.type == "cpu"
+        self.gradients = QueryGradients(cvae, threads=threads if on_cpu else 1)
         self.prior = list(penalised_rows(cvae))
-        self.epochs = n_epochs(recipe, max(1, len(training)))
+        self.epochs = n_epochs(recipe, max(1, len(watch.training)))
 
     def run(self, tick: Tick) -> tuple[int, str]:
         """Epochs done, and why it ended."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -63,7 +64,7 @@ class QuerySurgery:
         for start, stop, rows in self.counts.blocks():
             progress(start / self.counts.n_cells)
             parts.append(project_block(self.cvae, self._cells(rows.toarray(), slice(start, stop))))
-            totals.append(torch.from_numpy(np.asarray(rows.sum(axis=1, dtype=np.float64)).ravel()))
+            totals.append(_totals(rows))
             occupied.append(np.diff(rows.indptr) > 0)
             hashes.append(row_hashes(rows))
         folded = fold_hashes(np.concatenate(hashes), _content_columns(self.design))
@@ -143,6 +144,11 @@ class QuerySurgery:
         return Cells(
             on_device, codes, rows(design.continuous), rows(design.labels), rows(design.size_factor)
         )
+
+
+def _totals(rows: sp.csr_matrix) -> Tensor:
+    """Counts of each cell in float64, in which scipy would sum only after adding in float32."""
+    return torch.from_numpy(np.asarray(rows.astype(np.float64).sum(axis=1)).ravel())
 
 
 def _by_content(projected: ProjectedQuery, group: Group) -> Index:

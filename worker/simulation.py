@@ -71,7 +71,7 @@ class DemoSizes:
     """Genes of the reference that the query lacks."""
     surplus_genes: int = 150
     """Genes of the query that the reference lacks."""
-    batch_spread: float = 1.2
+    batch_spread: float = 1.0
     """Standard deviation of a batch's log factor on a gene."""
     type_spread: float = 0.05
     """The same for the part of a batch's effect that differs from type to type."""
@@ -79,7 +79,7 @@ class DemoSizes:
     """Largest share of a cell's other counts that is the batch's background, not its own."""
     abundant_genes: int = 8
     reference_abundance: float = 0.2
-    query_abundance: float = 0.88
+    query_abundance: float = 0.92
     """Largest share of all counts that the abundant transcripts take."""
 
 

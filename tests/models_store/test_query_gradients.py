@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models_store import query_gradients
 from models_store.query_gradients import QueryGradients
 from models_store.scvi import SCVI, Cells, Noise
 from models_store.surgery import graft, query_parameters
@@ -41,7 +42,9 @@ def _moved(network: SCVI, seed: int) -> SCVI:
     return grafted
 
 
-def _assert_equal_to_autograd(grafted: SCVI, them: Cells, seed: int, kl_weight: float) -> None:
+def _assert_equal_to_autograd(
+    grafted: SCVI, them: Cells, seed: int, kl_weight: float, *, threads: int = 1
+) -> None:
     single = grafted.draw_noise(len(them.x), torch.Generator().manual_seed(seed))
     library = None if single.library is None else single.library.double()
     noise = Noise(single.z.double(), library)
@@ -49,7 +52,7 @@ def _assert_equal_to_autograd(grafted: SCVI, them: Cells, seed: int, kl_weight: 
     parameters = query_parameters(grafted)
     terms = grafted.loss_terms(them, noise, projection)
     exact = torch.autograd.grad(terms.loss(kl_weight), list(parameters.values()), allow_unused=True)
-    found = QueryGradients(grafted)(them, projection, noise, kl_weight)
+    found = QueryGradients(grafted, threads=threads)(them, projection, noise, kl_weight)
     for (name, parameter), theirs in zip(parameters.items(), exact, strict=True):
         assert theirs is not None, name
         error = float((found[parameter] - theirs).abs().max())
@@ -71,3 +74,24 @@ def test_one_batch_as_a_number(name: str) -> None:
     grafted = _moved(reference(**ARCHITECTURES[name]), 3)
     them = cells(n_categories=(5, 3))
     _assert_equal_to_autograd(grafted, _in_double(them, (4, them.codes[1])), 0, 1.0)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_cells_shared_out_among_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_gradients, "SMALLEST_PART", 20)
+    grafted = _moved(reference(**ARCHITECTURES[name]), 4)
+    them = cells(n_categories=(5, 3))
+    _assert_equal_to_autograd(grafted, _in_double(them, them.codes), 0, 1.0, threads=3)
+    _assert_equal_to_autograd(grafted, _in_double(them, (4, them.codes[1])), 0, 1.0, threads=3)
+
+
+def test_an_error_in_another_thread_is_raised_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_gradients, "SMALLEST_PART", 20)
+    grafted, them = _moved(reference(dispersion="gene-label"), 5), cells(n_categories=(5, 3))
+    them.labels[-1] = 99
+    noise = grafted.draw_noise(len(them.x), torch.Generator().manual_seed(0))
+    them = _in_double(them, them.codes)
+    with pytest.raises(IndexError):
+        QueryGradients(grafted, threads=2)(
+            them, grafted.project(them), Noise(noise.z.double()), 1.0
+        )
