@@ -54,11 +54,16 @@ class Parent:
         """End after the present step. Sets a flag only: safe in a signal handler."""
         self._stopping = True
 
-    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+    def run(
+        self,
+        until: Callable[[], bool] = lambda: False,
+        at_each_turn: Callable[[], None] = lambda: None,
+    ) -> None:
         """Work until `stop` or `until`, then give back what is not finished."""
         back_off = 0.0
         try:
             while not self._stopping:
+                at_each_turn()
                 try:
                     if until():
                         break

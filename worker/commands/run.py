@@ -7,6 +7,7 @@ import signal
 from types import FrameType
 
 from app.logs import set_up_logs
+from app.presence import SignOfLife
 from app.settings import Settings
 from worker.commands.opening import open_worker
 
@@ -19,6 +20,7 @@ def run() -> None:
     set_up_logs(settings.log_level)
     opened = open_worker(settings)
     parent = opened.parent()
+    sign = SignOfLife(settings.data_dir)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         parent.stop()
@@ -27,7 +29,8 @@ def run() -> None:
         signal.signal(number, stop)
     log.info("worker %s begins", parent.name)
     try:
-        parent.run()
+        parent.run(at_each_turn=sign.give)
     finally:
+        sign.withdraw()
         opened.database.close()
     log.info("worker %s ends", parent.name)
