@@ -1,6 +1,7 @@
-# Targets: `api` (the service without the compute side) and `worker` (everything; also `serve`).
-#   docker build --target worker -t cellgraft .
-#   docker build --target worker --build-arg TORCH_INDEX=https://pypi.org/simple -t cellgraft:cuda .
+# Targets: `api` (the service without the compute side) and `worker` (everything).
+#   docker build --target api -t cellgraft-api .
+#   docker build --target worker -t cellgraft-worker .
+#   docker build --target worker --build-arg TORCH_INDEX=https://pypi.org/simple -t cellgraft-worker:cuda .
 
 FROM python:3.11.14-slim-bookworm AS python
 ENV PYTHONUNBUFFERED=1 \
@@ -8,22 +9,29 @@ ENV PYTHONUNBUFFERED=1 \
     PIP_NO_CACHE_DIR=1 \
     PATH=/opt/cellgraft/bin:$PATH
 
-FROM python AS build
+# What Cellgraft needs comes before Cellgraft itself: a change of the code leaves these layers as
+# they are.
+FROM python AS build-api
 WORKDIR /src
-RUN python -m venv /opt/cellgraft
-COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY models_store models_store
-COPY app app
-COPY worker worker
+COPY pyproject.toml constraints.txt ./
+RUN python -m venv /opt/cellgraft \
+    && python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > needs.txt \
+    && pip install -c constraints.txt -r needs.txt
 
-FROM build AS build-api
-RUN pip install -c constraints.txt .
-
-FROM build AS build-worker
+FROM build-api AS build-worker
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # Torch first and from its own index, without dependencies: those come from the plain registry.
 RUN pip install --no-deps --index-url "$TORCH_INDEX" "$(grep -E '^torch==' constraints.txt)" \
-    && pip install -c constraints.txt ".[worker]"
+    && python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['worker'], sep='\n')" > needs.txt \
+    && pip install -c constraints.txt -r needs.txt
+
+FROM python AS build-cellgraft
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY models_store models_store
+COPY app app
+COPY worker worker
+RUN pip wheel --no-deps --wheel-dir /wheels .
 
 FROM python AS runtime
 RUN groupadd --gid 10001 cellgraft \
@@ -34,13 +42,15 @@ ENV CELLGRAFT_DATA_DIR=/data \
     CELLGRAFT_PORT=8000
 WORKDIR /data
 VOLUME /data
-EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ['CELLGRAFT_PORT']}/healthz\", timeout=4)"]
 
 FROM runtime AS api
 COPY --from=build-api /opt/cellgraft /opt/cellgraft
-USER cellgraft
+RUN --mount=type=bind,from=build-cellgraft,source=/wheels,target=/wheels \
+    pip install --no-deps /wheels/*.whl
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ['CELLGRAFT_PORT']}/healthz\", timeout=4)"]
 CMD ["cellgraft", "api"]
 
 FROM runtime AS worker
@@ -48,5 +58,9 @@ FROM runtime AS worker
 ENV NUMBA_CACHE_DIR=/tmp/numba \
     MPLCONFIGDIR=/tmp/matplotlib
 COPY --from=build-worker /opt/cellgraft /opt/cellgraft
-USER cellgraft
-CMD ["cellgraft", "serve"]
+RUN --mount=type=bind,from=build-cellgraft,source=/wheels,target=/wheels \
+    pip install --no-deps /wheels/*.whl
+USER 10001:10001
+HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
+    CMD ["python", "-m", "app.presence"]
+CMD ["cellgraft", "worker"]
