@@ -53,14 +53,26 @@ def test_make_targets_exist(name: str) -> None:
     assert named <= make_targets()
 
 
-@pytest.mark.parametrize("name", [*DOCUMENTS, "docker-compose.yml", "Dockerfile", ".env.example"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *DOCUMENTS,
+        "docker-compose.yml",
+        "compose.embedded.yml",
+        "Dockerfile",
+        ".env.example",
+        *sorted(
+            str(path.relative_to(ROOT)) for path in (ROOT / "deploy").rglob("*") if path.is_file()
+        ),
+    ],
+)
 def test_variables_are_settings(name: str) -> None:
-    named = set(re.findall(r"CELLGRAFT_[A-Z]+(?:_[A-Z]+)*", text(name)))
+    named = set(re.findall(r"CELLGRAFT_[A-Z0-9]+(?:_[A-Z0-9]+)*", text(name)))
     assert named <= setting_names() | CLIENT_VARIABLES
 
 
 def test_env_example_lists_every_setting_once() -> None:
-    lines = re.findall(r"^(CELLGRAFT_[A-Z_]+)=", text(".env.example"), flags=re.MULTILINE)
+    lines = re.findall(r"^(CELLGRAFT_[A-Z0-9_]+)=", text(".env.example"), flags=re.MULTILINE)
     assert sorted(lines) == sorted(setting_names())
 
 
