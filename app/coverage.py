@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from app.problems import UnknownQuery
-from app.storage import Storage
+from app.storage import Storage, read_whole
 from app.tables import Query, ReferenceVersion
 from models_store.manifest import Manifest
 
@@ -82,9 +82,8 @@ class GeneBook:
         return known
 
     def genes(self, query: Query) -> GeneColumns:
-        path = self._storage.local_path(f"{query.canonical_prefix}/genes.json")
         try:
-            stored = json.loads(path.read_bytes())
+            stored = json.loads(read_whole(self._storage, f"{query.canonical_prefix}/genes.json"))
         except FileNotFoundError as error:
             raise UnknownQuery(
                 f"The files of query {query.id} are gone: it has just been deleted.",

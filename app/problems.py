@@ -273,6 +273,18 @@ class WorkerLost(Problem):
     fault = "service"
 
 
+class StorageAway(Problem):
+    status = 503
+    title = "The service cannot reach its file store at the moment."
+    fault = "service"
+
+
+class StoredFileDamaged(Problem):
+    status = 500
+    title = "A stored file is not what was recorded of it."
+    fault = "service"
+
+
 class JobTimeout(Problem):
     status = 422
     title = "The job took longer than is allowed."

@@ -69,7 +69,7 @@ def store_query(
     with removed_on_failure(storage, query_prefix(query_id)):
         # The bytes first: a crash in between leaves an orphan, never a row without its file.
         # Nothing was asked of the session so far, so no other writer waits for these fsyncs.
-        storage.publish_file(staged.path, key)
+        storage.publish_file(staged.path, key, sha256=staged.sha256)
         job = enqueue(
             session, kind="check", subject_id=query_id, owner=owner, max_attempts=max_attempts
         )

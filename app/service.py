@@ -37,7 +37,9 @@ class UnsafeBinding(Exception):
 
 def open_service(settings: Settings) -> Service:
     database = Database(settings.database_url)
-    storage = open_storage(settings.storage_url)
+    storage = open_storage(
+        settings.storage_url, cache=settings.cache_dir, cache_bytes=settings.cache_bytes
+    )
     return Service(
         version=version("cellgraft"),
         database=database,

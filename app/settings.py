@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,6 +25,10 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=20 * GIB, gt=0)
     disk_reserve_bytes: int = Field(default=1 * GIB, ge=0)
     """Kept free for the database and for results; uploads are refused below it."""
+    s3_endpoint: str = ""
+    """Where an s3:// storage URL that names no endpoint leads; empty: Amazon's."""
+    cache_bytes: int = Field(default=50 * GIB, gt=0)
+    """Local copies of files of an S3-compatible store; the longest unused go first."""
     upload_idle_seconds: float = Field(default=60.0, gt=0)
     """An upload that stands still for so long is given up."""
     allow_unauthenticated: bool = False
@@ -52,3 +57,16 @@ class Settings(BaseSettings):
     def staging_dir(self) -> Path:
         """Uploads in progress and scratch: on the store's file system, to publish by rename."""
         return self.data_dir / "staging"
+        if self.s3_endpoint and self.storage_url.startswith("s3://"):
+            self.storage_url = _with_endpoint(self.storage_url, self.s3_endpoint)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Local copies of what an S3-compatible store holds, and notes of what it is to lose."""
+        return self.data_dir / "cache"
+
+
+def _with_endpoint(url: str, endpoint: str) -> str:
+    parts = urlsplit(url)
+    options = {"endpoint": endpoint} | dict(parse_qsl(parts.query))
+    return urlunsplit(parts._replace(query=urlencode(options)))

@@ -6,30 +6,49 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
+
+from app.local_copies import Checkpoint
+from app.s3_storage import S3Storage
 
 READ_BLOCK = 1024 * 1024
 
 
 class Storage(Protocol):
-    """Bytes under keys such as `queries/ID/DIGEST.h5ad`; a prefix names a folder of keys."""
+    """Bytes under keys such as `queries/ID/DIGEST.h5ad`; a prefix names a folder of keys.
 
-    def publish_file(self, local: Path, key: str) -> None:
-        """Make a finished file durable under a key; the local one is gone afterwards."""
+    Where the store is another machine, every method may raise StorageAway, after having tried for
+    a while; what it was to do may then have been done or not, and can be asked for again.
+    """
+
+    def publish_file(self, local: Path, key: str, *, sha256: str | None = None) -> None:
+        """Make a finished file durable under a key; the local one is gone afterwards.
+
+        `sha256` of the file, where it is known, saves reading it once more.
+        """
 
     def publish_folder(self, local: Path, prefix: str) -> None:
         """The same for every file of a folder, replacing what a crashed attempt left there."""
 
-    def local_path(self, key: str) -> Path:
-        """A path that this process may read, and must not write."""
+    def borrow_file(
+        self, key: str, *, sha256: str | None = None, checkpoint: Checkpoint = lambda: None
+    ) -> AbstractContextManager[Path]:
+        """A path that may be read, and not written, until the `with` ends.
 
-    def local_folder(self, prefix: str) -> Path:
+        A copy is compared with `sha256`, or with what was recorded when the file was published.
+        `checkpoint` is called now and then while a copy is made; it raises to give up.
+        """
+
+    def borrow_folder(
+        self, prefix: str, *, checkpoint: Checkpoint = lambda: None
+    ) -> AbstractContextManager[Path]:
         """The same for a folder."""
 
-    def size(self, key: str) -> int: ...
+    def size(self, key: str) -> int:
+        """Bytes. Raises FileNotFoundError."""
 
     def read(self, key: str, start: int, end: int) -> Iterator[bytes]:
         """The bytes from `start` up to, but without, `end`. Raises FileNotFoundError at once."""
@@ -45,11 +64,21 @@ class Storage(Protocol):
         """Raise OSError where nothing can be stored."""
 
 
-def open_storage(url: str) -> Storage:
+def open_storage(url: str, *, cache: Path, cache_bytes: int) -> Storage:
+    """The store of a URL. Local copies of a store elsewhere go to `cache`, up to a size."""
     parts = urlsplit(url)
-    if parts.scheme != "file":
-        raise ValueError(f"storage URL {url!r} is not understood; use file:///a/folder")
-    return LocalStorage(Path(unquote(parts.path)))
+    if parts.scheme == "file":
+        return LocalStorage(Path(unquote(parts.path)))
+    if parts.scheme == "s3":
+        return S3Storage(url, folder=cache, max_bytes=cache_bytes)
+    raise ValueError(
+        f"storage URL {url!r} is not understood; use file:///a/folder or s3://bucket/prefix"
+    )
+
+
+def read_whole(storage: Storage, key: str) -> bytes:
+    """A small file. Raises FileNotFoundError."""
+    return b"".join(storage.read(key, 0, storage.size(key)))
 
 
 class LocalStorage:
@@ -59,7 +88,7 @@ class LocalStorage:
         self.root = root.absolute()
         _make_folder(self.root)
 
-    def publish_file(self, local: Path, key: str) -> None:
+    def publish_file(self, local: Path, key: str, *, sha256: str | None = None) -> None:
         target = self._path(key)
         _fsync(local)
         _put(local, target)
@@ -79,6 +108,16 @@ class LocalStorage:
 
     def local_folder(self, prefix: str) -> Path:
         return self._path(prefix)
+
+    def borrow_file(
+        self, key: str, *, sha256: str | None = None, checkpoint: Checkpoint = lambda: None
+    ) -> AbstractContextManager[Path]:
+        return nullcontext(self._path(key))
+
+    def borrow_folder(
+        self, prefix: str, *, checkpoint: Checkpoint = lambda: None
+    ) -> AbstractContextManager[Path]:
+        return nullcontext(self._path(prefix))
 
     def size(self, key: str) -> int:
         return self._path(key).stat().st_size

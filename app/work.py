@@ -18,6 +18,7 @@ _GONE = "It was deleted after the job was accepted; there is nothing left to do.
 class CheckWork:
     query_id: str
     storage_key: str
+    sha256: str
     options: dict[str, Any]
 
 
@@ -58,7 +59,12 @@ def _check_work(session: Session, query_id: str) -> CheckWork:
     query = session.get(Query, query_id)
     if query is None:
         raise UnknownQuery("The query of this job does not exist any more.", fix=_GONE)
-    return CheckWork(query_id=query.id, storage_key=query.storage_key, options=query.options)
+    return CheckWork(
+        query_id=query.id,
+        storage_key=query.storage_key,
+        sha256=query.sha256,
+        options=query.options,
+    )
 
 
 def _map_work(session: Session, mapping_id: str) -> MapWork:

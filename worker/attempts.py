@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from app.jobs import Claim
-from app.problems import InternalFault, Problem
+from app.problems import InternalFault, Problem, StorageAway
 from worker.outcomes import Ended, Failed, Outcome, Stopped, WorkerDied
 from worker.workplace import disk_full
 
@@ -68,7 +68,7 @@ class Attempt:
     def _judge(self) -> Outcome:
         try:
             return self._perform(self)
-        except (Stopped, WorkerDied) as ended:
+        except (Stopped, WorkerDied, StorageAway) as ended:
             return Ended(ended)
         except Problem as problem:
             return Failed(problem)

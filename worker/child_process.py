@@ -109,7 +109,11 @@ class ChildProcess(HeldProcess):
             return False
 
     def _environment(self) -> Mapping[str, str]:
-        kept = {name: v for name, v in os.environ.items() if not name.startswith("CELLGRAFT_")}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("CELLGRAFT_", "AWS_"))
+        }
         return kept | {
             "OMP_NUM_THREADS": str(self.threads),
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS is deterministic only with this

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.jobs import Claim
-from app.problems import Problem
+from app.problems import Problem, StorageAway
 
 
 class Stopped(Exception):
@@ -35,9 +35,9 @@ class Failed:
 
 @dataclass(frozen=True)
 class Ended:
-    """Stopped on request, or lost with its process."""
+    """Stopped on request, lost with its process, or without a store for too long."""
 
-    because: Stopped | WorkerDied
+    because: Stopped | WorkerDied | StorageAway
 
 
 Outcome = Done | Failed | Ended

@@ -11,6 +11,7 @@ from app.mappings import record_results
 from app.queries import accept_query
 from app.references import bundle_prefix, publish_version
 from app.work import BuildWork, CheckWork, MapWork
+from worker.attempt_store import AttemptStore
 from worker.attempts import Attempt
 from worker.checking import CheckOrder
 from worker.intake.limits import Limits
@@ -33,25 +34,26 @@ def performer(place: Workplace, work: Work) -> Callable[[Attempt], Outcome]:
 def check_query(place: Workplace, work: CheckWork, attempt: Attempt) -> Outcome:
     """Prove an upload and publish its canonical query."""
     scratch = place.scratch(attempt.claim)
-    order = CheckOrder(
-        path=place.storage.local_path(work.storage_key),
-        folder=scratch,
-        layer=work.options.get("layer"),
-        input=work.options.get("input") or "counts",
-        seconds=place.intake_seconds,
-        limits=Limits(
-            memory_bytes=place.intake_memory_bytes,
-            cpu_seconds=int(place.intake_seconds) + 1,
-            output_bytes=place.free_bytes(),
-        ),
-    )
-    inspection = place.zygote.check(
-        order,
-        stopped=attempt.stopped,
-        report=lambda fraction: attempt.report("checking", fraction),
-    )
     prefix = f"queries/{work.query_id}/canonical-{attempt.claim.attempt}"
-    place.storage.publish_folder(scratch, prefix)
+    with _store(place, attempt) as store:
+        order = CheckOrder(
+            path=store.file(work.storage_key, sha256=work.sha256),
+            folder=scratch,
+            layer=work.options.get("layer"),
+            input=work.options.get("input") or "counts",
+            seconds=place.intake_seconds,
+            limits=Limits(
+                memory_bytes=place.intake_memory_bytes,
+                cpu_seconds=int(place.intake_seconds) + 1,
+                output_bytes=place.free_bytes(),
+            ),
+        )
+        inspection = place.zygote.check(
+            order,
+            stopped=attempt.stopped,
+            report=lambda fraction: attempt.report("checking", fraction),
+        )
+        store.publish(scratch, prefix)
 
     def record(session: Session, claim: Claim) -> bool:
         return accept_query(session, claim, canonical_prefix=prefix, inspection=inspection)
@@ -62,21 +64,22 @@ def check_query(place: Workplace, work: CheckWork, attempt: Attempt) -> Outcome:
 def map_query(place: Workplace, work: MapWork, attempt: Attempt) -> Outcome:
     """Map a query onto a reference version and publish the results."""
     scratch = place.new_scratch(attempt.claim)
-    order = MapOrder(
-        mapping_id=work.mapping_id,
-        canonical=place.storage.local_folder(work.canonical_prefix),
-        bundle=place.storage.local_folder(work.reference_prefix),
-        manifest_sha256=work.manifest_sha256,
-        out=scratch,
-        options=work.options,
-        query_facts=work.query_facts,
-        threads=place.threads,
-        device=place.device,
-    )
-    summary = place.child.run(order, stopped=attempt.stopped, report=attempt.report)
     prefix = f"mappings/{work.mapping_id}/{attempt.claim.attempt}"
-    results = describe_files(scratch)
-    place.storage.publish_folder(scratch, prefix)
+    with _store(place, attempt) as store:
+        order = MapOrder(
+            mapping_id=work.mapping_id,
+            canonical=store.folder(work.canonical_prefix),
+            bundle=store.folder(work.reference_prefix),
+            manifest_sha256=work.manifest_sha256,
+            out=scratch,
+            options=work.options,
+            query_facts=work.query_facts,
+            threads=place.threads,
+            device=place.device,
+        )
+        summary = place.child.run(order, stopped=attempt.stopped, report=attempt.report)
+        results = describe_files(scratch)
+        store.publish(scratch, prefix)
 
     def record(session: Session, claim: Claim) -> bool:
         return record_results(
@@ -89,21 +92,26 @@ def map_query(place: Workplace, work: MapWork, attempt: Attempt) -> Outcome:
 def build_reference(place: Workplace, work: BuildWork, attempt: Attempt) -> Outcome:
     """Build a reference version and publish its bundle."""
     scratch = place.new_scratch(attempt.claim)
-    order = BuildOrder(
-        name=work.name,
-        version=work.version,
-        canonical=place.storage.local_folder(work.canonical_prefix),
-        out=scratch,
-        options=work.options,
-        source=work.source,
-        threads=place.threads,
-        device=place.device,
-    )
-    manifest = place.child.run(order, stopped=attempt.stopped, report=attempt.report)
     prefix = bundle_prefix(work.name, work.version, attempt.claim.attempt)
-    place.storage.publish_folder(scratch, prefix)
+    with _store(place, attempt) as store:
+        order = BuildOrder(
+            name=work.name,
+            version=work.version,
+            canonical=store.folder(work.canonical_prefix),
+            out=scratch,
+            options=work.options,
+            source=work.source,
+            threads=place.threads,
+            device=place.device,
+        )
+        manifest = place.child.run(order, stopped=attempt.stopped, report=attempt.report)
+        store.publish(scratch, prefix)
 
     def record(session: Session, claim: Claim) -> bool:
         return publish_version(session, claim, prefix=prefix, manifest=manifest)
 
     return Done(record, prefix)
+
+
+def _store(place: Workplace, attempt: Attempt) -> AttemptStore:
+    return AttemptStore(place.storage, attempt, patience_seconds=place.patience_seconds)

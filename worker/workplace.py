@@ -38,6 +38,8 @@ class Workplace:
     intake_seconds: float = 600.0
     intake_memory_bytes: int = Limits.memory_bytes
     disk_reserve_bytes: int = 0
+    patience_seconds: float = 300.0
+    """How long an attempt waits for a store that is away before the job goes back to the queue."""
 
     def scratch(self, claim: Claim) -> Path:
         """The attempt's own folder, on the store's file system, so that publishing is a rename."""

@@ -118,7 +118,9 @@ def remove(
         typer.confirm(f"Remove {name} version {version} and its files?", abort=True)
     with open_database(settings).writing() as session:
         prefix = remove_version(session, name=name, version=version)
-    open_storage(settings.storage_url).delete(prefix)
+    open_storage(
+        settings.storage_url, cache=settings.cache_dir, cache_bytes=settings.cache_bytes
+    ).delete(prefix)
     typer.echo(f"Removed {name} version {version}.")
 
 

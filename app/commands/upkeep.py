@@ -37,7 +37,9 @@ def fsck(
     """
     settings = settings_from(data_dir=data_dir)
     database = open_database(settings)
-    storage = open_storage(settings.storage_url)
+    storage = open_storage(
+        settings.storage_url, cache=settings.cache_dir, cache_bytes=settings.cache_bytes
+    )
     left = _repair(settings, database, storage) if repair_ else _examine(database, storage)
     if left:
         raise typer.Exit(1)

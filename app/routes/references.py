@@ -31,6 +31,7 @@ from app.routes.downloads import StoredFile, send_file, stored_size
 from app.routes.shapes import reference_body, version_path
 from app.service import Service
 from app.tables import Job, ReferenceVersion
+from app.storage import read_whole
 from models_store.manifest import Manifest
 
 PARQUET = "application/vnd.apache.parquet"
@@ -192,6 +193,6 @@ def _model_card(service: Service, version: ReferenceVersion) -> str | None:
         return None
     key = f"{version.bundle_prefix}/MODEL_CARD.md"
     try:
-        return b"".join(service.storage.read(key, 0, service.storage.size(key))).decode()
+        return read_whole(service.storage, key).decode()
     except FileNotFoundError:
         return None

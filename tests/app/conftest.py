@@ -15,6 +15,9 @@ from app.service import Service, open_service
 from app.settings import Settings
 from app.storage import LocalStorage
 
+from .object_store import behind_proxy as behind_proxy
+from .object_store import new_place as new_place
+
 with warnings.catch_warnings():
     # starlette would rather have httpx2; httpx is what our client uses
     warnings.simplefilter("ignore")

@@ -34,7 +34,9 @@ def open_worker(settings: Settings) -> Opened:
     """Open the database, bring its tables up to date, and prepare the two processes."""
     database = Database(settings.database_url)
     database.migrate()
-    storage = open_storage(settings.storage_url)
+    storage = open_storage(
+        settings.storage_url, cache=settings.cache_dir, cache_bytes=settings.cache_bytes
+    )
     settings.staging_dir.mkdir(parents=True, exist_ok=True)
     place = Workplace(
         storage=storage,

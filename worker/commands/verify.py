@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,8 +22,12 @@ def verify(
 
     settings = Settings()
     try:
-        folder, number = _find(settings, name, version)
-        manifest = verify_bundle(folder)
+        prefix, number = _find(settings, name, version)
+        storage = open_storage(
+            settings.storage_url, cache=settings.cache_dir, cache_bytes=settings.cache_bytes
+        )
+        with storage.borrow_folder(prefix) as folder:
+            manifest = verify_bundle(folder)
     except Problem as problem:
         typer.echo(f"{problem.title} {problem.detail}\n{problem.fix}", err=True)
         raise typer.Exit(1) from problem
@@ -37,7 +40,7 @@ def verify(
         typer.echo("Its encoder does not see the batch: surgery cannot change a latent.")
 
 
-def _find(settings: Settings, name: str, version: int | None) -> tuple[Path, int]:
+def _find(settings: Settings, name: str, version: int | None) -> tuple[str, int]:
     database = Database(settings.database_url)
     database.migrate()
     try:
@@ -45,5 +48,4 @@ def _find(settings: Settings, name: str, version: int | None) -> tuple[Path, int
             found = find_usable_version(session, name, version)
     finally:
         database.close()
-    folder = open_storage(settings.storage_url).local_folder(found.bundle_prefix or "")
-    return folder, found.version
+    return found.bundle_prefix or "", found.version

@@ -1,0 +1,130 @@
+"""The connection to an S3-compatible store: its URL, its patience, and what its errors mean."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import S3Store
+
+from app.problems import StorageAway
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
+
+log = logging.getLogger("cellgraft.storage")
+
+OPTIONS = frozenset({"endpoint", "region", "addressing"})
+FULL = ("507", "StorageFull", "QuotaExceeded", "InsufficientCapacity")
+AGAIN_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class S3Place:
+    """What `s3://bucket/prefix?endpoint=...&region=...&addressing=path|virtual` says.
+
+    What it leaves out, the standard AWS_* variables say; credentials come from there alone.
+    """
+
+    bucket: str
+    prefix: str
+    endpoint: str | None
+    region: str | None
+    virtual: bool
+
+    @classmethod
+    def parse(cls, url: str) -> S3Place:
+        """Raises ValueError, with what is wrong, when the URL is not understood."""
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query))
+        unknown = sorted(options.keys() - OPTIONS)
+        if not parts.netloc or unknown:
+            raise ValueError(
+                f"storage URL {url!r} is not understood: "
+                + (f"there is no option {unknown[0]!r}" if unknown else "it names no bucket")
+                + "; use s3://bucket/prefix?endpoint=https://host:9000&region=eu-central-1"
+            )
+        return cls(
+            bucket=parts.netloc,
+            prefix=unquote(parts.path).strip("/"),
+            endpoint=options.get("endpoint"),
+            region=options.get("region"),
+            virtual=options.get("addressing", "path") == "virtual",
+        )
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long one request may be silent or take, and for how long a failing one is sent again."""
+
+    silent_seconds: float = 30.0
+    request_seconds: float = 120.0
+    retry_seconds: float = 20.0
+    retries: int = 8
+
+
+NO_PATIENCE = Patience(silent_seconds=5.0, request_seconds=5.0, retry_seconds=0.0, retries=0)
+"""For a look whether the store is there: somebody waits for the answer."""
+
+
+def connect(place: S3Place, patience: Patience) -> S3Store:
+    """Sends nothing yet."""
+    given: S3Config = {}
+    if place.endpoint is not None:
+        given["endpoint"] = place.endpoint
+    if place.region is not None:
+        given["region"] = place.region
+    return S3Store(
+        place.bucket,
+        config=given,
+        virtual_hosted_style_request=place.virtual,
+        client_options={
+            "allow_http": (place.endpoint or "").startswith("http://"),
+            "connect_timeout": timedelta(seconds=min(5.0, patience.silent_seconds)),
+            "read_timeout": timedelta(seconds=patience.silent_seconds),
+            "timeout": timedelta(seconds=patience.request_seconds),
+        },
+        retry_config={
+            "max_retries": patience.retries,
+            "retry_timeout": timedelta(seconds=patience.retry_seconds),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=100),
+                "max_backoff": timedelta(seconds=5),
+                "base": 2,
+            },
+        },
+    )
+
+
+@contextmanager
+def errors_told(key: str) -> Iterator[None]:
+    """What is not there is a FileNotFoundError, everything else a StorageAway."""
+    try:
+        yield
+    except (FileNotFoundError, NotFoundError) as error:
+        if "NoSuchBucket" in str(error):
+            raise _away(error) from error
+        raise FileNotFoundError(errno.ENOENT, "not in the store", key) from error
+    except BaseError as error:
+        raise _away(error) from error
+
+
+def _away(error: Exception) -> StorageAway:
+    said = str(error).partition("\n")[0]
+    log.error("the file store did not do as asked: %s", said)
+    full = any(word in said for word in FULL)
+    problem = StorageAway(
+        "The file store has no space left; nothing was recorded."
+        if full
+        else "The file store did not answer as it should; nothing was recorded.",
+        fix="Send the request again in a little while; if it goes on, tell the administrator.",
+    )
+    problem.headers["Retry-After"] = str(AGAIN_SECONDS)
+    return problem
