@@ -51,14 +51,14 @@ class Settings(BaseSettings):
             self.database_url = f"sqlite:///{self.data_dir / 'cellgraft.db'}"
         if not self.storage_url:
             self.storage_url = (self.data_dir / "store").as_uri()
+        if self.s3_endpoint and self.storage_url.startswith("s3://"):
+            self.storage_url = _with_endpoint(self.storage_url, self.s3_endpoint)
         return self
 
     @property
     def staging_dir(self) -> Path:
         """Uploads in progress and scratch: on the store's file system, to publish by rename."""
         return self.data_dir / "staging"
-        if self.s3_endpoint and self.storage_url.startswith("s3://"):
-            self.storage_url = _with_endpoint(self.storage_url, self.s3_endpoint)
 
     @property
     def cache_dir(self) -> Path:
