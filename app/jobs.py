@@ -10,24 +10,21 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import Select, and_, select
 from sqlalchemy.orm import Session
 
 from app.columns import epoch_now, utc_now
 from app.moves import (
     change_job,
-    changed,
     fenced,
     finish_failed,
     move_job,
     move_version,
 )
 from app.problems import Problem, WorkerLost
-from app.tables import Job, JobKind, Query, Worker
-
-SEEN_SECONDS = 5
-ALIVE_SECONDS = 30
-"""A worker that has given no sign of life for so long counts as gone."""
+from app.tables import Job, JobKind
+from app.turns import claimable, in_turn, leave_to_warm, take_turn
+from app.workers import note_worker
 
 
 @dataclass(frozen=True)
@@ -43,20 +40,27 @@ class Claim:
 
 
 def something_waits(
-    session: Session, *, kinds: Collection[str], only: Collection[str] | None = None
+    session: Session,
+    *,
+    worker: str,
+    kinds: Collection[str],
+    only: Collection[str] | None = None,
+    patient: bool = True,
 ) -> bool:
     """Whether `claim_next` would find a job: a look that takes no lock."""
-    return session.scalar(_claimable(kinds, only).limit(1)) is not None
+    found = _offered(session, worker, kinds, only, patient)
+    return session.scalar(found.limit(1)) is not None
 
 
-def _claimable(kinds: Collection[str], only: Collection[str] | None) -> Select[str]:
-    ready = select(Query.id).where(Query.state == "ready")
-    found = select(Job.id).where(
-        Job.state == "queued",
-        Job.kind.in_(kinds),
-        or_(Job.needs_query_id.is_(None), Job.needs_query_id.in_(ready)),
-    )
-    return found if only is None else found.where(Job.id.in_(only))
+def _offered(
+    session: Session,
+    worker: str,
+    kinds: Collection[str],
+    only: Collection[str] | None,
+    patient: bool,
+) -> Select[str]:
+    jobs = claimable(kinds, only)
+    return leave_to_warm(session, jobs, worker) if patient and "map" in kinds else jobs
 
 
 def claim_next(
@@ -66,11 +70,15 @@ def claim_next(
     kinds: Collection[str],
     lease_seconds: float,
     only: Collection[str] | None = None,
+    patient: bool = True,
 ) -> Claim | None:
-    """Take the oldest job that may start. `only` restricts the choice to these job ids."""
+    """Take the job whose turn it is. `only` restricts the choice to these job ids.
+
+    `patient`: leave mappings to idle workers that have loaded their reference.
+    """
     note_worker(session, worker)
-    oldest = _claimable(kinds, only).order_by(Job.created_at, Job.id).limit(1)
-    job_id = session.scalar(oldest.with_for_update(skip_locked=True))
+    next_one = in_turn(_offered(session, worker, kinds, only, patient)).limit(1)
+    job_id = session.scalar(next_one.with_for_update(skip_locked=True, of=Job))
     job = None
     if job_id is not None:
         job = move_job(
@@ -86,6 +94,8 @@ def claim_next(
             stage=None,
             started_at=utc_now(),
         )
+    if job is not None:
+        take_turn(session, job.owner, job.kind)
     session.commit()
     return None if job is None else _claim_of(job)
 
@@ -152,36 +162,21 @@ def release_job(session: Session, claim: Claim, *, blameless: bool = False) -> b
     return held
 
 
-def reap(session: Session, *, lease_expired_grace: float = 0) -> int:
-    """Give back every running job whose worker let its lease run out; how many."""
+def reap(session: Session, *, stall_seconds: float | None = None) -> int:
+    """Give back every running job whose worker let its lease run out; how many.
+
+    `stall_seconds`: likewise those that have not moved on for so long, though their worker says
+    that it lives. Checks have a time limit of their own.
+    """
+    gone = Job.lease_until < epoch_now()
+    if stall_seconds is not None:
+        gone |= and_(Job.kind != "check", Job.progress_at < epoch_now() - stall_seconds)
     lost = session.scalars(
-        select(Job)
-        .where(Job.state == "running", Job.lease_until < epoch_now() - lease_expired_grace)
-        .with_for_update(skip_locked=True)
+        select(Job).where(Job.state == "running", gone).with_for_update(skip_locked=True)
     ).all()
     reaped = sum(_give_back(session, job) for job in lost)
     session.commit()
     return reaped
-
-
-def note_worker(session: Session, worker: str) -> None:
-    """Remember when this worker was last alive, at most every few seconds; does not commit."""
-    seen = session.scalar(select(Worker.seen_at).where(Worker.name == worker))
-    if seen is None:
-        session.add(Worker(name=worker, seen_at=session.scalar(select(epoch_now())) or 0.0))
-        session.flush()
-        return
-    changed(
-        session,
-        update(Worker)
-        .where(Worker.name == worker, Worker.seen_at < epoch_now() - SEEN_SECONDS)
-        .values(seen_at=epoch_now()),
-    )
-
-
-def workers_seen(session: Session, *, within_seconds: float) -> int:
-    recent = select(func.count()).where(Worker.seen_at > epoch_now() - within_seconds)
-    return session.scalar(recent) or 0
 
 
 def _claim_of(job: Job) -> Claim:
@@ -210,7 +205,7 @@ def _give_back(session: Session, job: Job) -> bool:
         return _cancel(session, claim)
     if job.attempt >= job.max_attempts:
         lost = WorkerLost(
-            f"The worker was lost {job.attempt} times while it worked on this job.",
+            f"The worker was lost or stood still {job.attempt} times while it worked on this job.",
             fix="Send the request again; if it happens again, tell the service's administrator.",
             attempts=job.attempt,
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.bell import Bell
@@ -25,6 +25,7 @@ from app.pages import Page, page_of
 from app.problems import AlreadyFinished, UnknownMapping
 from app.references import hold_usable_version
 from app.tables import Job, QueryMapping, ReferenceVersion, new_id
+from app.turns import queue_position
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def submit_mapping(
         request=asdict(request),
         mapping_id=mapping.id,
     )
-    bell.ring(mapping.job_id)
+    bell.ring(mapping.job_id, "map")
     return mapping, False
 
 
@@ -155,7 +156,8 @@ def find_mapping(session: Session, *, owner: str, mapping_id: str) -> QueryMappi
 def view_mapping(session: Session, mapping: QueryMapping) -> MappingView:
     job = session.get_one(Job, mapping.job_id)
     version = session.get_one(ReferenceVersion, mapping.reference_version_id)
-    return MappingView(mapping, job, version.name, version.version, _queue_position(session, job))
+    position = queue_position(session, job) if job.state == "queued" else None
+    return MappingView(mapping, job, version.name, version.version, position)
 
 
 def list_mappings(
@@ -217,14 +219,3 @@ def delete_rows(session: Session, mapping: QueryMapping) -> str:
     session.flush()
     session.delete(job)
     return f"mappings/{mapping.id}"
-
-
-def _queue_position(session: Session, job: Job) -> int | None:
-    if job.state != "queued":
-        return None
-    earlier = or_(
-        Job.created_at < job.created_at, and_(Job.created_at == job.created_at, Job.id < job.id)
-    )
-    # Checks have a process of their own and keep nobody waiting here.
-    ahead = select(func.count()).where(Job.state == "queued", Job.kind != "check", earlier)
-    return (session.scalar(ahead) or 0) + 1

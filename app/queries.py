@@ -47,7 +47,7 @@ def create_query(
         max_attempts=max_attempts,
     )
     session.commit()
-    bell.ring(query.job_id)
+    bell.ring(query.job_id, "check")
     return query
 
 

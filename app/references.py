@@ -86,7 +86,7 @@ def submit_build(
     )
     session.add(version)
     _commit_version(session, name)
-    bell.ring(job.id)
+    bell.ring(job.id, "build")
     return version
 
 

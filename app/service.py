@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from app.bell import Bell, PollingBell
+from app.bell import Bell, open_bell
 from app.coverage import GeneBook
 from app.database import Database
 from app.settings import Settings
@@ -44,7 +44,7 @@ def open_service(settings: Settings) -> Service:
         version=version("cellgraft"),
         database=database,
         storage=storage,
-        bell=PollingBell(),
+        bell=open_bell(settings.broker_url),
         uploads=Uploads(
             settings.staging_dir,
             max_bytes=settings.max_upload_bytes,

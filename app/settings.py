@@ -10,25 +10,28 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GIB = 1024**3
+POLL_BESIDE_BELL_SECONDS = 5.0
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="CELLGRAFT_")
+    model_config = SettingsConfigDict(env_prefix="CELLGRAFT_", env_ignore_empty=True)
 
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, gt=0, lt=65536)
     database_url: str = ""
     """Empty: an SQLite file in the data folder."""
+    broker_url: str = ""
+    """Where workers are told of new jobs, as redis://host:6379/0. Empty: they poll."""
     storage_url: str = ""
     """Empty: the folder `store` in the data folder."""
-    max_upload_bytes: int = Field(default=20 * GIB, gt=0)
-    disk_reserve_bytes: int = Field(default=1 * GIB, ge=0)
-    """Kept free for the database and for results; uploads are refused below it."""
     s3_endpoint: str = ""
     """Where an s3:// storage URL that names no endpoint leads; empty: Amazon's."""
     cache_bytes: int = Field(default=50 * GIB, gt=0)
     """Local copies of files of an S3-compatible store; the longest unused go first."""
+    max_upload_bytes: int = Field(default=20 * GIB, gt=0)
+    disk_reserve_bytes: int = Field(default=1 * GIB, ge=0)
+    """Kept free for the database and for results; uploads are refused below it."""
     upload_idle_seconds: float = Field(default=60.0, gt=0)
     """An upload that stands still for so long is given up."""
     allow_unauthenticated: bool = False
@@ -38,6 +41,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30.0, gt=0)
     heartbeat_seconds: float = Field(default=5.0, gt=0)
     poll_seconds: float = Field(default=0.1, gt=0)
+    """With a broker 5 unless set: then the bell wakes workers, and polling finds what it lost."""
+    stall_seconds: float = Field(default=1800.0, gt=0)
+    """A job that does not move on for so long is taken from its worker."""
     max_attempts: int = Field(default=3, gt=0)
     intake_seconds: float = Field(default=600.0, gt=0)
     intake_memory_bytes: int = Field(default=4 * GIB, gt=0)
@@ -53,6 +59,8 @@ class Settings(BaseSettings):
             self.storage_url = (self.data_dir / "store").as_uri()
         if self.s3_endpoint and self.storage_url.startswith("s3://"):
             self.storage_url = _with_endpoint(self.storage_url, self.s3_endpoint)
+        if self.broker_url and "poll_seconds" not in self.model_fields_set:
+            self.poll_seconds = POLL_BESIDE_BELL_SECONDS
         return self
 
     @property

@@ -44,6 +44,6 @@ def submit_file(
     with removed_on_failure(storage, query_prefix(query.id)):
         mapping = store_mapping(session, owner=owner, request=request, max_attempts=max_attempts)
     session.commit()
-    bell.ring(query.job_id)
-    bell.ring(mapping.job_id)
+    bell.ring(query.job_id, "check")
+    bell.ring(mapping.job_id, "map")
     return mapping

@@ -201,9 +201,24 @@ class IdempotencyKey(Table):
 
 
 class Worker(Table):
-    """When each worker last asked for work: what /readyz tells."""
+    """When each worker last asked for work, and what it has at hand."""
 
     __tablename__ = "workers"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     seen_at: Mapped[float]
+    device: Mapped[str | None]
+    warm: Mapped[list[Any] | None]
+    """Digests of the references that it has loaded, as `ReferenceVersion.manifest_sha256`."""
+
+
+class Turn(Table):
+    """When an owner's job was last picked up: owners take turns."""
+
+    __tablename__ = "turns"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    lane: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """`check`, or `compute`: mappings and builds."""
+    taken_at: Mapped[float]
+    """Seconds since 1970 by the database's clock."""

@@ -12,7 +12,7 @@ from typing import Any
 from app.problems import Problem
 from worker.held_process import HeldProcess
 from worker.lines import Closed, Lines
-from worker.orders import Order, as_json
+from worker.orders import MOST_WARM, MapOrder, Order, as_json
 from worker.outcomes import Stopped, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -35,11 +35,14 @@ class ChildProcess(HeldProcess):
         super().__init__("worker.child", arguments, kind=socket.SOCK_STREAM)
         self.threads = threads
         self.stall_seconds, self.grace_seconds = stall_seconds, grace_seconds
+        self.warm: tuple[str, ...] = ()
+        """Digests of the references that the child has loaded, the last used first."""
         self._lines: Lines | None = None
         self._number = 0
 
     def start(self) -> None:
         super().start()
+        self.warm = ()
         assert self._socket is not None
         self._lines = Lines(self._socket)
 
@@ -62,31 +65,36 @@ class ChildProcess(HeldProcess):
         self._number += 1
         try:
             self._lines.send({"order": self._number, **as_json(order)})
-            return self._follow(self._lines, stopped, report)
+            done = self._follow(self._lines, stopped, report)
         except Closed as error:
             raise WorkerDied("the compute child died") from error
+        if isinstance(order, MapOrder):
+            others = (digest for digest in self.warm if digest != order.manifest_sha256)
+            self.warm = (order.manifest_sha256, *others)[:MOST_WARM]
+        return done
 
     def _follow(
         self, lines: Lines, stopped: Callable[[], bool], report: Callable[[str, float], None]
     ) -> dict[str, Any]:
-        heard = time.monotonic()
+        moved, told = time.monotonic(), ("", 0.0)
         while True:
             if stopped():
                 self._cancel(lines)
                 raise Stopped
             message = lines.receive(TICK_SECONDS)
             if message is None:
-                if time.monotonic() - heard > self.stall_seconds:
-                    self.kill()
-                    raise WorkerDied("the compute child showed no progress")
-                continue
-            heard = time.monotonic()
-            if "stage" in message:
-                report(str(message["stage"]), float(message["progress"]))
+                pass
+            elif "stage" in message:
+                told_before, told = told, (str(message["stage"]), float(message["progress"]))
+                moved = time.monotonic() if told != told_before else moved
+                report(*told)
             elif "problem" in message:
                 raise Problem.from_dict(message["problem"])
             elif "done" in message:
                 return dict(message["done"])
+            if time.monotonic() - moved > self.stall_seconds:
+                self.kill()
+                raise WorkerDied("the compute child showed no progress")
 
     def _cancel(self, lines: Lines) -> None:
         """Ask, wait a moment for any final answer, then kill."""

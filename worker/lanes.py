@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,15 +21,15 @@ from app.jobs import (
     fail_job,
     heartbeat,
     release_job,
-    something_waits,
 )
 from app.moves import fenced
-from app.problems import Problem
+from app.problems import Problem, StorageAway
 from app.tables import Job
 from app.work import describe_work
 from worker.attempts import Attempt
 from worker.held_process import START_SECONDS
-from worker.outcomes import Done, Ended, Failed, Stopped
+from worker.lookout import Lookout
+from worker.outcomes import Done, Ended, Failed, Outcome, Stopped
 from worker.performing import performer
 from worker.workplace import Workplace
 
@@ -39,6 +39,7 @@ WATCH_SECONDS = 0.4
 TELL_SECONDS = 0.25
 SHORT_LIFE_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 30.0
+FIRST_REST_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,13 @@ class Timing:
     lease_seconds: float = 30.0
     heartbeat_seconds: float = 5.0
     poll_seconds: float = 0.1
+    """How often an idle worker looks for work that no bell has told of."""
+    tick_seconds: float = 0.1
+    """How often the loop turns at least: it looks after what runs and what starts."""
     reap_seconds: float = 5.0
     drain_seconds: float = 5.0
+    stall_seconds: float = 1800.0
+    """An attempt that does not move on for so long is ended, and counts."""
 
 
 class Process(Protocol):
@@ -102,26 +108,36 @@ class Lane:
         database: Database,
         timing: Timing,
         finished: threading.Event,
+        announce: Callable[[], None],
     ) -> None:
+        """`announce` is called when the queue may have something new for other workers."""
         self.kinds = kinds
         self.process = process
         self.attempt: Attempt | None = None
         self._keeper = Keeper(process)
+        self.lookout = Lookout(
+            database,
+            kinds,
+            poll_seconds=timing.poll_seconds,
+            sign_seconds=timing.heartbeat_seconds,
+        )
         self._place, self._database, self._timing = place, database, timing
-        self._finished = finished
-        self._cancelled = self._lost = False
+        self._finished, self._announce = finished, announce
+        self._cancelled = False
+        self._lost_at: float | None = None
         self._beaten = self._watched = 0.0
         self._told: tuple[str | None, float] = (None, 0.0)
-        self._signed = -timing.heartbeat_seconds
+        self._pause = self._rests_until = 0.0
 
     def tick(self, worker: str, only: Collection[str] | None) -> None:
         """Move on by one step: claim, or look after the attempt that runs, or settle it."""
         if self.attempt is None:
-            if self._keeper.tend():
+            if self._keeper.tend() and time.monotonic() >= self._rests_until:
                 self._claim(worker, only)
         elif self.attempt.outcome is None:
             self._watch(self.attempt)
             self._beat(self.attempt)
+            self._give_up(self.attempt)
         else:
             self._settle(self.attempt)
 
@@ -141,9 +157,10 @@ class Lane:
         with self._database.writing() as session:
             release_job(session, attempt.claim, blameless=True)
         self._leave(attempt)
+        self._announce()
 
     def _claim(self, worker: str, only: Collection[str] | None) -> None:
-        if not self._is_worth_a_claim(only):
+        if not self.lookout.is_worth_a_claim(worker, only):
             return
         now = time.monotonic()
         with self._database.writing() as session:
@@ -153,6 +170,7 @@ class Lane:
                 kinds=self.kinds,
                 lease_seconds=self._timing.lease_seconds,
                 only=only,
+                patient=self.lookout.patient,
             )
             if claim is None:
                 return
@@ -162,7 +180,7 @@ class Lane:
             except Problem as problem:
                 fail_job(session, claim, problem)
                 return
-        self._cancelled = self._lost = False
+        self._cancelled, self._lost_at = False, None
         self._told = (None, 0.0)
         self._beaten = self._watched = now
         self.attempt = Attempt(
@@ -171,15 +189,6 @@ class Lane:
             self._finished,
             held_until=now + self._timing.lease_seconds,
         )
-
-    def _is_worth_a_claim(self, only: Collection[str] | None) -> bool:
-        """An idle worker looks without the write lock, but for a sign of life now and then."""
-        now = time.monotonic()
-        if now - self._signed < self._timing.heartbeat_seconds:
-            with self._database.reading() as session:
-                return something_waits(session, kinds=self.kinds, only=only)
-        self._signed = now
-        return True
 
     def _watch(self, attempt: Attempt) -> None:
         """See a cancel, or the loss of the job, without writing."""
@@ -214,9 +223,18 @@ class Lane:
     def _note(self, attempt: Attempt, answer: str) -> None:
         if answer == "held":
             return
-        self._lost = self._lost or answer == "lost"
+        if answer == "lost" and self._lost_at is None:
+            self._lost_at = time.monotonic()
         self._cancelled = self._cancelled or answer == "cancel"
         attempt.stop()
+
+    def _give_up(self, attempt: Attempt) -> None:
+        """Leave an attempt behind that has lost its job and does not end: it hangs."""
+        if self._lost_at is None or time.monotonic() - self._lost_at < self._timing.lease_seconds:
+            return
+        log.error("job %s: an attempt that hangs is left behind", attempt.claim.job_id)
+        self.process.stop()
+        self._leave(attempt)
 
     def _settle(self, attempt: Attempt) -> None:
         """Record how the attempt ended. Safe to repeat when the database was away."""
@@ -224,7 +242,7 @@ class Lane:
         with self._database.writing() as session:
             if isinstance(outcome, Done):
                 self._publish(session, attempt.claim, outcome)
-            elif self._lost:
+            elif self._lost_at is not None:
                 log.warning("job %s was lost to another worker", attempt.claim.job_id)
             elif isinstance(outcome, Failed):
                 fail_job(session, attempt.claim, outcome.problem)
@@ -233,9 +251,21 @@ class Lane:
             else:
                 log.warning("job %s goes back to the queue: %s", attempt.claim.job_id, outcome)
                 # Nobody asked for a stop, so the lease ran out while the database was away.
-                out_of_reach = isinstance(outcome, Ended) and isinstance(outcome.because, Stopped)
+                away = Stopped | StorageAway
+                out_of_reach = isinstance(outcome, Ended) and isinstance(outcome.because, away)
                 release_job(session, attempt.claim, blameless=out_of_reach)
+        self._rest(outcome)
         self._leave(attempt)
+        # A mapping may have waited for this check, and a job given back waits again.
+        self._announce()
+
+    def _rest(self, outcome: Outcome | None) -> None:
+        """Claim no job for a while, ever longer, when the store was away for the last one."""
+        if isinstance(outcome, Ended) and isinstance(outcome.because, StorageAway):
+            self._pause = min(2 * self._pause or FIRST_REST_SECONDS, LONGEST_PAUSE_SECONDS)
+        else:
+            self._pause = 0.0
+        self._rests_until = time.monotonic() + self._pause
 
     def _publish(self, session: Session, claim: Claim, done: Done) -> None:
         if done.record(session, claim) or self._is_recorded(session, claim):
@@ -253,3 +283,4 @@ class Lane:
         shutil.rmtree(self._place.scratch(attempt.claim), ignore_errors=True)
         log.info("job %s: attempt ended after %.2f s", attempt.claim.job_id, attempt.seconds)
         self.attempt = None
+        self.lookout.hear()

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+MOST_WARM = 8
+"""References that a child keeps loaded."""
+
 Report = Callable[[str, float], None]
 """Tell the stage and how far it has come, 0 to 1; raises Cancelled when the work is to end."""
 

@@ -10,14 +10,18 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
 from sqlalchemy import select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from app.bell import Bell, PollingBell
 from app.database import Database
 from app.jobs import reap
-from app.tables import Job
+from app.tables import Job, JobKind
+from app.turns import waiting
+from app.workers import dismiss_worker, register_worker
 from worker.lanes import Lane, Process, Timing
 from worker.workplace import Workplace
 
@@ -36,14 +40,18 @@ class Parent:
         place: Workplace,
         timing: Timing,
         *,
+        bell: Bell | None = None,
         only: Collection[str] | None = None,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.only = only
         self._database, self._place, self._timing = database, place, timing
+        self._bell = bell or PollingBell()
+        self._warm: Sequence[str] | None = None
         self._stopping = False
         self._swept = False
         self._finished = threading.Event()
+        self._turn_seconds = min(timing.poll_seconds, timing.tick_seconds)
         self._reaped = -timing.reap_seconds
         self.lanes = [
             self._lane({"check"}, place.zygote),
@@ -53,6 +61,13 @@ class Parent:
     def stop(self) -> None:
         """End after the present step. Sets a flag only: safe in a signal handler."""
         self._stopping = True
+
+    def hear(self, kind: JobKind) -> None:
+        """Look for a job of this kind now. Any thread may say so; the loop does the rest."""
+        for lane in self.lanes:
+            if kind in lane.kinds:
+                lane.lookout.hear()
+        self._finished.set()
 
     def run(
         self,
@@ -72,7 +87,7 @@ class Parent:
                 except (OperationalError, InterfaceError) as error:
                     back_off = min(2 * back_off or 0.25, LONGEST_BACK_OFF_SECONDS)
                     log.warning("the database is away, again in %.2f s: %s", back_off, error)
-                self._finished.wait(max(back_off, self._timing.poll_seconds))
+                self._finished.wait(max(back_off, self._turn_seconds))
                 self._finished.clear()
         finally:
             self._drain()
@@ -80,13 +95,16 @@ class Parent:
     def _tick(self) -> None:
         if not self._swept:
             self._sweep()
+        self._register()
         for lane in self.lanes:
             lane.tick(self.name, self.only)
         if time.monotonic() - self._reaped >= self._timing.reap_seconds:
             self._reaped = time.monotonic()
             with self._database.writing() as session:
                 # What a killed worker left behind is nobody's only from here on.
-                self._swept = reap(session) == 0 and self._swept
+                reaped = reap(session, stall_seconds=self._timing.stall_seconds)
+                self._swept = reaped == 0 and self._swept
+            self._announce()
 
     def _drain(self) -> None:
         for lane in self.lanes:
@@ -96,6 +114,24 @@ class Parent:
                 # The lease runs out, and a reaper gives the job to another worker.
                 log.exception("a job could not be given back")
                 lane.process.stop()
+        with suppress(OperationalError, InterfaceError), self._database.writing() as session:
+            dismiss_worker(session, self.name)
+
+    def _register(self) -> None:
+        """Tell what is loaded, when that has changed."""
+        warm = self._place.child.warm
+        if warm == self._warm:
+            return
+        with self._database.writing() as session:
+            register_worker(session, self.name, device=self._place.device, warm=warm)
+        self._warm = warm
+
+    def _announce(self) -> None:
+        """Ring for what waits: a ring may have been lost, or came before the job could start."""
+        with self._database.reading() as session:
+            jobs = waiting(session)
+        for job_id, kind in jobs:
+            self._bell.ring(job_id, kind)
 
     def _sweep(self) -> None:
         """Remove the scratch of attempts that nobody works on any more."""
@@ -120,4 +156,5 @@ class Parent:
             database=self._database,
             timing=self._timing,
             finished=self._finished,
+            announce=self._announce,
         )

@@ -11,6 +11,7 @@ from models_store.bundle import InvalidBundle, load_bundle
 from models_store.digests import file_sha256
 from models_store.manifest import MANIFEST_FILE, Manifest
 from models_store.scvi import SCVI
+from worker.orders import MOST_WARM
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class LoadedReference:
 class ReferenceCache:
     """The references used last, by the hash of their manifest file; the oldest goes first."""
 
-    def __init__(self, most: int = 8) -> None:
+    def __init__(self, most: int = MOST_WARM) -> None:
         self._most = most
         self._loaded: OrderedDict[tuple[str, str], LoadedReference] = OrderedDict()
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from app.commands.surroundings import DataDir, open_database, settings_from
 from app.database import Database
 from app.fsck import Finding, check_everything, repair
-from app.jobs import ALIVE_SECONDS, workers_seen
 from app.presence import alone
 from app.settings import Settings
 from app.storage import Storage, open_storage
+from app.workers import ALIVE_SECONDS, workers_seen
 
 
 def migrate(data_dir: DataDir = None) -> None:

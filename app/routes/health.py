@@ -10,11 +10,11 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.jobs import ALIVE_SECONDS, workers_seen
 from app.problems import Problem
 from app.routes.access import Served
 from app.service import Service
 from app.staging import check_space
+from app.workers import ALIVE_SECONDS, workers_seen
 
 router = APIRouter(tags=["health"])
 
@@ -27,7 +27,7 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", summary="Can the service take work?")
 def readyz(service: Served) -> JSONResponse:
     """200 when uploads and jobs can be taken, else 503. Workers are counted but not demanded:
-    what is accepted without one waits for it."""
+    what is accepted without one waits for it. A broker only shortens that wait."""
     checks = {
         "database": _check(lambda: _database(service)),
         "storage": _check(service.storage.check_writable),
@@ -39,6 +39,8 @@ def readyz(service: Served) -> JSONResponse:
         with service.database.reading() as session:
             seen = workers_seen(session, within_seconds=ALIVE_SECONDS)
         body["workers"] = {"seen": seen, "within_seconds": ALIVE_SECONDS}
+    if (answers := service.bell.answers()) is not None:
+        body["broker"] = "ok" if answers else "does not answer; workers find jobs by polling"
     return JSONResponse(body, status_code=200 if ready else 503)
 
 

@@ -16,7 +16,6 @@ from app.jobs import (
     heartbeat,
     reap,
     release_job,
-    workers_seen,
 )
 from app.mappings import cancel_mapping, delete_mapping, record_results
 from app.problems import NotCounts, UnknownMapping
@@ -25,6 +24,7 @@ from app.references import submit_build
 from app.storage import LocalStorage
 from app.tables import Event, Job, Query, QueryMapping, ReferenceVersion
 from app.work import BuildWork, CheckWork, MapWork, describe_work
+from app.workers import workers_seen
 
 from .factories import BELL, asked, built, checked, claimed, mapped, uploaded
 

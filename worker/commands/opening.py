@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.bell import Bell, open_bell
 from app.database import Database
 from app.settings import Settings
 from app.storage import Storage, open_storage
@@ -25,9 +27,28 @@ class Opened:
     staging: Path
     place: Workplace
     timing: Timing
+    bell: Bell
+    broker_url: str
 
     def parent(self, *, only: Collection[str] | None = None) -> Parent:
-        return Parent(self.database, self.place, self.timing, only=only)
+        return Parent(self.database, self.place, self.timing, bell=self.bell, only=only)
+
+    @contextmanager
+    def listening(self, parent: Parent) -> Iterator[None]:
+        """Rings reach this parent, where there is a broker, until the `with` ends."""
+        if not self.broker_url:
+            yield
+            return
+        # Imported here because the embedded mode needs none of it, and starts faster without.
+        from worker.listening import Listener
+
+        listener = Listener(self.broker_url, parent.hear)
+        listener.start()
+        try:
+            yield
+        finally:
+            listener.stop()
+            self.bell.close()
 
 
 def open_worker(settings: Settings) -> Opened:
@@ -42,7 +63,7 @@ def open_worker(settings: Settings) -> Opened:
         storage=storage,
         staging=settings.staging_dir,
         zygote=ZygoteProcess(),
-        child=ChildProcess(threads=settings.threads),
+        child=ChildProcess(threads=settings.threads, stall_seconds=settings.stall_seconds),
         threads=settings.threads,
         device=settings.device,
         intake_seconds=settings.intake_seconds,
@@ -53,5 +74,7 @@ def open_worker(settings: Settings) -> Opened:
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
         poll_seconds=settings.poll_seconds,
+        stall_seconds=settings.stall_seconds,
     )
-    return Opened(database, storage, settings.staging_dir, place, timing)
+    bell = open_bell(settings.broker_url)
+    return Opened(database, storage, settings.staging_dir, place, timing, bell, settings.broker_url)

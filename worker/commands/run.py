@@ -29,7 +29,8 @@ def run() -> None:
         signal.signal(number, stop)
     log.info("worker %s begins", parent.name)
     try:
-        parent.run(at_each_turn=sign.give)
+        with opened.listening(parent):
+            parent.run(at_each_turn=sign.give)
     finally:
         sign.withdraw()
         opened.database.close()
