@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from obstore.exceptions import BaseError, NotFoundError
@@ -24,6 +25,8 @@ log = logging.getLogger("cellgraft.storage")
 OPTIONS = frozenset({"endpoint", "region", "addressing"})
 FULL = ("507", "StorageFull", "QuotaExceeded", "InsufficientCapacity")
 AGAIN_SECONDS = 10
+PAUSE_SECONDS = 0.2
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Patience:
     silent_seconds: float = 30.0
     request_seconds: float = 120.0
     retry_seconds: float = 20.0
-    retries: int = 8
+    retries: int = 5
 
 
 NO_PATIENCE = Patience(silent_seconds=5.0, request_seconds=5.0, retry_seconds=0.0, retries=0)
@@ -103,9 +106,31 @@ def connect(place: S3Place, patience: Patience) -> S3Store:
     )
 
 
+def ask(key: str, patience: Patience, request: Callable[[], T]) -> T:
+    """What the request gives; it must be safe to repeat.
+
+    The library sends a request again that was refused, or not answered. It does not when the
+    answer's body breaks off, so the request is begun anew here, within the same time.
+
+    Raises:
+        FileNotFoundError: there is no such key.
+        StorageAway: the store does not do as asked, for whatever other reason.
+    """
+    began = time.monotonic()
+    for left in reversed(range(patience.retries + 1)):
+        try:
+            with errors_told(key):
+                return request()
+        except StorageAway:
+            if not left or time.monotonic() - began > patience.retry_seconds:
+                raise
+            time.sleep(PAUSE_SECONDS)
+    raise AssertionError("the last try returns or raises")
+
+
 @contextmanager
 def errors_told(key: str) -> Iterator[None]:
-    """What is not there is a FileNotFoundError, everything else a StorageAway."""
+    """The library's errors as ours."""
     try:
         yield
     except (FileNotFoundError, NotFoundError) as error:

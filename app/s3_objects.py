@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 
-from app.s3_connection import NO_PATIENCE, Patience, S3Place, connect, errors_told
+from app.s3_connection import NO_PATIENCE, Patience, S3Place, ask, connect, errors_told
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, ObjectMeta
 
 PART_BYTES = 8 * 1024 * 1024
 PARTS_AT_ONCE = 4
@@ -24,6 +24,7 @@ LIST_KEYS = 1000
 DIGEST = "sha256"
 """The metadata under which every object carries the SHA-256 of its bytes."""
 PROBE = ".probe-"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,26 +50,28 @@ class S3Objects:
     def __init__(self, url: str, patience: Patience) -> None:
         place = S3Place.parse(url)
         self._prefix = f"{place.prefix}/" if place.prefix else ""
+        self._patience = patience
         self._store = connect(place, patience)
         self._probed = connect(place, NO_PATIENCE)
 
     def put(self, local: Path, key: str, sha256: str) -> None:
         """Store a file under a key, in parts when it is large; it appears whole or not at all."""
         size = local.stat().st_size
-        with errors_told(key):
-            obstore.put(
+        self._ask(
+            key,
+            lambda: obstore.put(
                 self._store,
                 self._name(key),
                 local,
                 attributes={DIGEST: sha256},
                 chunk_size=max(PART_BYTES, -(-size // MOST_PARTS)),
                 max_concurrency=PARTS_AT_ONCE,
-            )
+            ),
+        )
 
     def look(self, key: str) -> Stored:
         """Raises FileNotFoundError."""
-        with errors_told(key):
-            meta = obstore.head(self._store, self._name(key))
+        meta = self._ask(key, lambda: obstore.head(self._store, self._name(key)))
         return Stored(key, meta["size"], meta["e_tag"])
 
     def block(self, key: str, start: int, end: int, *, etag: str | None = None) -> Block:
@@ -79,26 +82,33 @@ class S3Objects:
         options: GetOptions = {"if_match": etag} if etag else {}
         if start < end:
             options["range"] = (start, end)
-        with errors_told(key):
+
+        def get() -> Block:
             found = obstore.get(self._store, self._name(key), options=options)
             return Block(bytes(found.bytes()), found.attributes.get(DIGEST))
 
-    def listed(self, prefix: str) -> Iterator[Stored]:
-        """Every object below a folder, in no order; probes are passed over."""
-        whole = self._name(f"{prefix}/" if prefix else "")
-        with errors_told(prefix):
-            for page in obstore.list(self._store, whole or None, chunk_size=LIST_KEYS):
-                for meta in page:
-                    key = meta["path"].removeprefix(self._prefix)
-                    if not key.startswith(PROBE):
-                        yield Stored(key, meta["size"], meta["e_tag"])
+        return self._ask(key, get)
+
+    def listed(self, prefix: str) -> list[Stored]:
+        """Every object below a folder, by key; probes are passed over."""
+        whole = self._name(f"{prefix}/" if prefix else "") or None
+
+        def all_pages() -> list[ObjectMeta]:
+            pages = obstore.list(self._store, whole, chunk_size=LIST_KEYS)
+            return [meta for page in pages for meta in page]
+
+        found = [
+            Stored(meta["path"].removeprefix(self._prefix), meta["size"], meta["e_tag"])
+            for meta in self._ask(prefix, all_pages)
+        ]
+        shown = (stored for stored in found if not stored.key.startswith(PROBE))
+        return sorted(shown, key=lambda stored: stored.key)
 
     def delete(self, keys: Iterable[str]) -> None:
         """What is not there is no error."""
         names = [self._name(key) for key in keys]
         if names:
-            with errors_told(names[0]):
-                obstore.delete(self._store, names)
+            self._ask(names[0], lambda: obstore.delete(self._store, names))
 
     def probe(self) -> None:
         """Store something and remove it, without patience."""
@@ -106,6 +116,9 @@ class S3Objects:
         with errors_told(name):
             obstore.put(self._probed, name, b"")
             obstore.delete(self._probed, name)
+
+    def _ask(self, key: str, request: Callable[[], T]) -> T:
+        return ask(key, self._patience, request)
 
     def _name(self, key: str) -> str:
         return self._prefix + key

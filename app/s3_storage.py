@@ -75,7 +75,7 @@ class S3Storage:
     def borrow_folder(
         self, prefix: str, *, checkpoint: Checkpoint = lambda: None
     ) -> Iterator[Path]:
-        found = list(self._objects.listed(_key(prefix)))
+        found = self._objects.listed(_key(prefix))
         if not found:
             raise FileNotFoundError(f"the store has no files below {prefix}")
         with self._copied(found, prefix, None, checkpoint) as copies:
@@ -108,7 +108,7 @@ class S3Storage:
     def keys(self, prefix: str = "") -> Iterator[str]:
         if prefix and self.exists(prefix):
             yield prefix
-        yield from sorted(stored.key for stored in self._objects.listed(prefix))
+        yield from (stored.key for stored in self._objects.listed(prefix))
 
     def check_writable(self) -> None:
         self._objects.probe()
@@ -138,8 +138,7 @@ class S3Storage:
 
         size = sum(stored.bytes for stored in found)
         # Changes with every byte that is stored, as far as the store's ETags do.
-        told = sorted((each.key, each.bytes, each.etag) for each in found)
-        identity = hashlib.sha256(repr(told).encode()).hexdigest()
+        identity = hashlib.sha256(repr(found).encode()).hexdigest()
         return self._copies.hold(identity, size, fill, checkpoint)
 
     def _copy(
