@@ -39,6 +39,7 @@ def create_app(service: Service) -> FastAPI:
         sweeper = asyncio.create_task(service.uploads.sweep_for_ever())
         yield
         sweeper.cancel()
+        await service.watcher.stop()
         service.bell.close()
         service.database.close()
 

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.database import AWAY, database_away
+from app.database_errors import AWAY, EXPECTED, problem_of
 from app.keys import (
     LOCAL_ADMINISTRATOR,
     Principal,
@@ -62,8 +62,8 @@ class Doors:
             await answer.send_problem(problem)
         except ClientDisconnect:
             answer.note = "the client went away"
-        except AWAY as error:
-            await answer.send_problem(database_away(error))
+        except EXPECTED as error:
+            await answer.send_problem(problem_of(error))
         except Exception:
             log.exception("a request failed", extra={"facts": {"request_id": answer.request_id}})
             await answer.send_problem(_fault(answer.request_id))

@@ -49,13 +49,15 @@ def check_everything(session: Session, storage: Storage, *, tell: Tell) -> list[
     # but not in this list, so it cannot look like nobody's.
     present = list(storage.keys(""))
     expected = list(expected_files(session))
+    orphans = find_orphans(session, present, {file.key for file in expected})
+    session.rollback()  # a transaction that said nothing while hours of files are read is ended
     findings = []
     for file in expected:
         tell(file.key)
         finding = _check(storage, file)
         if finding is not None:
             findings.append(finding)
-    return findings + find_orphans(session, present, {file.key for file in expected})
+    return findings + orphans
 
 
 def expected_files(session: Session) -> Iterator[Expected]:

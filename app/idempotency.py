@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
+from app.database_errors import waited_for_lock
 from app.problems import IdempotencyKeyInProgress, IdempotencyKeyReused
 from app.tables import IdempotencyKey
 
@@ -39,7 +40,10 @@ def commit_with_key(
     request: Mapping[str, Any],
     mapping_id: str,
 ) -> None:
-    """Commit the mapping, its job and the key in one transaction."""
+    """Commit the mapping, its job and the key in one transaction.
+
+    Where the database lets two writers in at once, the later waits here for the earlier.
+    """
     if key is not None:
         session.add(
             IdempotencyKey(
@@ -48,8 +52,9 @@ def commit_with_key(
         )
     try:
         session.commit()
-    except IntegrityError as error:
-        # Only where the database lets two writers in at once.
+    except (IntegrityError, OperationalError) as error:
+        if isinstance(error, OperationalError) and not waited_for_lock(error):
+            raise
         session.rollback()
         raise IdempotencyKeyInProgress(
             f"Another request with Idempotency-Key {key!r} is being answered.",

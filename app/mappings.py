@@ -17,12 +17,13 @@ from app.moves import (
     change_job,
     enqueue,
     fenced,
+    lock_job,
     move_job,
     record_event,
 )
 from app.ownership import hold_query
 from app.pages import Page, page_of
-from app.problems import AlreadyFinished, UnknownMapping
+from app.problems import AlreadyFinished, IdempotencyKeyInProgress, Problem, UnknownMapping
 from app.references import hold_usable_version
 from app.tables import Job, QueryMapping, ReferenceVersion, new_id
 from app.turns import queue_position
@@ -74,19 +75,33 @@ def submit_mapping(
 
     The job waits while the query is still being checked, and fails with its problem.
     """
-    earlier = find_earlier(session, owner=owner, key=idempotency_key, request=asdict(request))
+    earlier = _find_earlier(session, owner, idempotency_key, request)
     if earlier is not None:
-        return find_mapping(session, owner=owner, mapping_id=earlier), True
+        return earlier, True
     mapping = store_mapping(session, owner=owner, request=request, max_attempts=max_attempts)
-    commit_with_key(
-        session,
-        owner=owner,
-        key=idempotency_key,
-        request=asdict(request),
-        mapping_id=mapping.id,
-    )
+    try:
+        commit_with_key(
+            session,
+            owner=owner,
+            key=idempotency_key,
+            request=asdict(request),
+            mapping_id=mapping.id,
+        )
+    except IdempotencyKeyInProgress:
+        # The other request is answered by now, as a rule: its answer is this one's too.
+        earlier = _find_earlier(session, owner, idempotency_key, request)
+        if earlier is None:
+            raise
+        return earlier, True
     bell.ring(mapping.job_id, "map")
     return mapping, False
+
+
+def _find_earlier(
+    session: Session, owner: str, key: str | None, request: MappingRequest
+) -> QueryMapping | None:
+    earlier = find_earlier(session, owner=owner, key=key, request=asdict(request))
+    return None if earlier is None else find_mapping(session, owner=owner, mapping_id=earlier)
 
 
 def store_mapping(
@@ -146,10 +161,7 @@ def record_results(
 def find_mapping(session: Session, *, owner: str, mapping_id: str) -> QueryMapping:
     mapping = session.get(QueryMapping, mapping_id)
     if mapping is None or mapping.owner != owner:
-        raise UnknownMapping(
-            f"There is no mapping {mapping_id!r}.",
-            fix="Check the id; GET /v1/mappings lists the mappings that you asked for.",
-        )
+        raise _unknown(mapping_id)
     return mapping
 
 
@@ -181,6 +193,8 @@ def list_mappings(
 def cancel_mapping(session: Session, *, owner: str, mapping_id: str) -> QueryMapping:
     """A queued mapping is cancelled at once; a running one is told, and stops within a step."""
     mapping = find_mapping(session, owner=owner, mapping_id=mapping_id)
+    if lock_job(session, mapping.job_id) is None:
+        raise _unknown(mapping_id)
     this = Job.id == mapping.job_id
     if not move_job(session, [this, Job.state == "queued"], "cancelled", cancel_requested=True):
         asked = {"cancel_requested": True, "revision": Job.revision + 1}
@@ -205,17 +219,32 @@ def delete_mapping(session: Session, *, owner: str, mapping_id: str) -> str:
     what it writes later is fenced off.
     """
     mapping = find_mapping(session, owner=owner, mapping_id=mapping_id)
-    prefix = delete_rows(session, mapping)
+    if not delete_rows(session, mapping):
+        raise _unknown(mapping_id)
     session.commit()
-    return prefix
+    return mapping_prefix(mapping_id)
 
 
-def delete_rows(session: Session, mapping: QueryMapping) -> str:
-    """`delete_mapping` without the commit."""
-    job = session.get_one(Job, mapping.job_id)
+def delete_rows(session: Session, mapping: QueryMapping) -> bool:
+    """`delete_mapping` without the commit. False: another request has just deleted it."""
+    job = lock_job(session, mapping.job_id)
+    if job is None:
+        return False
     record_event(session, job, "map.deleted")
     forget_keys(session, mapping.id)
     session.delete(mapping)
     session.flush()
     session.delete(job)
-    return f"mappings/{mapping.id}"
+    return True
+
+
+def mapping_prefix(mapping_id: str) -> str:
+    """The folder of everything that belongs to a mapping."""
+    return f"mappings/{mapping_id}"
+
+
+def _unknown(mapping_id: str) -> Problem:
+    return UnknownMapping(
+        f"There is no mapping {mapping_id!r}.",
+        fix="Check the id; GET /v1/mappings lists the mappings that you asked for.",
+    )

@@ -66,6 +66,15 @@ def record_event(session: Session, job: Job, kind: str, **data: Any) -> None:
     )
 
 
+def lock_job(session: Session, job_id: str) -> Job | None:
+    """The job as it is now, and nobody else changes it until the commit.
+
+    Whoever changes a job and its subject takes the job's row first, as a worker does: two that
+    take the same locks in another order can wait for each other.
+    """
+    return session.get(Job, job_id, with_for_update=True, populate_existing=True)
+
+
 def fenced(fence: Fence) -> list[ColumnElement[bool]]:
     return [Job.id == fence.job_id, Job.attempt == fence.attempt, Job.worker == fence.worker]
 

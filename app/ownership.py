@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
+from app.moves import lock_job
 from app.problems import Problem, QueryRejected, UnknownQuery
 from app.tables import Query
 
@@ -25,7 +26,9 @@ def hold_query(session: Session, *, owner: str, query_id: str) -> Query:
 
 
 def lock_query(session: Session, *, owner: str, query_id: str) -> Query:
-    """A query to be deleted: nothing can be made of it meanwhile."""
+    """A query to be deleted: it cannot be checked, and nothing made of it, meanwhile."""
+    query = _own(session.get(Query, query_id), owner, query_id)
+    lock_job(session, query.job_id)
     return _own(session.get(Query, query_id, with_for_update=True), owner, query_id)
 
 

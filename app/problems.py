@@ -165,6 +165,12 @@ class AlreadyFinished(Problem):
     title = "The job has already finished."
 
 
+class SimultaneousChange(Problem):
+    status = 409
+    title = "Another request changed the same thing at the same moment."
+    fault = "service"
+
+
 class IdempotencyKeyInProgress(Problem):
     status = 409
     title = "Another request with this Idempotency-Key is being answered."
@@ -267,12 +273,6 @@ class ServiceBusy(Problem):
     fault = "service"
 
 
-class WorkerLost(Problem):
-    status = 500
-    title = "The worker died while it worked on this job."
-    fault = "service"
-
-
 class StorageAway(Problem):
     status = 503
     title = "The service cannot reach its file store at the moment."
@@ -282,6 +282,12 @@ class StorageAway(Problem):
 class StoredFileDamaged(Problem):
     status = 500
     title = "A stored file is not what was recorded of it."
+    fault = "service"
+
+
+class WorkerLost(Problem):
+    status = 500
+    title = "The worker died while it worked on this job."
     fault = "service"
 
 

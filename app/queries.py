@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.bell import Bell
 from app.jobs import Claim
 from app.mappings import delete_rows as delete_mapping_rows
+from app.mappings import mapping_prefix
 from app.moves import enqueue, fenced, move_job, move_query, record_event
 from app.ownership import lock_query
 from app.pages import Page, page_of
@@ -162,7 +163,9 @@ def delete_query(
             fix="Delete them first, or delete all at once with ?cascade=true.",
             mappings=[mapping.id for mapping in mappings],
         )
-    prefixes = [delete_mapping_rows(session, mapping) for mapping in mappings]
+    prefixes = [
+        mapping_prefix(mapping.id) for mapping in mappings if delete_mapping_rows(session, mapping)
+    ]
     job = session.get_one(Job, query.job_id)
     record_event(session, job, "check.deleted")
     session.delete(query)

@@ -16,6 +16,7 @@ from app.tables import Job
 
 TICK_SECONDS = 0.15
 CHUNK = 500
+STOP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,12 @@ class Watcher:
         finally:
             self._forget(job_id, future)
         return True
+
+    async def stop(self) -> None:
+        """Let the SELECT that is under way give its connection back; nobody waits any more."""
+        self._waiting.clear()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=STOP_SECONDS)
 
     async def _watch(self) -> None:
         while self._waiting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -116,8 +117,7 @@ def remove(
     settings = settings_from(data_dir=data_dir)
     if not yes:
         typer.confirm(f"Remove {name} version {version} and its files?", abort=True)
-    with open_database(settings).writing() as session:
-        prefix = remove_version(session, name=name, version=version)
+    prefix = open_database(settings).write(partial(remove_version, name=name, version=version))
     open_storage(
         settings.storage_url, cache=settings.cache_dir, cache_bytes=settings.cache_bytes
     ).delete(prefix)

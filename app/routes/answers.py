@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from app.database import AWAY, database_away
+from app.database_errors import EXPECTED, problem_of
 from app.problems import (
     MalformedRequest,
     MethodNotAllowed,
@@ -27,8 +27,8 @@ def answer_problems(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
-    for kind in AWAY:
-        app.add_exception_handler(kind, _database_away)
+    for kind in EXPECTED:
+        app.add_exception_handler(kind, _database)
 
 
 def problems(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
@@ -154,5 +154,5 @@ def _methods_at(request: Request) -> list[str]:
     return ["GET", "HEAD", *methods[1:]] if "GET" in methods else methods
 
 
-def _database_away(_request: Request, error: Exception) -> JSONResponse:
-    return _respond(database_away(error))
+def _database(_request: Request, error: Exception) -> JSONResponse:
+    return _respond(problem_of(error))

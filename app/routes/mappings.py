@@ -72,15 +72,16 @@ def submit(
     is accepted, and its mapping fails with the query's problem if it is rejected."""
     request = _request(body)
     admit(service, owner=caller.owner, request=request, idempotency_key=idempotency_key)
-    with service.database.writing() as session:
-        mapping, replayed = mappings.submit_mapping(
-            session,
-            service.bell,
+    mapping, replayed = service.database.write(
+        partial(
+            mappings.submit_mapping,
+            bell=service.bell,
             owner=caller.owner,
             request=request,
             idempotency_key=idempotency_key,
             max_attempts=service.max_attempts,
         )
+    )
     if replayed:
         response.headers["Idempotent-Replayed"] = "true"
     response.headers["Location"] = f"/v1/mappings/{mapping.id}"
@@ -168,8 +169,9 @@ async def events(request: Request, service: Served, caller: Reader, mapping_id: 
 def cancel(service: Served, caller: Submitter, mapping_id: str) -> MappingBody:
     """A waiting mapping is cancelled at once; a running one stops within a training step.
     Cancelling twice is no error."""
-    with service.database.writing() as session:
-        mappings.cancel_mapping(session, owner=caller.owner, mapping_id=mapping_id)
+    service.database.write(
+        partial(mappings.cancel_mapping, owner=caller.owner, mapping_id=mapping_id)
+    )
     return _read(service, caller.owner, mapping_id)[0]
 
 
@@ -182,8 +184,9 @@ def cancel(service: Served, caller: Submitter, mapping_id: str) -> MappingBody:
 def delete(service: Served, caller: Submitter, mapping_id: str) -> None:
     """In any state. A running mapping ends: its worker finds at the next heartbeat that it has
     lost the job, stops, and can record nothing."""
-    with service.database.writing() as session:
-        prefix = mappings.delete_mapping(session, owner=caller.owner, mapping_id=mapping_id)
+    prefix = service.database.write(
+        partial(mappings.delete_mapping, owner=caller.owner, mapping_id=mapping_id)
+    )
     service.storage.delete(prefix)
 
 

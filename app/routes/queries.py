@@ -109,10 +109,9 @@ async def query(service: Served, caller: Reader, query_id: str, wait: Wait = 0) 
 )
 def delete(service: Served, caller: Submitter, query_id: str, cascade: bool = False) -> None:
     """With `?cascade=true` its mappings go too, running ones included."""
-    with service.database.writing() as session:
-        prefixes = queries.delete_query(
-            session, owner=caller.owner, query_id=query_id, cascade=cascade
-        )
+    prefixes = service.database.write(
+        partial(queries.delete_query, owner=caller.owner, query_id=query_id, cascade=cascade)
+    )
     for prefix in prefixes:
         service.storage.delete(prefix)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -30,8 +31,8 @@ from app.routes.bodies import BuildIn, Listed, ReferenceBody
 from app.routes.downloads import StoredFile, send_file, stored_size
 from app.routes.shapes import reference_body, version_path
 from app.service import Service
-from app.tables import Job, ReferenceVersion
 from app.storage import read_whole
+from app.tables import Job, ReferenceVersion
 from models_store.manifest import Manifest
 
 PARQUET = "application/vnd.apache.parquet"
@@ -73,16 +74,17 @@ def build(
     options = body.model_dump(exclude={"query", "name", "labels_key"})
     if body.labels_key and body.labels_key not in body.labels_keys:
         options["labels_keys"] = [body.labels_key, *body.labels_keys]
-    with service.database.writing() as session:
-        version = submit_build(
-            session,
-            service.bell,
+    version = service.database.write(
+        partial(
+            submit_build,
+            bell=service.bell,
             owner=caller.owner,
             name=body.name,
             query_id=body.query,
             options=options,
             max_attempts=service.max_attempts,
         )
+    )
     response.headers["Location"] = version_path(version)
     with service.database.reading() as session:
         return _body(service, session, session.get_one(ReferenceVersion, version.id))

@@ -14,6 +14,7 @@ from app.database import Database
 from app.service import Service, open_service
 from app.settings import Settings
 from app.storage import LocalStorage
+from app.watcher import Watcher, revisions_of
 
 from .object_store import behind_proxy as behind_proxy
 from .object_store import new_place as new_place
@@ -43,7 +44,8 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
 def service(settings: Settings, database: Database) -> Service:
     opened = open_service(settings)
     opened.database.close()
-    return replace(opened, database=database)
+    watcher = Watcher(revisions_of(database))
+    return replace(opened, database=database, watcher=watcher)
 
 
 @pytest.fixture

@@ -179,6 +179,8 @@ def test_idempotency(client: TestClient, database: Database, storage: LocalStora
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(send, range(16)))
+    # Also where the database lets all of them in at once: whoever comes second gets the answer of
+    # the first, which is committed by the time that the second is told of the clash.
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sum("Idempotent-Replayed" not in answer.headers for answer in answers) == 1
