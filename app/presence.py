@@ -22,8 +22,8 @@ log = logging.getLogger("cellgraft.api")
 
 LOCK_NAME = "api.lock"
 SILENT_SECONDS = 60.0
-"""A worker whose loop has not turned for so long is stuck. Turns last seconds at most, because
-whatever computes or moves files does so beside the loop."""
+"""A worker whose loop has not turned for so long is stuck: what computes or moves files does so
+beside the loop, and every wait of the loop itself has a limit."""
 
 
 @contextmanager

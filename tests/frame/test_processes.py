@@ -191,6 +191,7 @@ def test_the_whole_file(machine: Machine, tmp_path: Path) -> None:
     ready = curl(key, f"{second}/readyz")
     assert ready["status"] == "ready"
     assert ready["workers"]["seen"] == 1
+    assert ready["broker"] == "ok"
 
     for service, process in reversed(machine.processes):
         asked = time.monotonic()
