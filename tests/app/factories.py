@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from app.bell import PollingBell
@@ -14,7 +16,7 @@ from app.mappings import MappingRequest, record_results, submit_mapping
 from app.queries import accept_query, create_query
 from app.references import bundle_prefix, publish_version, submit_build
 from app.staging import StagedFile
-from app.storage import LocalStorage
+from app.storage import Storage
 from app.tables import Query, QueryMapping, ReferenceVersion
 
 GENES = ["CD3D", "MS4A1", "LYZ", "NKG7"]
@@ -28,17 +30,26 @@ def staged_file(folder: Path, content: bytes = b"cells") -> StagedFile:
     return StagedFile(path, len(content), hashlib.sha256(content).hexdigest())
 
 
+def published(storage: Storage, prefix: str, files: Mapping[str, bytes]) -> None:
+    with TemporaryDirectory() as above:
+        folder = Path(above, "made")
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        storage.publish_folder(folder, prefix)
+
+
 def uploaded(
-    database: Database, storage: LocalStorage, *, owner: str = "local", **changes: Any
+    database: Database, storage: Storage, *, owner: str = "local", **changes: Any
 ) -> Query:
     given: dict[str, Any] = {
         "filename": "sample.h5ad",
         "options": {"layer": None, "input": "counts"},
-        "staged": staged_file(storage.root.parent / "staging"),
         "max_attempts": 3,
         **changes,
     }
-    with database.writing() as session:
+    with TemporaryDirectory() as folder, database.writing() as session:
+        given.setdefault("staged", staged_file(Path(folder)))
         return create_query(session, BELL, owner=owner, storage=storage, **given)
 
 
@@ -69,7 +80,7 @@ def inspection(**changes: Any) -> dict[str, Any]:
 
 def checked(
     database: Database,
-    storage: LocalStorage,
+    storage: Storage,
     *,
     genes: list[str] | None = None,
     found: dict[str, Any] | None = None,
@@ -78,12 +89,10 @@ def checked(
     """A query that intake has accepted, with its canonical files (but for the counts)."""
     query = uploaded(database, storage, owner=owner)
     prefix = f"queries/{query.id}/canonical-1"
-    folder = storage.local_folder(prefix)
-    folder.mkdir(parents=True)
     table = {"index": genes or GENES, "columns": {}}
-    (folder / "genes.json").write_text(json.dumps(table))
-    for name in ("canonical.json", "indptr.npy", "indices.npy", "data.npy", "obs.arrow"):
-        (folder / name).write_bytes(b"")
+    empty = ("canonical.json", "indptr.npy", "indices.npy", "data.npy", "obs.arrow")
+    files = dict.fromkeys(empty, b"") | {"genes.json": json.dumps(table).encode()}
+    published(storage, prefix, files)
     claim = claimed(database, "check")
     with database.writing() as session:
         assert accept_query(
@@ -115,7 +124,7 @@ def manifest(name: str = "pbmc", version: int = 1, **changes: Any) -> dict[str, 
 
 
 def built(
-    database: Database, storage: LocalStorage, *, name: str = "pbmc", **changes: Any
+    database: Database, storage: Storage, *, name: str = "pbmc", **changes: Any
 ) -> ReferenceVersion:
     """A reference that is ready."""
     query = checked(database, storage)
@@ -126,11 +135,12 @@ def built(
     claim = claimed(database, "build")
     told = manifest(name, version.version, **changes)
     prefix = bundle_prefix(name, version.version, claim.attempt)
-    folder = storage.local_folder(prefix)
-    folder.mkdir(parents=True)
-    (folder / "cells.parquet").write_bytes(b"cells")
-    (folder / "manifest.json").write_text(json.dumps(told))
-    (folder / "MODEL_CARD.md").write_text("# A card")
+    files = {
+        "cells.parquet": b"cells",
+        "manifest.json": json.dumps(told).encode(),
+        "MODEL_CARD.md": b"# A card",
+    }
+    published(storage, prefix, files)
     with database.writing() as session:
         assert publish_version(session, claim, prefix=prefix, manifest=told)
     with database.reading() as session:
@@ -152,16 +162,14 @@ RESULTS = {
 }
 
 
-def mapped(database: Database, storage: LocalStorage, query: Query) -> QueryMapping:
+def mapped(database: Database, storage: Storage, query: Query) -> QueryMapping:
     """A mapping that has succeeded, with its results."""
     mapping = asked(database, query)
     claim = claimed(database, "map")
     prefix = f"mappings/{mapping.id}/{claim.attempt}"
-    folder = storage.local_folder(prefix)
-    folder.mkdir(parents=True)
+    published(storage, prefix, {name: content for name, (content, _) in RESULTS.items()})
     results = []
     for name, (content, media_type) in RESULTS.items():
-        (folder / name).write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
         size = len(content)
         results.append({"name": name, "bytes": size, "sha256": digest, "media_type": media_type})

@@ -69,7 +69,7 @@ def test_faults_that_stay_are_told_in_time(
         began = time.monotonic()
         with pytest.raises(StorageAway) as told:
             ask()
-        assert time.monotonic() - began < 12
+        assert time.monotonic() - began < 30
         assert told.value.headers["Retry-After"] == "10"
     assert ("space" in told.value.detail) == (fault == "full")
     assert file.read_bytes() == DATA
@@ -85,7 +85,7 @@ def test_a_store_that_says_nothing_is_given_up(
     began = time.monotonic()
     with pytest.raises(StorageAway):
         store.size("q/1/f")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
 
 
 def test_a_slow_store_is_waited_for(store: S3Storage, proxy: FaultyProxy, tmp_path: Path) -> None:
