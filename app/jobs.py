@@ -23,7 +23,7 @@ from app.moves import (
 )
 from app.problems import Problem, WorkerLost
 from app.tables import Job, JobKind
-from app.turns import claimable, in_turn, leave_to_warm, take_turn
+from app.turns import claimable, in_turn, leave_to_warm, one_at_a_time, take_turn
 from app.workers import note_worker
 
 
@@ -77,6 +77,7 @@ def claim_next(
     `patient`: leave mappings to idle workers that have loaded their reference.
     """
     note_worker(session, worker)
+    one_at_a_time(session)
     next_one = in_turn(_offered(session, worker, kinds, only, patient)).limit(1)
     job_id = session.scalar(next_one.with_for_update(skip_locked=True, of=Job))
     job = None

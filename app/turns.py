@@ -12,6 +12,7 @@ from app.tables import Job, JobKind, Query, QueryMapping, ReferenceVersion, Turn
 
 RECENT_SECONDS = 15
 """A worker that was silent for longer is not waited for."""
+_CLAIM_LOCK = 0x7475726E  # any number, the same in every process
 _TAKE_TURN = text(
     "INSERT INTO turns (owner, lane, taken_at) VALUES (:owner, :lane, :now) "
     "ON CONFLICT (owner, lane) DO UPDATE SET taken_at = excluded.taken_at"
@@ -36,6 +37,15 @@ def in_turn(jobs: Select[str]) -> Select[str]:
     """
     turns = jobs.outerjoin(Turn, _turn_of_job())
     return turns.order_by(func.coalesce(Turn.taken_at, 0.0), Job.created_at, Job.id)
+
+
+def one_at_a_time(session: Session) -> None:
+    """Let claims in one by one: those that see the same turns would all serve the same owner.
+
+    SQLite has one writer anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(_CLAIM_LOCK)))
 
 
 def take_turn(session: Session, owner: str, kind: JobKind) -> None:

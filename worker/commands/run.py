@@ -9,7 +9,7 @@ from types import FrameType
 from app.logs import set_up_logs
 from app.presence import SignOfLife
 from app.settings import Settings
-from worker.commands.opening import open_worker
+from worker.commands.opening import Opened, open_worker
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +17,12 @@ log = logging.getLogger(__name__)
 def run() -> None:
     """Check queries, map them and build references, until SIGTERM or Ctrl-C."""
     settings = Settings()
+    serve(open_worker(settings), settings)
+
+
+def serve(opened: Opened, settings: Settings) -> None:
+    """`run` with what has been opened."""
     set_up_logs(settings.log_level)
-    opened = open_worker(settings)
     parent = opened.parent()
     sign = SignOfLife(settings.data_dir)
 
