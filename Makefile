@@ -31,7 +31,8 @@ demo: $(VENV)/.runtime ## simulate, build a reference, serve, map with curl, jud
 serve: $(VENV)/.runtime ## the service with the demo reference on 127.0.0.1:8000, until ctrl-C
 	@$(BIN)/python -m demo.serve --data-dir $(SERVE_DATA)
 
-test: $(VENV)/.dev ## every test but those of `make parity`
+test: $(VENV)/.dev ## every test but those of `make parity`; with root on Debian it installs servers
+	@bash tests/servers.sh
 	@$(BIN)/python -m pytest -m "not parity"
 
 check: $(VENV)/.dev ## style, types and the arrows between packages
