@@ -75,12 +75,13 @@ class Attempt:
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 return Failed(disk_full())
-            return _fault(self.claim)
-        except Exception:  # noqa: BLE001 - logged by `_fault`; the parent's loop must live on
-            return _fault(self.claim)
+            return fault_of(self.claim)
+        except Exception:  # noqa: BLE001 - logged by `fault_of`; the parent's loop must live on
+            return fault_of(self.claim)
 
 
-def _fault(claim: Claim) -> Failed:
+def fault_of(claim: Claim) -> Failed:
+    """What to say of an exception that nobody expected; the log gets all of it."""
     log.exception("job %s (%s), attempt %s, failed", claim.job_id, claim.kind, claim.attempt)
     return Failed(
         InternalFault(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sqlalchemy import select
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from app.database import Database
@@ -26,7 +27,7 @@ from app.moves import fenced
 from app.problems import Problem, StorageAway
 from app.tables import Job
 from app.work import describe_work
-from worker.attempts import Attempt
+from worker.attempts import Attempt, fault_of
 from worker.held_process import START_SECONDS
 from worker.lookout import Lookout
 from worker.outcomes import Done, Ended, Failed, Outcome, Stopped
@@ -268,9 +269,13 @@ class Lane:
         self._rests_until = time.monotonic() + self._pause
 
     def _publish(self, session: Session, claim: Claim, done: Done) -> None:
-        if done.record(session, claim) or self._is_recorded(session, claim):
-            return
-        log.warning("job %s: the results came too late and are removed", claim.job_id)
+        try:
+            if done.record(session, claim) or self._is_recorded(session, claim):
+                return
+            log.warning("job %s: the results came too late and are removed", claim.job_id)
+        except DataError:  # another attempt would end in the same way
+            session.rollback()
+            fail_job(session, claim, fault_of(claim).problem)
         if done.prefix is not None:
             self._place.storage.delete(done.prefix)
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from sqlalchemy import select
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.bell import Bell, PollingBell
 from app.database import Database
+from app.database_errors import AWAY
 from app.jobs import reap
 from app.tables import Job, JobKind
 from app.turns import waiting
@@ -84,7 +84,7 @@ class Parent:
                         break
                     self._tick()
                     back_off = 0.0
-                except (OperationalError, InterfaceError) as error:
+                except AWAY as error:
                     back_off = min(2 * back_off or 0.25, LONGEST_BACK_OFF_SECONDS)
                     log.warning("the database is away, again in %.2f s: %s", back_off, error)
                 self._finished.wait(max(back_off, self._turn_seconds))
@@ -110,11 +110,11 @@ class Parent:
         for lane in self.lanes:
             try:
                 lane.drain()
-            except (OperationalError, InterfaceError):
+            except AWAY:
                 # The lease runs out, and a reaper gives the job to another worker.
                 log.exception("a job could not be given back")
                 lane.process.stop()
-        with suppress(OperationalError, InterfaceError), self._database.writing() as session:
+        with suppress(*AWAY), self._database.writing() as session:
             dismiss_worker(session, self.name)
 
     def _register(self) -> None:

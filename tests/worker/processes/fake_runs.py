@@ -10,6 +10,8 @@ from typing import Any
 from app.problems import UntrainableReference
 from worker.orders import Order, Report
 
+ODD_SUMMARIES = {"not-a-number": {"cells": float("nan")}}
+
 
 def prepare(threads: int) -> None:
     pass
@@ -35,4 +37,4 @@ def run(order: Order, report: Report) -> dict[str, Any]:
     elif do == "refuse":
         raise UntrainableReference("Too few cells.", fix="Send more.")
     (order.out / "latent.npy").write_bytes(b"numbers")
-    return {"did": do, "threads": order.threads, "pid": os.getpid()}
+    return {"did": do, "threads": order.threads, "pid": os.getpid(), **ODD_SUMMARIES.get(do, {})}

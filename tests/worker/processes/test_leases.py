@@ -21,6 +21,11 @@ from .conftest import TIMING, Running, Work
 
 
 @pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url  # the absence is made up above the database, so one of them is enough
+
+
+@pytest.fixture
 def away(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """While it is set, a parent's thread does not reach the database; the test does."""
     event, test = threading.Event(), threading.get_ident()

@@ -116,6 +116,23 @@ def test_problems_of_the_child_end_the_job(
     assert job.problem["type"] == problem
 
 
+def test_a_summary_that_the_database_cannot_keep_ends_the_job(
+    postgresql_url: str, place: Workplace, storage: LocalStorage
+) -> None:
+    """PostgreSQL takes no JSON with NaN; the worker must not try for ever, or end."""
+    database = Database(postgresql_url)
+    built(database, storage)
+    mapping = asked(database, checked(database, storage), batch_key=["not-a-number"])
+    work = Work(database, storage, place.staging)
+    running = Running(Parent(database, place, TIMING))
+    job = work.finish(mapping.job_id, "failed")
+    assert job.problem is not None
+    assert (job.problem["type"], job.attempt) == ("internal-fault", 1)
+    running.stop()
+    assert list(storage.keys(f"mappings/{mapping.id}")) == []
+    database.close()
+
+
 def test_progress_is_told(work: Work, database: Database, place: Workplace) -> None:
     version, running = build_and_run(work, database, place, do="steps", steps=150)
     job = work.wait(version.job_id, lambda job: job.progress > 0.1)

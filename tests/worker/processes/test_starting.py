@@ -27,6 +27,11 @@ from worker.zygote_process import ZygoteProcess
 from .conftest import TIMING, Running, Work
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url  # which database it is makes no difference to a process that starts
+
+
 def test_a_zygote_that_starts_slowly_costs_no_attempt(
     work: Work,
     database: Database,
