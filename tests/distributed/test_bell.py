@@ -53,7 +53,9 @@ def test_doubled_late_and_senseless_messages_change_nothing(fleet: Fleet, bell: 
 
 
 @pytest.mark.slow
-def test_redis_restarts(fleet: Fleet, redis: RedisServer) -> None:
+def test_redis_restarts(
+    fleet: Fleet, redis: RedisServer, record_property: pytest.RecordProperty
+) -> None:
     """kill -9 and a new start, again and again: each time the worker hears within 5 s."""
     with fleet.working(1, seconds=0, **DEAF_TO_THE_CLOCK):
         fleet.finish(fleet.ask())
@@ -63,6 +65,7 @@ def test_redis_restarts(fleet: Fleet, redis: RedisServer) -> None:
             redis.start()
             job = fleet.ask()
             took.append(fleet.wait(lambda job=job: fleet.count([job], "succeeded"), seconds=10))
+    record_property("seconds from a restart to the end of a job", sorted(took))
     assert max(took) < 5, took
 
 
@@ -76,7 +79,9 @@ def test_redis_emptied_in_the_middle(fleet: Fleet, redis: RedisServer) -> None:
 
 
 @pytest.mark.slow
-def test_redis_away_for_a_while(fleet: Fleet, redis: RedisServer) -> None:
+def test_redis_away_for_a_while(
+    fleet: Fleet, redis: RedisServer, record_property: pytest.RecordProperty
+) -> None:
     """Jobs are accepted without delay, and run, while it is away and when it is back."""
     with fleet.working(2, seconds=0.05, poll_seconds=1):
         redis.kill()
@@ -91,6 +96,7 @@ def test_redis_away_for_a_while(fleet: Fleet, redis: RedisServer) -> None:
         redis.start()
         fleet.finish(*jobs, seconds=10)
         fleet.finish(fleet.ask(), seconds=10)
+    record_property("longest request, jobs, done meanwhile", (longest, len(jobs), done))
     assert longest < 0.5
     assert done >= len(jobs) // 2
 
