@@ -15,6 +15,7 @@ import pytest
 
 from app.database import Database
 from app.presence import SILENT_SECONDS, SignOfLife
+from tests.app.live import until
 from tests.worker.processes.conftest import TIMING
 from worker.parent import Parent
 from worker.workplace import Workplace
@@ -33,13 +34,12 @@ def worker(tmp_path: Path):
         env={**os.environ, "CELLGRAFT_DATA_DIR": str(tmp_path), "CELLGRAFT_THREADS": "1"},
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 60
-    while SignOfLife(tmp_path).age() is None:
-        assert time.monotonic() < deadline, "the worker gave no sign of life"
-        time.sleep(0.05)
-    yield process
-    process.kill()
-    process.wait()
+    try:
+        until(lambda: SignOfLife(tmp_path).age() is not None)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def file_of(data_dir: Path) -> Path:
@@ -59,8 +59,7 @@ def test_a_running_worker_is_alive_and_takes_its_sign_away(tmp_path: Path, worke
 
 def test_the_sign_is_given_again_and_again(tmp_path: Path, worker) -> None:
     os.utime(file_of(tmp_path), (0, 0))
-    assert health(tmp_path) == 1
-    time.sleep(2.5)
+    until(lambda: file_of(tmp_path).stat().st_mtime > 0)
     assert health(tmp_path) == 0
 
 
