@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
 
 PART_BYTES = 8 * 1024 * 1024
-PARTS_AT_ONCE = 4
+PARTS_AT_ONCE = 2
 MOST_PARTS = 9_000
 """The protocol allows 10,000."""
 LIST_KEYS = 1000

@@ -47,6 +47,7 @@ class Uploads:
         self.reserve_bytes = reserve_bytes
         self.idle_seconds = idle_seconds
         self._limiter = CapacityLimiter(8)
+        self._keepers = CapacityLimiter(4)
         staging.mkdir(parents=True, exist_ok=True)
 
     async def receive(self, body: AsyncIterator[bytes], declared: Declaration) -> Received:
@@ -78,6 +79,13 @@ class Uploads:
             with anyio.CancelScope(shield=True):
                 await self._thread(file.discard)
             raise
+
+    async def keep(self, publish: Callable[[], T]) -> T:
+        """Run what stores a received file and records it, in a thread.
+
+        Few at once: each holds parts of its file in memory, and waits while the store is away.
+        """
+        return await to_thread.run_sync(publish, limiter=self._keepers)
 
     async def sweep_for_ever(self) -> None:
         """Remove what uploads of killed processes left, now and then."""

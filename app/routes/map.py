@@ -93,7 +93,7 @@ async def _map(
                 row = mappings.find_mapping(session, owner=owner, mapping_id=mapping.id)
                 return mapping_body(mappings.view_mapping(session, row))
 
-        body = await to_thread.run_sync(keep)
+        body = await service.uploads.keep(keep)
     response.headers["Location"] = body.links["self"]
     return body
 

@@ -143,7 +143,7 @@ async def _upload(
                 )
                 return QueryBody(**query_item(row).model_dump())
 
-        body = await to_thread.run_sync(keep)
+        body = await service.uploads.keep(keep)
     response.headers["Location"] = body.links["self"]
     return body
 
