@@ -8,6 +8,9 @@ VENV ?= .venv
 TORCH ?= $(if $(wildcard $(VENV)/.torch-cuda),cuda,cpu)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 SERVE_DATA ?= data
+KILLS ?= 1000
+REAL ?= 0
+SEED ?= 0
 
 BIN := $(VENV)/bin
 # Byte code is compiled when first imported: most of what is installed never is.
@@ -16,7 +19,7 @@ INSTALL := $(PIP) install --no-compile -c constraints.txt
 TORCH_PIN = $(shell grep -E '^torch==' constraints.txt)
 FRAME := pyproject.toml constraints.txt Makefile
 
-.PHONY: help setup setup-dev demo serve test check parity bench fmt clean
+.PHONY: help setup setup-dev demo serve test check parity chaos bench fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +46,9 @@ check: $(VENV)/.dev ## style, types and the arrows between packages
 
 parity: $(VENV)/.dev ## numbers beside scvi-tools 1.4.2; writes docs/parity.md
 	@$(BIN)/python -m pytest -m parity tests/parity --parity-table docs/parity.md
+
+chaos: $(VENV)/.dev ## kill -9 at random, judged by a checker; ten minutes a call (KILLS=, SEED=, REAL=)
+	@$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED) --real $(REAL)
 
 bench: $(VENV)/.dev ## speed, beside scvi-tools where it can be compared
 	@$(BIN)/python -m bench

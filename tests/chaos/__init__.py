@@ -1,0 +1,1 @@
+"""kill -9 at random moments, and a history checker: `make chaos`, or `python -m tests.chaos`."""

@@ -1,0 +1,105 @@
+"""Findings: what the database, the API and the store say when all is quiet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.database import Database
+from app.fsck import check_everything, repair
+from app.storage import LocalStorage
+from app.tables import Event, Job, Query, QueryMapping
+
+from .checker import TERMINAL, Findings, FoundMapping, FoundQuery
+from .clients import digests
+
+ENDS = {f"{kind}.{state}" for kind in ("check", "map") for state in TERMINAL}
+
+
+def is_quiet(database: Database) -> bool:
+    """Whether every job has a final state."""
+    with database.reading() as session:
+        open_jobs = select(func.count()).select_from(Job).where(Job.state.not_in(TERMINAL))
+        return session.scalar(open_jobs) == 0
+
+
+def told_results(url: str, database: Database) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+    """Of every mapping: the digests that the running API tells, and those of its downloads."""
+    with database.reading() as session:
+        mappings = list(session.scalars(select(QueryMapping.id)))
+    found = {}
+    with httpx.Client(base_url=url, timeout=30) as http:
+        for mapping in mappings:
+            told = digests(http.get(f"/v1/mappings/{mapping}").raise_for_status().json())
+            files = {name: f"/v1/mappings/{mapping}/results/{name}" for name in told}
+            got = {name: http.get(path).raise_for_status() for name, path in files.items()}
+            sums = {name: hashlib.sha256(each.content).hexdigest() for name, each in got.items()}
+            found[mapping] = (told, sums)
+    return found
+
+
+def sweep(database: Database, storage: LocalStorage) -> tuple[int, tuple[str, ...]]:
+    """Remove what kills left and no row speaks of, as `fsck --repair` does on a stopped service.
+
+    How many files that was, and every other finding.
+    """
+    with database.reading() as session:
+        findings = check_everything(session, storage, tell=lambda key: None)
+    others = [f"{each.kind}: {each.key}" for each in findings if each.kind != "orphan"]
+    return repair(storage, findings), tuple(others)
+
+
+def survey(
+    database: Database,
+    store: Path,
+    results: Mapping[str, tuple[dict[str, str], dict[str, str]]],
+    fsck: tuple[str, ...],
+) -> Findings:
+    """All that the checker needs, of a service that is stopped and swept."""
+    with database.reading() as session:
+        ends = _ends(session)
+        queries = {
+            query.id: FoundQuery(
+                query.state, query.sha256, _sha256(store / query.storage_key), ends[query.id]
+            )
+            for query in session.scalars(select(Query))
+        }
+        rows = session.execute(
+            select(QueryMapping, Job.state).join(Job, Job.id == QueryMapping.job_id)
+        )
+        mappings = {
+            mapping.id: FoundMapping(
+                mapping.external_id or "",
+                state,
+                ends[mapping.id],
+                _folders(store / "mappings" / mapping.id),
+                *results.get(mapping.id, ({}, {})),
+            )
+            for mapping, state in rows
+        }
+    return Findings(queries, mappings, fsck)
+
+
+def _ends(session: Session) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = defaultdict(tuple)
+    events = select(Event.subject_id, Event.kind).order_by(Event.id)
+    for subject, kind in session.execute(events):
+        if kind in ENDS:
+            found[subject] += (kind,)
+    return found
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _folders(path: Path) -> int:
+    """Those with a file in them."""
+    attempts = path.iterdir() if path.is_dir() else ()
+    return sum(any(attempt.iterdir()) for attempt in attempts)

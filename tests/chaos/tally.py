@@ -1,0 +1,67 @@
+"""What all rounds of a seed came to, kept in a file so that a run can go on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .round import Outcome
+
+
+@dataclass
+class Tally:
+    """Sums over rounds."""
+
+    rounds: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    violations: Counter[str] = field(default_factory=Counter)
+    uploads: int = 0
+    mappings: int = 0
+    swept: int = 0
+    seconds: float = 0.0
+    longest_seconds: float = 0.0
+    """Of a round: what the next one may take."""
+
+    def add(self, outcome: Outcome) -> None:
+        self.rounds += 1
+        self.kills += outcome.kills
+        self.violations += Counter(violation.kind for violation in outcome.violations)
+        self.uploads += outcome.uploads
+        self.mappings += outcome.mappings
+        self.swept += outcome.swept
+        self.seconds += outcome.seconds
+        self.longest_seconds = max(self.longest_seconds, outcome.seconds)
+
+    def told(self, wanted: int) -> str:
+        by_target = ", ".join(f"{name} {number}" for name, number in sorted(self.kills.items()))
+        broken = ", ".join(f"{kind}: {number}" for kind, number in self.violations.items())
+        return (
+            f"{self.kills.total()} of {wanted} kills ({by_target}) in {self.rounds} rounds, "
+            f"{self.seconds:.0f} s; {self.uploads} uploads and {self.mappings} mappings "
+            f"acknowledged; {self.swept} files of dead attempts swept; "
+            f"violations: {broken or 'none'}"
+        )
+
+
+class State:
+    """The tallies by name, in one JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, name: str) -> Tally:
+        found = self._all().get(name, {})
+        counters = {each: Counter(found.pop(each, {})) for each in ("kills", "violations")}
+        return Tally(**counters, **found)
+
+    def write(self, name: str, tally: Tally) -> None:
+        """All or nothing: an interrupt leaves the file as it was."""
+        beside = self._path.with_suffix(".part")
+        beside.write_text(json.dumps(self._all() | {name: asdict(tally)}, indent=2))
+        beside.replace(self._path)
+
+    def _all(self) -> dict[str, Any]:
+        return json.loads(self._path.read_text()) if self._path.exists() else {}
