@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +16,13 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.database_errors import was_undone
+from app.database_errors import AWAY, was_undone
 from app.engines import open_engine, reader_of
 
+log = logging.getLogger("cellgraft.database")
+
 Result = TypeVar("Result")
+START_SECONDS = 30
 
 _MIGRATION_LOCK = 0x63656C6C  # any number, the same in every process
 
@@ -58,7 +63,21 @@ class Database:
             return use_case(session)
 
     def migrate(self) -> None:
-        """Bring the tables to the newest form; several processes may do so at once."""
+        """Bring the tables to the newest form; several processes may do so at once.
+
+        Waits for a server that is not there yet: parts that start together come up in any order.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return self._migrate()
+            except AWAY as error:
+                if self.engine.dialect.name == "sqlite" or time.monotonic() > deadline:
+                    raise
+                log.warning("waiting for the database: %s", getattr(error, "orig", error))
+                time.sleep(1)
+
+    def _migrate(self) -> None:
         with self.engine.connect() as connection:
             if _is_current(connection):
                 return
