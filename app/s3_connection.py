@@ -73,8 +73,8 @@ class Patience:
     retries: int = 5
 
 
-NO_PATIENCE = Patience(silent_seconds=5.0, request_seconds=5.0, retry_seconds=0.0, retries=0)
-"""For a look whether the store is there: somebody waits for the answer."""
+HASTE = Patience(silent_seconds=8.0, request_seconds=8.0, retry_seconds=0.0, retries=0)
+"""For what somebody waits for, and what can be done later or need not be done."""
 
 
 def connect(place: S3Place, patience: Patience) -> S3Store:

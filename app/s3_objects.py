@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 
-from app.s3_connection import NO_PATIENCE, Patience, S3Place, ask, connect, errors_told
+from app.s3_connection import Patience, S3Place, ask, connect
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -52,7 +52,6 @@ class S3Objects:
         self._prefix = f"{place.prefix}/" if place.prefix else ""
         self._patience = patience
         self._store = connect(place, patience)
-        self._probed = connect(place, NO_PATIENCE)
 
     def put(self, local: Path, key: str, sha256: str) -> None:
         """Store a file under a key, in parts when it is large; it appears whole or not at all."""
@@ -111,11 +110,10 @@ class S3Objects:
             self._ask(names[0], lambda: obstore.delete(self._store, names))
 
     def probe(self) -> None:
-        """Store something and remove it, without patience."""
+        """Store something and remove it."""
         name = self._name(f"{PROBE}{socket.gethostname()}-{os.getpid()}")
-        with errors_told(name):
-            obstore.put(self._probed, name, b"")
-            obstore.delete(self._probed, name)
+        self._ask(name, lambda: obstore.put(self._store, name, b""))
+        self._ask(name, lambda: obstore.delete(self._store, name))
 
     def _ask(self, key: str, request: Callable[[], T]) -> T:
         return ask(key, self._patience, request)

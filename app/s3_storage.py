@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath
 from app.local_copies import Checkpoint, LocalCopies
 from app.problems import StorageAway, StoredFileDamaged
 from app.removals import Removals
-from app.s3_connection import Patience
+from app.s3_connection import HASTE, Patience
 from app.s3_objects import S3Objects, Stored
 
 log = logging.getLogger("cellgraft.storage")
 
 READ_BYTES = 4 * 1024 * 1024
-COPY_BYTES = 16 * 1024 * 1024
+COPY_BYTES = 32 * 1024 * 1024
 
 
 class S3Storage:
@@ -42,9 +42,10 @@ class S3Storage:
         """
         self._url = url
         self._objects = S3Objects(url, patience or Patience())
+        self._hasty = S3Objects(url, HASTE)
         ours = folder / hashlib.sha256(url.encode()).hexdigest()[:16]
         self._copies = LocalCopies(ours / "copies", max_bytes=max_bytes)
-        self._removals = Removals(ours / "removals", self._remove)
+        self._removals = Removals(ours / "removals", lambda prefix: _remove(self._objects, prefix))
 
     def publish_file(self, local: Path, key: str, *, sha256: str | None = None) -> None:
         self._objects.put(local, _key(key), sha256 or _digest(local))
@@ -101,7 +102,7 @@ class S3Storage:
     def delete(self, prefix: str) -> None:
         """At once; or, when the store is away, as soon as it is back, even after a restart."""
         try:
-            self._remove(prefix)
+            _remove(self._hasty, prefix)
         except StorageAway:
             self._removals.note(prefix)
 
@@ -111,11 +112,7 @@ class S3Storage:
         yield from (stored.key for stored in self._objects.listed(prefix))
 
     def check_writable(self) -> None:
-        self._objects.probe()
-
-    def _remove(self, prefix: str) -> None:
-        below = [stored.key for stored in self._objects.listed(_key(prefix))]
-        self._objects.delete([prefix, *below])
+        self._hasty.probe()
 
     def _blocks(self, key: str, start: int, end: int, block: bytes) -> Iterator[bytes]:
         """Each block is a request of its own: a slow reader holds no connection to the store."""
@@ -174,6 +171,11 @@ class S3Storage:
                 at += len(block.content)
             os.fsync(file.fileno())
         return digest.hexdigest(), carried
+
+
+def _remove(objects: S3Objects, prefix: str) -> None:
+    below = [stored.key for stored in objects.listed(_key(prefix))]
+    objects.delete([prefix, *below])
 
 
 def _key(key: str) -> str:
