@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class State:
     def write(self, name: str, tally: Tally) -> None:
         """All or nothing: an interrupt leaves the file as it was."""
         beside = self._path.with_suffix(".part")
-        beside.write_text(json.dumps(self._all() | {name: asdict(tally)}, indent=2))
+        beside.write_text(json.dumps(self._all() | {name: vars(tally)}, indent=2))
         beside.replace(self._path)
 
     def _all(self) -> dict[str, Any]:
