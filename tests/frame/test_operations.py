@@ -11,6 +11,7 @@ import pytest
 
 from app import api
 from app.api import create_app
+from app.database import START_SECONDS
 from app.engines import CONNECTIONS
 from app.routes.streams import QUIET_SECONDS
 from app.service import open_service
@@ -88,6 +89,7 @@ def test_numbers_are_those_of_the_code() -> None:
     assert f"events for up to {QUIET_SECONDS} seconds" in TOLD
     assert f"a sign of life in the last {ALIVE_SECONDS} seconds" in TOLD
     assert f"alive in the last {ALIVE_SECONDS} seconds" in TOLD
+    assert f"waits for it for {START_SECONDS} seconds, then ends" in TOLD
     assert "waits for it for 5 minutes" in TOLD
     assert Workplace.patience_seconds == 300
     assert "five seconds twice for each of its two lanes" in TOLD
