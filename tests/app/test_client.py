@@ -33,6 +33,11 @@ from .factories import asked, built, checked, claimed, mapped, uploaded
 from .live import answers, environment, free_port, until
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url  # processes and files; test_database_urls has the commands on PostgreSQL
+
+
 def finish_in_background(
     database: Database, storage: LocalStorage, mapping_id: str
 ) -> threading.Thread:

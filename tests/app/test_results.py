@@ -17,6 +17,11 @@ from .factories import (
 )
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url  # files are tested here, not the database
+
+
 def test_results(client: TestClient, database: Database, storage: LocalStorage) -> None:
     built(database, storage)
     query = checked(database, storage)

@@ -25,6 +25,11 @@ DATA = os.urandom(50_000)
 
 
 @pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url  # the store is tested here, not the database
+
+
+@pytest.fixture
 def proxy(behind_proxy: PROXIED) -> FaultyProxy:
     return behind_proxy[1]
 

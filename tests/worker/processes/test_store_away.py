@@ -36,6 +36,11 @@ from .conftest import TIMING, Running, Work
 
 
 @pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url  # the store is tested here, not the database
+
+
+@pytest.fixture
 def proxy(behind_proxy: PROXIED) -> FaultyProxy:
     return behind_proxy[1]
 
