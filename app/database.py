@@ -23,6 +23,7 @@ log = logging.getLogger("cellgraft.database")
 
 Result = TypeVar("Result")
 START_SECONDS = 30
+AGAIN_SECONDS = 0.1
 
 _MIGRATION_LOCK = 0x63656C6C  # any number, the same in every process
 
@@ -59,6 +60,7 @@ class Database:
         except DBAPIError as error:
             if not was_undone(error):
                 raise
+        time.sleep(AGAIN_SECONDS)  # the other one goes first, or the two would meet again
         with self.writing() as session:
             return use_case(session)
 

@@ -267,7 +267,7 @@ def test_what_the_database_undid_is_done_again(database: Database, storage: Loca
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(touch, (0, 1), (1, 0)))
-    assert len(tries) == 3
+    assert len(tries) > 2
     with database.reading() as session:
         assert [session.get_one(Job, job_id).revision for job_id in jobs] == [3, 3]
 
