@@ -21,6 +21,7 @@ RETRIED = {409, 429, 503}
 """409 while an earlier request with the same Idempotency-Key is being answered."""
 PAUSE_SECONDS = 0.15
 ANSWER_SECONDS = 90.0
+SESSION_SECONDS = 20.0
 
 
 class GaveUp(Exception):
@@ -138,7 +139,7 @@ class Client(threading.Thread):
             mapping = self.caller.submit(query, file.name, dice.choice(self.work.recipes))
             if dice.random() < 0.05:
                 self.caller.cancel(mapping)
-        ends = time.monotonic() + 10
+        ends = time.monotonic() + SESSION_SECONDS
         while self.caller.look(mapping)["state"] not in TERMINAL and time.monotonic() < ends:
             time.sleep(PAUSE_SECONDS)
 

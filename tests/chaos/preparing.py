@@ -53,7 +53,8 @@ def register(service: Service, folder: Path, *, real: bool) -> None:
         file = write(folder / "reference.h5ad", cells(400, ["left", "right"], seed=1))
         line = [*CELLGRAFT, "references", "build", str(file), "--name", REFERENCE, *BUILD]
         environment = service.commands[0].environment
-        subprocess.run(line, env=environment, check=True, timeout=300)
+        with (folder / "build.log").open("wb") as log:
+            subprocess.run(line, env=environment, stdout=log, stderr=log, check=True, timeout=300)
         return
     database = Database(service.database_url)
     database.migrate()

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from app.database import Database
@@ -17,14 +18,13 @@ from app.storage import LocalStorage
 from .checker import TERMINAL, Violation, violations
 from .clients import Caller, Client, Work, digests
 from .history import History
-from .killing import WEIGHTS, kill_one
+from .killing import REAL_WEIGHTS, WEIGHTS, kill_one
 from .preparing import opened, register, work
 from .services import CELLGRAFT, Service
 from .survey import is_quiet, survey, sweep, told_results
 
-CLIENTS = 4
 STANDSTILL_SECONDS = 5.0
-READY_SECONDS, QUIET_SECONDS = 120.0, 180.0
+READY_SECONDS, QUIET_SECONDS = 120.0, 240.0
 AWAY = {"embedded": {"postgresql", "redis"}, "distributed": {"supervisor"}}
 """What a mode does not have."""
 
@@ -40,8 +40,14 @@ class Plan:
     real: bool = False
 
     @property
-    def targets(self) -> list[str]:
-        return [name for name in WEIGHTS if name not in AWAY[self.mode]]
+    def weights(self) -> dict[str, int]:
+        """How often each target is chosen."""
+        weights = REAL_WEIGHTS if self.real else WEIGHTS
+        return {name: each for name, each in weights.items() if name not in AWAY[self.mode]}
+
+    @property
+    def clients(self) -> int:
+        return 1 if self.real else 4
 
     @property
     def longest_pause(self) -> float:
@@ -73,7 +79,7 @@ def play(plan: Plan) -> Outcome:
         assert service.until(service.is_ready, READY_SECONDS), "the service does not start"
         todo = work(plan.folder, real=plan.real)
         _run_undisturbed(service, history, todo)
-        with _clients(service, history, todo, dice):
+        with _clients(plan.clients, service, history, todo, dice):
             _kill(plan, service, history, dice, outcome)
         outcome.violations = _judge(service, history, outcome)
     _count(history, outcome)
@@ -89,16 +95,18 @@ def _run_undisturbed(service: Service, history: History, todo: Work) -> None:
             query = caller.upload(file)
             for recipe in todo.recipes:
                 mapping = caller.submit(query, file.name, recipe)
-                while (body := caller.look(mapping))["state"] not in TERMINAL:
-                    service.tend()
-                results = {name: digests(body)[name] for name in todo.compared}
+                told = partial(caller.look, mapping)
+                assert service.until(lambda told=told: told()["state"] in TERMINAL, QUIET_SECONDS)
+                results = {name: digests(told())[name] for name in todo.compared}
                 history.note("undisturbed", content=file.name, recipe=recipe, results=results)
 
 
 @contextmanager
-def _clients(service: Service, history: History, todo: Work, dice: random.Random) -> Iterator[None]:
+def _clients(
+    number: int, service: Service, history: History, todo: Work, dice: random.Random
+) -> Iterator[None]:
     """At work until the `with` ends; then each hears the answer to its last request, or not."""
-    seeds = [dice.getrandbits(64) for _ in range(CLIENTS)]
+    seeds = [dice.getrandbits(64) for _ in range(number)]
     clients = [Client(Caller(service.urls, history, random.Random(seed)), todo) for seed in seeds]
     for client in clients:
         client.start()
@@ -117,7 +125,7 @@ def _kill(
         # A service that answers nobody loses nothing: between two kills the work moves on.
         before = history.answers
         service.until(lambda before=before: history.answers > before, STANDSTILL_SECONDS)
-        target = kill_one(dice, plan.targets, tend=service.tend, longest_pause=plan.longest_pause)
+        target = kill_one(dice, plan.weights, tend=service.tend, longest_pause=plan.longest_pause)
         history.note("killed", target=target)
         outcome.kills[target] += 1
 
