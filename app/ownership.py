@@ -36,7 +36,7 @@ def _own(query: Query | None, owner: str, query_id: str) -> Query:
     if query is None or query.owner != owner:
         raise UnknownQuery(
             f"There is no query {query_id!r}.",
-            fix="Check the id; GET /v1/queries lists the queries that you uploaded with PUT.",
+            fix="Check the id; GET /v1/queries lists the queries that you uploaded.",
         )
     return query
 
