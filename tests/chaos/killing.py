@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,10 +38,16 @@ LOOK_SECONDS = 0.01
 PATIENCE_SECONDS = 2.0
 
 
-def targets() -> dict[str, list[int]]:
-    """The processes below this one that may be killed, by what they are."""
+def targets(spared: Collection[int]) -> dict[str, list[int]]:
+    """The processes below this one that may be killed, by what they are.
+
+    Args:
+        spared: processes that were there before the round, as the servers of other tests are.
+    """
     found: dict[str, list[int]] = {}
     for pid in descendants(os.getpid()):
+        if pid in spared:
+            continue
         line = command(pid)
         name = next((name for name, mark in MARKS.items() if mark in line), None)
         if name == "zygote" and MARKS["zygote"] in command(_parent(pid)):
@@ -55,6 +61,7 @@ def kill_one(
     dice: random.Random,
     weights: Mapping[str, int],
     *,
+    spared: Collection[int],
     tend: Callable[[], None],
     longest_pause: float,
 ) -> str:
@@ -67,7 +74,7 @@ def kill_one(
         wanted = dice.choices(list(weights), list(weights.values()))[0]
         patience = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < patience:
-            for pid in dice.sample(pids := targets().get(wanted, []), len(pids)):
+            for pid in dice.sample(pids := targets(spared).get(wanted, []), len(pids)):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     return wanted

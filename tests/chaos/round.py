@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from app.database import Database
 from app.storage import LocalStorage
+from tests.e2e.processes import descendants
 
 from .checker import TERMINAL, Violation, violations
 from .clients import Caller, Client, Work, digests
@@ -74,13 +76,14 @@ def play(plan: Plan) -> Outcome:
     history = History(plan.folder / "history.jsonl")
     dice = random.Random(plan.seed)
     outcome = Outcome()
+    spared = descendants(os.getpid())
     with opened(plan.folder, mode=plan.mode, real=plan.real) as service:
         register(service, plan.folder, real=plan.real)
         assert service.until(service.is_ready, READY_SECONDS), "the service does not start"
         todo = work(plan.folder, real=plan.real)
         _run_undisturbed(service, history, todo)
         with _clients(plan.clients, service, history, todo, dice):
-            _kill(plan, service, history, dice, outcome)
+            _kill(plan, service, history, dice, outcome, spared)
         outcome.violations = _judge(service, history, outcome)
     _count(history, outcome)
     outcome.seconds = time.monotonic() - began
@@ -119,13 +122,21 @@ def _clients(
 
 
 def _kill(
-    plan: Plan, service: Service, history: History, dice: random.Random, outcome: Outcome
+    plan: Plan,
+    service: Service,
+    history: History,
+    dice: random.Random,
+    outcome: Outcome,
+    spared: Collection[int],
 ) -> None:
+    longest = plan.longest_pause
     for _ in range(plan.kills):
         # A service that answers nobody loses nothing: between two kills the work moves on.
         before = history.answers
         service.until(lambda before=before: history.answers > before, STANDSTILL_SECONDS)
-        target = kill_one(dice, plan.weights, tend=service.tend, longest_pause=plan.longest_pause)
+        target = kill_one(
+            dice, plan.weights, spared=spared, tend=service.tend, longest_pause=longest
+        )
         history.note("killed", target=target)
         outcome.kills[target] += 1
 

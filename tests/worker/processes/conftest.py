@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,13 @@ class Work:
                 max_attempts=3,
             )
 
+    @cached_property
+    def cells(self) -> Query:
+        """Made with the first build, before a parent runs that would take the check for its own."""
+        return checked(self.database, self.storage)
+
     def build(self, *, name: str = "demo", **options: Any) -> ReferenceVersion:
-        query = checked(self.database, self.storage)
+        query = self.cells
         with self.database.writing() as session:
             return submit_build(
                 session,
