@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 log = logging.getLogger(__name__)
@@ -15,7 +16,7 @@ START_SECONDS = 120.0
 """Generous: a machine that is busy or has cold disks reads hundreds of megabytes of libraries."""
 
 
-class HeldProcess:
+class HeldProcess(ABC):
     """Started and stopped by the main thread, used by one job at a time.
 
     The kernel's parent-death signal follows the thread that started a process; a thread that
@@ -77,10 +78,10 @@ class HeldProcess:
             self._process.kill()
             self._process.wait()
 
+    @abstractmethod
     def _environment(self) -> Mapping[str, str]:
         """No secrets: what the process needs to know comes with its orders."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _hears_ready(self, seconds: float) -> bool:
         """Whether its first message, which says that it is ready, is there or comes in time."""
-        raise NotImplementedError
