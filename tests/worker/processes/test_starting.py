@@ -68,7 +68,9 @@ def test_a_process_that_cannot_start_costs_no_attempt(
     broken = dataclasses.replace(place, zygote=zygote, child=child)
     running = Running(Parent(database, broken, TIMING))
     try:
-        untouched(work, job_id, 2.0)
+        assert untouched(work, job_id, 2.0).attempt == 0
+        assert not zygote.is_ready()
+        assert not child.is_ready()
     finally:
         running.stop()
 
