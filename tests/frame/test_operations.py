@@ -16,6 +16,7 @@ from app.engines import CONNECTIONS
 from app.routes.streams import QUIET_SECONDS
 from app.service import open_service
 from app.settings import Settings
+from app.unread_bodies import LINGER_BYTES, LINGER_SECONDS
 from app.workers import ALIVE_SECONDS
 from worker.lanes import Timing
 from worker.workplace import Workplace
@@ -97,6 +98,8 @@ def test_numbers_are_those_of_the_code() -> None:
     assert services()["worker"]["stop_grace_period"] == "1m0s"
     assert "answering within five seconds" in TOLD
     assert "timeout_graceful_shutdown=5" in inspect.getsource(api)
+    assert f"at most {LINGER_SECONDS:g} seconds and {LINGER_BYTES // 1024**2} MiB after" in TOLD
+    assert LINGER_SECONDS < 5
 
 
 def test_polling_is_what_the_document_says(monkeypatch: pytest.MonkeyPatch) -> None:
