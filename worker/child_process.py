@@ -37,6 +37,8 @@ class ChildProcess(HeldProcess):
         self.stall_seconds, self.grace_seconds = stall_seconds, grace_seconds
         self.warm: tuple[str, ...] = ()
         """Digests of the references that the child has loaded, the last used first."""
+        self.automatic_device: str | None = None
+        """What `auto` stands for, once the child has said so."""
         self._lines: Lines | None = None
         self._number = 0
 
@@ -112,9 +114,12 @@ class ChildProcess(HeldProcess):
 
     def _hears_ready(self, seconds: float) -> bool:
         try:
-            return self._lines is not None and self._lines.receive(seconds) is not None
+            message = self._lines.receive(seconds) if self._lines is not None else None
         except Closed:
             return False
+        if message is not None:
+            self.automatic_device = message.get("device")
+        return message is not None
 
     def _environment(self) -> Mapping[str, str]:
         kept = {

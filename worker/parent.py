@@ -47,7 +47,7 @@ class Parent:
         self.only = only
         self._database, self._place, self._timing = database, place, timing
         self._bell = bell or PollingBell()
-        self._warm: Sequence[str] | None = None
+        self._told: tuple[str | None, Sequence[str]] | None = None
         self._stopping = False
         self._swept = False
         self._finished = threading.Event()
@@ -118,13 +118,15 @@ class Parent:
             dismiss_worker(session, self.name)
 
     def _register(self) -> None:
-        """Tell what is loaded, when that has changed."""
-        warm = self._place.child.warm
-        if warm == self._warm:
+        """Tell what computes and what is loaded, when that has changed."""
+        asked, child = self._place.device, self._place.child
+        # This process has no torch to ask; until the child is ready nobody knows.
+        here = (child.automatic_device if asked == "auto" else asked, child.warm)
+        if here == self._told:
             return
         with self._database.writing() as session:
-            register_worker(session, self.name, device=self._place.device, warm=warm)
-        self._warm = warm
+            register_worker(session, self.name, device=here[0], warm=here[1])
+        self._told = here
 
     def _announce(self) -> None:
         """Ring for what waits: a ring may have been lost, or came before the job could start."""

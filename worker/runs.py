@@ -16,13 +16,17 @@ _references = ReferenceCache()
 """Warm from one order to the next: this module lives as long as the child."""
 
 
-def prepare(threads: int) -> None:
-    """Make every result a function of its input alone. Imports above have warmed the child."""
+def prepare(threads: int) -> str:
+    """Make every result a function of its input alone. Imports above have warmed the child.
+
+    Returns the device that `auto` stands for.
+    """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory that it has not written, so filling it first only takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     warm_up()
+    return _device("auto")
 
 
 def run(order: Order, report: Report) -> dict[str, Any]:
