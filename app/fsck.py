@@ -27,6 +27,11 @@ CANONICAL_FILES = (
 )
 
 
+IN_FLIGHT_SECONDS = 86_400
+"""A file may be stored for so long before its row is committed. A store counts the age of a large
+upload from its beginning, and 20 GiB at the slowest rate that it bears take 20 hours."""
+
+
 @dataclass(frozen=True)
 class Finding:
     kind: Literal["missing", "damaged", "orphan"]
@@ -104,6 +109,24 @@ def repair(storage: Storage, findings: list[Finding]) -> int:
     for key in orphans:
         storage.delete(key)
     return len(orphans)
+
+
+def in_flight(storage: Storage, findings: list[Finding], *, began: float) -> list[Finding]:
+    """Orphans that may be the work of a living process elsewhere, whose row is yet to come.
+
+    Args:
+        began: the store's clock before the check. A row that was committed while the check read
+            for hours is not in its list: only what was old at its beginning is surely nobody's.
+    """
+    orphans = [finding for finding in findings if finding.kind == "orphan"]
+    return [each for each in orphans if not _was_old(storage, each.key, began)]
+
+
+def _was_old(storage: Storage, key: str, began: float) -> bool:
+    try:
+        return storage.changed_at(key) < began - IN_FLIGHT_SECONDS
+    except FileNotFoundError:
+        return False  # somebody has removed it: a sign of life
 
 
 def _owned_prefixes(session: Session) -> list[str]:

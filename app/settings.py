@@ -53,15 +53,23 @@ class Settings(BaseSettings):
     def _fill_in_places(self) -> Self:
         # Absolute, because the children of `cellgraft serve` must agree on one place.
         self.data_dir = self.data_dir.expanduser().absolute()
-        if not self.database_url:
-            self.database_url = f"sqlite:///{self.data_dir / 'cellgraft.db'}"
-        if not self.storage_url:
-            self.storage_url = (self.data_dir / "store").as_uri()
+        self.database_url = self.database_url or self._own_places[0]
+        self.storage_url = self.storage_url or self._own_places[1]
         if self.s3_endpoint and self.storage_url.startswith("s3://"):
             self.storage_url = _with_endpoint(self.storage_url, self.s3_endpoint)
         if self.broker_url and "poll_seconds" not in self.model_fields_set:
             self.poll_seconds = POLL_BESIDE_BELL_SECONDS
         return self
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether processes with other data folders may use the same database and store."""
+        return (self.database_url, self.storage_url) != self._own_places
+
+    @property
+    def _own_places(self) -> tuple[str, str]:
+        """The database and the store of a data folder that has its own."""
+        return f"sqlite:///{self.data_dir / 'cellgraft.db'}", (self.data_dir / "store").as_uri()
 
     @property
     def staging_dir(self) -> Path:
