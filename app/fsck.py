@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.moves import TERMINAL_STATES
 from app.references import version_folder
 from app.storage import Storage
-from app.tables import Job, Query, QueryMapping, ReferenceVersion
+from app.tables import Job, Query, QueryMapping, ReferenceVersion, Shard
 
 Tell = Callable[[str], None]
 
@@ -142,6 +142,7 @@ def _owned_prefixes(session: Session) -> list[str]:
         .where(Job.state.not_in(TERMINAL_STATES))
     )
     prefixes += [f"mappings/{mapping_id}/" for mapping_id in session.scalars(unfinished)]
+    prefixes += [f"{prefix}/" for prefix in session.scalars(select(Shard.prefix)) if prefix]
     for version in session.scalars(select(ReferenceVersion)):
         if version.bundle_prefix is not None:
             prefixes.append(f"{version.bundle_prefix}/")

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(default=1800.0, gt=0)
     """A job that does not move on for so long is taken from its worker."""
     max_attempts: int = Field(default=3, gt=0)
+    shard_cells: int = Field(default=262_144, gt=0)
+    """A query of more cells is read by several workers, in shards of about so many."""
     intake_seconds: float = Field(default=600.0, gt=0)
     intake_memory_bytes: int = Field(default=4 * GIB, gt=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
