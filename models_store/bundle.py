@@ -14,11 +14,13 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+from models_store.cells import Cells
 from models_store.digests import file_sha256
 from models_store.encoding import BLOCK, Latents, encode, project_block
+from models_store.kinds import untrained
 from models_store.manifest import MANIFEST_FILE, Manifest, SelfTest
 from models_store.model_card import model_card
-from models_store.scvi import SCVI, Cells
+from models_store.scvi import SCVI
 from models_store.surgery import graft, query_parameters
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -115,7 +117,7 @@ def load_bundle(folder: Path, *, device: str = "cpu") -> tuple[Manifest, SCVI]:
     """
     manifest = read_manifest(folder)
     check_hashes(folder, manifest)
-    cvae = SCVI.of(manifest)
+    cvae = untrained(manifest)
     state = load_file(folder / WEIGHTS_FILE)
     empty = {name: t for name, t in cvae.state_dict().items() if not t.numel()}
     try:

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from models_store.cells import Cells, Posterior, Projection
 from models_store.layers import Code, Codes
-from models_store.scvi import SCVI, Cells, Posterior, Projection
+from models_store.scvi import SCVI
 
 BLOCK = 1024
 

@@ -21,6 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from models_store.cells import Cells, Noise, Projection, select_cells
+from models_store.coders import VARIANCE_EPS, Encoder
 from models_store.layers import (
     LAYER_NORM_EPS,
     Block,
@@ -30,7 +32,7 @@ from models_store.layers import (
     FullyConnected,
 )
 from models_store.reconstruction import reconstruction_gradients
-from models_store.scvi import SCVI, VARIANCE_EPS, Cells, Encoder, Noise, Projection, select_cells
+from models_store.scvi import SCVI
 
 Gradients = dict[Tensor, Tensor]
 """By the query rows that learn, each keyed by its parameter."""

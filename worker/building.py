@@ -9,9 +9,11 @@ import torch
 
 from app.problems import SelfTestFailed, UntrainableReference
 from models_store.bundle import InvalidBundle, with_large_query_weights, write_bundle
+from models_store.cells import Cells, select_cells
 from models_store.encoding import BLOCK, Latents, encode, join_projections, project_block
+from models_store.kinds import untrained
 from models_store.manifest import Manifest
-from models_store.scvi import SCVI, Cells, select_cells
+from models_store.scvi import SCVI
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import design_query
@@ -41,7 +43,7 @@ def run_build(order: BuildOrder, report: Report) -> dict[str, Any]:
     cells = _cells(query, draft, order.device)
     training, held_out = _split(cells, order.options.get("seed", 0))
     torch.manual_seed(order.options.get("seed", 0))
-    cvae = SCVI.of(draft).to(order.device)
+    cvae = untrained(draft).to(order.device)
     epochs = order.options.get("max_epochs") or default_epochs(query.n_cells)
     trained = train_reference(
         cvae,

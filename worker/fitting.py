@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models_store.cells import Cells, Projection, Rows, select_cells
 from models_store.manifest import Recipe
 from models_store.query_gradients import QueryGradients
-from models_store.scvi import SCVI, Cells, Projection, Rows, select_cells
+from models_store.scvi import SCVI
 from models_store.surgery import graft, penalised_rows, query_parameters, query_weights
 
 Tick = Callable[[float], None]

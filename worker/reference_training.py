@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models_store.scvi import SCVI, Cells, select_cells
+from models_store.cells import Cells, select_cells
+from models_store.scvi import SCVI
 
 Tick = Callable[[float], None]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from models_store.cells import Cells
 from models_store.manifest import Architecture
-from models_store.scvi import SCVI, Cells
+from models_store.scvi import SCVI
 
 N_GENES = 9
 ARCHITECTURES = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from models_store.scvi import Noise, Posterior, select_cells
+from models_store.cells import Noise, Posterior, select_cells
 
 from .networks import ARCHITECTURES, N_GENES, cells, reference
 
@@ -100,11 +100,11 @@ def test_gene_label_dispersion_of_an_unknown_label_is_the_mean() -> None:
     network.eval()
     noise = network.draw_noise(len(them.x), torch.Generator().manual_seed(0))
     unknown = dataclasses.replace(them, labels=torch.full((len(them.x),), 4))
-    out, _, _ = network.generate(unknown, network.project(unknown), noise)
+    out = network.generate(unknown, network.project(unknown), noise).out
     mean = network.dispersion.reference.mean(0)
     assert torch.equal(out.log_theta, mean.expand(len(them.x), N_GENES))
     known = dataclasses.replace(them, labels=torch.full((len(them.x),), 2))
-    out, _, _ = network.generate(known, network.project(known), noise)
+    out = network.generate(known, network.project(known), noise).out
     assert torch.equal(out.log_theta[0], network.dispersion.reference[2])
 
 

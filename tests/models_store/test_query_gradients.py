@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models_store import query_gradients
+from models_store.cells import Cells, Noise
 from models_store.query_gradients import QueryGradients
-from models_store.scvi import SCVI, Cells, Noise
+from models_store.scvi import SCVI
 from models_store.surgery import graft, query_parameters
 
 from .networks import ARCHITECTURES, cells, reference

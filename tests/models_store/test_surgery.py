@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models_store.cells import Cells
 from models_store.layers import ConditionalLinear
-from models_store.scvi import SCVI, Cells
+from models_store.scvi import SCVI
 from models_store.surgery import (
     LIBRARY_PRIOR,
     LONE_CATEGORY_SPREAD,

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models_store.cells import Noise, Posterior
 from models_store.query_gradients import QueryGradients
-from models_store.scvi import LN_SAMPLES, SCVI, Noise, Posterior
+from models_store.scvi import LN_SAMPLES, SCVI
 from models_store.surgery import query_parameters
 
 from .convert import translate

@@ -17,8 +17,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from models_store.cells import Cells, Noise, select_cells
 from models_store.layers import ConditionalLinear
-from models_store.scvi import SCVI, Cells, Noise, select_cells
+from models_store.scvi import SCVI
 from models_store.surgery import graft
 
 from .configurations import CONFIGURATIONS, N_GENES, Configuration

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models_store import layers, likelihoods, query_gradients, reconstruction, scvi
+from models_store import coders, layers, likelihoods, query_gradients, reconstruction, scvi
 from models_store.reconstruction import ReconstructionGradients
 
 from . import measure, oracle
@@ -26,7 +26,7 @@ Mutation = Callable[[Patch], None]
 
 
 def variance_without_its_floor(patch: Patch) -> None:
-    patch.setattr(scvi, "VARIANCE_EPS", 0.0)
+    patch.setattr(coders, "VARIANCE_EPS", 0.0)
 
 
 def layer_norm_eps_of_batch_norm(patch: Patch) -> None:
