@@ -9,8 +9,9 @@ import torch
 from bench import yardstick
 from bench.measure import keep
 from bench.simulated import simulate
+from models_store.cells import Cells, select_cells
 from models_store.manifest import Architecture
-from models_store.scvi import SCVI, Cells, select_cells
+from models_store.scvi import SCVI
 from worker.reference_training import Schedule, default_epochs, split_cells, train_reference
 
 N_CELLS = 8_000

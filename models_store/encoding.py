@@ -4,6 +4,7 @@ A matrix product of another shape may round differently. Every cell therefore pa
 products of exactly `BLOCK` rows, padded with empty cells, whatever query it came in.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from models_store.blocks import BLOCK, block_ranges
+from models_store.cells import Cells, Posterior, Projection
 from models_store.layers import Code, Codes
-from models_store.scvi import SCVI, Cells, Posterior, Projection
+from models_store.scanvi import SCANVI
+from models_store.scvi import SCVI
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,16 @@ def encode(
         means.append(cvae.latent(q_z)[: stop - start])
         variances.append(q_z.v[: stop - start])
     return Latents(torch.cat(means), torch.cat(variances))
+
+
+@torch.no_grad()
+def label_probabilities(
+    cvae: SCANVI, mean: Float[Tensor, "c z"]
+) -> Iterator[Float[Tensor, "block k"]]:
+    """The probability of each label of cells with these latents, block by block."""
+    assert not cvae.training
+    for start, stop in block_ranges(len(mean)):
+        yield cvae.label_probabilities(_padded(mean[start:stop]))[: stop - start]
 
 
 def _block(code: Code, start: int, stop: int) -> Code:

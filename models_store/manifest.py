@@ -19,6 +19,8 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 NO_NAME = ""
 """What a gene column holds for a gene that it has no name for: it matches nothing."""
 
+Kind = Literal["scvi", "scanvi"]
+"""Which conditional VAE: `scanvi` is `scvi` with labels and a classifier."""
 Likelihood = Literal["nb", "zinb", "poisson", "normal"]
 Dispersion = Literal["gene", "gene-batch", "gene-label", "gene-cell"]
 Normalised = Literal["none", "encoder", "decoder", "both"]
@@ -50,6 +52,8 @@ class Architecture(_Frozen):
     deeply_inject_covariates: bool = True
     batch_norm: Normalised = "none"
     layer_norm: Normalised = "both"
+    linear_classifier: bool = False
+    """SCANVI: the classifier of labels is one linear layer, instead of `n_layers` hidden ones."""
 
 
 class Covariate(_Frozen):
@@ -185,6 +189,8 @@ class Provenance(_Frozen):
     epochs: int | None = None
     held_out_elbo: float | None = None
     """Mean held-out ELBO per cell (nats, KL weight 1); higher is better."""
+    held_out_accuracy: float | None = None
+    """SCANVI: share of held-out cells with a label that are given it."""
     seconds: float | None = None
     created_at: str
     settings: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
@@ -208,7 +214,7 @@ class Manifest(_Frozen):
     manifest_version: Literal[1] = 1
     name: str = Field(pattern=NAME_PATTERN)
     version: int = Field(gt=0)
-    kind: Literal["scvi"] = "scvi"
+    kind: Kind = "scvi"
     input: Literal["counts", "continuous"] = "counts"
     architecture: Architecture
     genes: Genes
@@ -218,6 +224,10 @@ class Manifest(_Frozen):
     continuous_covariates: tuple[str, ...] = ()
     size_factor_key: str | None = None
     labels: tuple[LabelLevel, ...] = ()
+    """SCANVI predicts the first level, with the network's outputs in the order of its categories,
+    among which the unlabelled one never is."""
+    unlabeled_category: str | None = None
+    """SCANVI: the value of the first level's column that stands for no label."""
     default_recipe: Recipe = RECIPES["default"]
     thresholds: Thresholds = Thresholds()
     expected_expression: tuple[float, ...]
@@ -244,6 +254,20 @@ class Manifest(_Frozen):
             raise ValueError("a size factor library and `size_factor_key` belong together")
         if self.architecture.dispersion == "gene-label" and not self.labels:
             raise ValueError("gene-label dispersion needs a label level")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_fit_the_kind(self) -> Self:
+        if self.kind == "scvi":
+            if self.unlabeled_category is not None or self.architecture.linear_classifier:
+                raise ValueError("an unlabelled category and a classifier belong to kind `scanvi`")
+            return self
+        if not self.labels or not self.labels[0].categories:
+            raise ValueError("kind `scanvi` needs a label level with categories")
+        if self.unlabeled_category in self.labels[0].categories:
+            raise ValueError("the unlabelled category is none of the labels")
+        if self.architecture.latent_distribution != "normal":
+            raise ValueError("kind `scanvi` has a normal latent: its loss needs the density of z")
         return self
 
     @property

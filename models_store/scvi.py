@@ -7,14 +7,16 @@
 Notation as in `layers`: c cells, g genes, h hidden units, z latent, k categories.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from models_store.layers import CategoryRows, Code, Codes, FullyConnected, look_up
+from models_store.cells import Cells, Noise, Posterior, Projection
+from models_store.coders import Decoder, Dispersion, Encoder
+from models_store.layers import CategoryRows, Codes, ConditionalLinear
 from models_store.manifest import Architecture, Manifest
 from models_store.reconstruction import (
     DecoderOutput,
@@ -23,82 +25,21 @@ from models_store.reconstruction import (
     reconstruction_slope,
 )
 
-VARIANCE_EPS = 1e-4
 LN_SAMPLES = 5000
 LN_SEED = 0
 
-
-Rows = Int[Tensor, " n"] | slice
-"""Which cells: in that order and copied, or a range of them, seen in place."""
-
-
-def take(values: Tensor, rows: Rows) -> Tensor:
-    """The values of some cells."""
-    # Copies whole rows; plain indexing is 3 times slower.
-    return values[rows] if isinstance(rows, slice) else values.index_select(0, rows)
+SEE_COVARIATES = ("z_encoder", "library_encoder", "decoder")
+"""The parts of a network whose layers look at the batch and the extra covariates."""
 
 
 @dataclass(frozen=True)
-class Cells:
-    """A minibatch, or any set of cells, aligned to the gene panel."""
+class Generated:
+    """One pass of cells through the network."""
 
-    x: Float[Tensor, "c g"]
-    codes: Codes
-    """For the batch and then each extra covariate, the category of every cell."""
-    continuous: Float[Tensor, "c n"] | None = None
-    labels: Int[Tensor, " c"] | None = None
-    """Label codes, for gene-label dispersion; the number of labels stands for `unknown`."""
-    size_factor: Float[Tensor, " c"] | None = None
-
-
-@dataclass(frozen=True)
-class Projection:
-    """All that the encoders take from a cell's counts: constant while the reference is frozen."""
-
-    z: Float[Tensor, "c h"]
-    library: Float[Tensor, "c h"] | None
-    """First layer of the library encoder, when the library is latent."""
-    log_library: Float[Tensor, "c 1"]
-    """Observed log library or log size factor; zeros when the library is latent."""
-
-    def rows(self, rows: Rows) -> "Projection":
-        """The projections of some of the cells."""
-        library = None if self.library is None else take(self.library, rows)
-        return Projection(take(self.z, rows), library, take(self.log_library, rows))
-
-    def to(self, device: torch.device) -> "Projection":
-        """The same on another device; on its own, itself."""
-        library = None if self.library is None else self.library.to(device)
-        return Projection(self.z.to(device), library, self.log_library.to(device))
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """A diagonal normal: mean m and variance v, (c, n)."""
-
-    m: Float[Tensor, "c n"]
-    v: Float[Tensor, "c n"]
-
-    def sample(self, noise: Float[Tensor, "c n"]) -> Float[Tensor, "c n"]:
-        """Reparameterised draws m + √v · noise."""
-        return self.m + self.v.sqrt() * noise
-
-    def kl_standard(self) -> Float[Tensor, " c"]:
-        """KL(N(m, v) || N(0, I)) = ½ Σ (v + m² - 1 - log v)."""
-        return 0.5 * (self.v + self.m**2 - 1 - self.v.log()).sum(-1)
-
-    def kl(self, mean: Float[Tensor, "c n"], variance: Float[Tensor, "c n"]) -> Float[Tensor, " c"]:
-        """KL(N(m, v) || N(mean, variance))."""
-        ratio = self.v / variance
-        return 0.5 * (ratio + (self.m - mean) ** 2 / variance - 1 - ratio.log()).sum(-1)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Standard normal draws for the reparameterised z and, when it is latent, the library."""
-
+    out: DecoderOutput
+    q_z: Posterior
     z: Float[Tensor, "c z"]
-    library: Float[Tensor, "c 1"] | None = None
+    kl_library: Float[Tensor, " c"]
 
 
 @dataclass(frozen=True)
@@ -113,74 +54,10 @@ class LossTerms:
         """Mean over cells; the KL of a latent library is never weighted down."""
         return (self.reconstruction + kl_weight * self.kl_z + self.kl_library).mean()
 
-
-class Encoder(nn.Module):
-    """q(n | x, s): FCLayers, then m = linear(h) and v = exp(linear(h)) + 1e-4."""
-
-    def __init__(
-        self, n_in: int, n_out: int, a: Architecture, *, n_layers: int, n_categories: Sequence[int]
-    ) -> None:
-        super().__init__()
-        self.layers = FullyConnected(
-            n_in,
-            a.n_hidden,
-            n_layers=n_layers,
-            n_categories=n_categories,
-            inject_deeply=a.deeply_inject_covariates,
-            batch_norm=a.batch_norm in ("encoder", "both"),
-            layer_norm=a.layer_norm in ("encoder", "both"),
-            dropout_rate=a.dropout_rate,
-        )
-        self.mean = nn.Linear(a.n_hidden, n_out)
-        self.log_variance = nn.Linear(a.n_hidden, n_out)
-
-    def forward(self, projection: Float[Tensor, "c h"], codes: Codes) -> Posterior:
-        """From the first layer's projection to the posterior."""
-        h = self.layers.finish(projection, codes)
-        return Posterior(self.mean(h), self.log_variance(h).exp() + VARIANCE_EPS)
-
-
-class Decoder(nn.Module):
-    """z and covariates to the raw outputs of the likelihood; no dropout."""
-
-    def __init__(self, n_in: int, a: Architecture, n_categories: Sequence[int]) -> None:
-        super().__init__()
-        self.layers = FullyConnected(
-            n_in,
-            a.n_hidden,
-            n_layers=a.n_layers,
-            n_categories=n_categories,
-            inject_deeply=a.deeply_inject_covariates,
-            batch_norm=a.batch_norm in ("decoder", "both"),
-            layer_norm=a.layer_norm in ("decoder", "both"),
-            dropout_rate=0.0,
-        )
-        self.scale = nn.Linear(a.n_hidden, a.n_genes)
-        self.pi = nn.Linear(a.n_hidden, a.n_genes) if a.likelihood == "zinb" else None
-        self.log_theta = nn.Linear(a.n_hidden, a.n_genes) if a.dispersion == "gene-cell" else None
-
     @property
-    def n_outputs(self) -> int:
-        """Numbers that the output layers give for each cell."""
-        heads = (self.scale, self.pi, self.log_theta)
-        return sum(head.out_features for head in heads if head is not None)
-
-
-class Dispersion(nn.Module):
-    """log θ of each gene, one row for all cells, for each batch, or for each label.
-
-    scvi-tools stores the transpose (`px_r`). New batches start at the mean row and learn; cells
-    of an unknown label use the mean row as it is.
-    """
-
-    def __init__(self, n_rows: int, n_genes: int) -> None:
-        super().__init__()
-        self.reference = nn.Parameter(torch.randn(n_rows, n_genes))
-        self.query = nn.Parameter(torch.empty(0, n_genes))
-
-    def forward(self, code: Code) -> Float[Tensor, "*c g"]:
-        """log θ of each cell, by the row that its code names."""
-        return look_up(self.reference, self.query, code)
+    def elbo(self) -> Float[Tensor, ""]:
+        """Mean evidence lower bound of a cell, at KL weight 1."""
+        return -(self.reconstruction + self.kl_z + self.kl_library).mean()
 
 
 class SCVI(nn.Module):
@@ -310,10 +187,8 @@ class SCVI(nn.Module):
             return nn.functional.embedding(cells.labels, rows)
         return self.dispersion.reference[0]
 
-    def generate(
-        self, cells: Cells, projection: Projection, noise: Noise
-    ) -> tuple[DecoderOutput, Float[Tensor, " c"], Float[Tensor, " c"]]:
-        """One pass with given noise: decoder outputs, KL of z, KL of the library, per cell."""
+    def generate(self, cells: Cells, projection: Projection, noise: Noise) -> Generated:
+        """One pass with given noise."""
         q_z = self.posterior(projection, cells.codes)
         q_library = self.posterior_library(projection, cells.codes)
         log_library, kl_library = projection.log_library, torch.zeros_like(q_z.m[:, 0])
@@ -322,16 +197,27 @@ class SCVI(nn.Module):
             log_library = q_library.sample(noise.library)
             prior = self.library_prior[cells.codes[0]].view(-1, 2)
             kl_library = q_library.kl(prior[:, :1], prior[:, 1:])
-        out = self.decode(self.sample(q_z, noise.z), log_library, cells)
-        return out, q_z.kl_standard(), kl_library
+        z = self.sample(q_z, noise.z)
+        return Generated(self.decode(z, log_library, cells), q_z, z, kl_library)
+
+    def terms(
+        self,
+        cells: Cells,
+        made: Generated,
+        noise: Noise,
+        reconstruction: Float[Tensor, " c"],
+        labelled: Cells | None = None,
+    ) -> LossTerms:
+        """The terms of the loss beside the reconstruction; `labelled` is for networks of labels."""
+        return LossTerms(reconstruction, made.q_z.kl_standard(), made.kl_library)
 
     def loss_terms(
         self, cells: Cells, noise: Noise, projection: Projection | None = None
     ) -> LossTerms:
         """Every term of the loss with given noise, in full (training uses the slope alone)."""
         projection = projection or self.project(cells)
-        out, kl_z, kl_library = self.generate(cells, projection, noise)
-        return LossTerms(negative_log_likelihood(self.head, cells.x, out), kl_z, kl_library)
+        made = self.generate(cells, projection, noise)
+        return self.terms(cells, made, noise, negative_log_likelihood(self.head, cells.x, made.out))
 
     def training_loss(
         self,
@@ -340,15 +226,25 @@ class SCVI(nn.Module):
         kl_weight: float,
         *,
         projection: Projection | None = None,
+        labelled: Cells | None = None,
     ) -> Float[Tensor, ""]:
         """A scalar whose gradient is that of the loss, at a fraction of the cost.
 
         Its value leaves out the reconstruction: see `reconstruction_slope`.
+
+        Args:
+            cells: a minibatch.
+            noise: standard normal draws.
+            kl_weight: weight of the KL divergence of z.
+            projection: the cells' own, where it is known.
+            labelled: cells that a classifier learns from, beside the minibatch; None: those of
+                the minibatch whose label is known.
         """
         projection = projection or self.project(cells)
-        out, kl_z, kl_library = self.generate(cells, projection, noise)
-        slope = reconstruction_slope(self.head, cells.x, out)
-        return (slope + (kl_weight * kl_z + kl_library).sum()) / len(cells.x)
+        made = self.generate(cells, projection, noise)
+        slope = reconstruction_slope(self.head, cells.x, made.out)
+        terms = self.terms(cells, made, noise, torch.zeros_like(made.kl_library), labelled)
+        return terms.loss(kl_weight) + slope / len(cells.x)
 
     def draw_noise(self, n_cells: int, generator: torch.Generator) -> Noise:
         """Standard normal draws, from a CPU generator so that a seed means the same everywhere."""
@@ -358,22 +254,16 @@ class SCVI(nn.Module):
             return Noise(z.to(device))
         return Noise(z.to(device), torch.randn(n_cells, 1, generator=generator).to(device))
 
+    def conditional_layers(self) -> Iterator[tuple[str, ConditionalLinear]]:
+        """The layers that see the covariates, by their path in the network, in a stable order."""
+        for name, module in self.named_modules():
+            if isinstance(module, ConditionalLinear) and name.split(".")[0] in SEE_COVARIATES:
+                yield name, module
+
     def category_rows(self) -> dict[str, CategoryRows]:
-        """Every table of category rows by its path in the network, in a stable order."""
-        return {name: m for name, m in self.named_modules() if isinstance(m, CategoryRows)}
-
-
-def select_cells(cells: Cells, rows: Rows) -> Cells:
-    """Some of the cells."""
-
-    def each(values: Tensor | None) -> Tensor | None:
-        return None if values is None else take(values, rows)
-
-    return replace(
-        cells,
-        x=take(cells.x, rows),
-        codes=tuple(code if isinstance(code, int) else take(code, rows) for code in cells.codes),
-        continuous=each(cells.continuous),
-        labels=each(cells.labels),
-        size_factor=each(cells.size_factor),
-    )
+        """Every table of covariates' rows by its path in the network."""
+        return {
+            f"{name}.covariates.{i}": rows
+            for name, layer in self.conditional_layers()
+            for i, rows in enumerate(layer.covariate_rows())
+        }

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models_store.coders import Dispersion
 from models_store.layers import CategoryRows, ConditionalLinear
-from models_store.scvi import SCVI, Dispersion
+from models_store.scvi import SCVI
 
 LIBRARY_PRIOR = "library_prior"
 
@@ -40,9 +41,8 @@ def graft(reference: SCVI, n_new: Sequence[int], *, random: torch.Generator | No
     grafted = copy.deepcopy(reference, shared)
     for tensor in grafted.parameters():
         tensor.requires_grad_(False)
-    for module in grafted.modules():
-        if isinstance(module, ConditionalLinear):
-            _add_rows(module, n_new, random)
+    for _, layer in grafted.conditional_layers():
+        _add_rows(layer, n_new, random)
     if grafted.architecture.dispersion == "gene-batch":
         _extend_dispersion(grafted.dispersion, n_new[0])
     prior = grafted.library_prior

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from models_store.bundle import WEIGHTS_FILE
+from models_store.cells import Cells, Projection
 from models_store.encoding import Latents, encode, join_projections, project_block
 from models_store.manifest import Manifest, Recipe
-from models_store.scvi import SCVI, Cells, Projection
+from models_store.scvi import SCVI
 from models_store.surgery import graft, join_query_weights, load_query_weights, query_weights
 from worker.alignment import AlignedCounts, Float32, Index, UInt64, fold_hashes, row_hashes
 from worker.covariates import Group, QueryDesign

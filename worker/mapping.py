@@ -12,10 +12,13 @@ import torch
 
 from app.problems import NotFinite
 from app.shards import READ_PROGRESS
+from models_store.encoding import label_probabilities
+from models_store.scanvi import SCANVI
 from worker.matched_query import MatchedQuery, match_query
 from worker.obs import listed
 from worker.orders import MapOrder, Report
 from worker.packed_counts import OwnCounts, StoredCounts
+from worker.predictions import write_labels
 from worker.provenance import MappedQuery, provenance, summary
 from worker.reference_cache import ReferenceCache
 from worker.results import (
@@ -94,7 +97,7 @@ def _map(matched: MatchedQuery, order: MapOrder, stages: Stages) -> MappedQuery:
             latents=surgery.encode(projected, weights),
             forward=surgery.encode(projected, None),
             empty=~projected.occupied,
-            columns=added_columns(matched.obs),
+            columns=added_columns(matched.obs, labelled=surgery.manifest.kind == "scanvi"),
         )
 
 
@@ -128,12 +131,18 @@ def _write(
     write_latent(order.out, obs.index, latent)
     stages.progress(0.3)
     write_weights(order.out / QUERY_WEIGHTS_FILE, mapped.weights, mapped.weights_metadata())
-    extra = pd.DataFrame(
-        {mapped.columns[BATCH]: mapped.batch_names(), mapped.columns[EMPTY]: mapped.empty},
-        index=obs.index,
-    )
+    extra: dict[str, Any] = {
+        mapped.columns[BATCH]: mapped.batch_names(),
+        mapped.columns[EMPTY]: mapped.empty,
+    }
+    cvae = mapped.surgery.cvae
+    if isinstance(cvae, SCANVI):
+        labels = mapped.surgery.manifest.labels[0].categories
+        blocks = label_probabilities(cvae, mapped.latents.mean)
+        extra |= write_labels(order.out, obs.index, labels, blocks).columns(mapped.columns)
+    added = pd.DataFrame(extra, index=obs.index)
     packed = StoredCounts(order.shards) if order.shards else OwnCounts(query, threads=order.threads)
-    write_annotated_h5ad(order.out / "query.h5ad", query, packed, latent, extra)
+    write_annotated_h5ad(order.out / "query.h5ad", query, packed, latent, added)
     stages.progress(0.9)
     told = json.dumps(provenance(order, matched.manifest_sha256, mapped, stages.seconds), indent=1)
     (order.out / PROVENANCE_FILE).write_text(told + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from models_store.scvi import Projection
+from models_store.cells import Projection
 from worker.alignment import Float32, Index
 from worker.grafting import ProjectedCells, ProjectedQuery
 

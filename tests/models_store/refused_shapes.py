@@ -6,9 +6,9 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+from models_store.cells import Posterior
 from models_store.likelihoods import log_likelihood_gradient
 from models_store.reconstruction import Head
-from models_store.scvi import Posterior
 
 from .networks import reference
 

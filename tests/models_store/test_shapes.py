@@ -10,9 +10,18 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CHECKED = ("layers", "likelihoods", "reconstruction", "scvi", "surgery")
+CHECKED = (
+    "cells",
+    "coders",
+    "layers",
+    "likelihoods",
+    "reconstruction",
+    "scanvi",
+    "scvi",
+    "surgery",
+)
 """The manifest is pydantic's to check, and has no shapes."""
-FILES = ("test_network.py", "test_surgery.py", "refused_shapes.py")
+FILES = ("test_network.py", "test_scanvi.py", "test_surgery.py", "refused_shapes.py")
 
 
 def test_shapes_hold_at_run_time() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models_store import layers, likelihoods, query_gradients, reconstruction, scvi
+from models_store import coders, layers, likelihoods, query_gradients, reconstruction, scvi
 from models_store.reconstruction import ReconstructionGradients
 
 from . import measure, oracle
@@ -26,7 +26,7 @@ Mutation = Callable[[Patch], None]
 
 
 def variance_without_its_floor(patch: Patch) -> None:
-    patch.setattr(scvi, "VARIANCE_EPS", 0.0)
+    patch.setattr(coders, "VARIANCE_EPS", 0.0)
 
 
 def layer_norm_eps_of_batch_norm(patch: Patch) -> None:
@@ -186,7 +186,7 @@ QUERY_MUTATIONS: list[tuple[Mutation, str, str]] = [
 ]
 
 
-def _broken(mutation: Mutation, compare: Callable[[str], measure.Errors], name: str) -> list[str]:
+def broken(mutation: Mutation, compare: Callable[[str], measure.Errors], name: str) -> list[str]:
     """What fails when a formula is broken; nothing of it stays in a cache."""
     with pytest.MonkeyPatch.context() as patch:
         mutation(patch)
@@ -199,10 +199,10 @@ def _broken(mutation: Mutation, compare: Callable[[str], measure.Errors], name: 
 @pytest.mark.parametrize(("mutation", "name", "quantity"), REFERENCE_MUTATIONS)
 def test_reference_catches(mutation: Mutation, name: str, quantity: str) -> None:
     assert quantity not in failures(compare_reference(name))
-    assert quantity in _broken(mutation, compare_reference, name)
+    assert quantity in broken(mutation, compare_reference, name)
 
 
 @pytest.mark.parametrize(("mutation", "name", "quantity"), QUERY_MUTATIONS)
 def test_query_catches(mutation: Mutation, name: str, quantity: str) -> None:
     assert quantity not in failures(compare_query(name))
-    assert quantity in _broken(mutation, compare_query, name)
+    assert quantity in broken(mutation, compare_query, name)

@@ -22,7 +22,8 @@ from app.problems import (
     UntrainableReference,
 )
 from models_store.bundle import CELLS_FILE, InvalidBundle, load_bundle, verify_bundle
-from models_store.scvi import SCVI, Cells
+from models_store.cells import Cells
+from models_store.scvi import SCVI
 from tests.worker.engine.simulated import (
     Reference,
     build_reference,

@@ -1,0 +1,92 @@
+"""Encoders and decoders: stacks of conditional layers with the outputs that end them.
+
+Notation as in `layers`: c cells, g genes, h hidden units, z latent, k categories.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models_store.cells import Posterior
+from models_store.layers import Code, Codes, FullyConnected, look_up
+from models_store.manifest import Architecture
+
+VARIANCE_EPS = 1e-4
+
+
+def norms(a: Architecture, side: Literal["encoder", "decoder"]) -> dict[str, bool]:
+    """Which norms follow the layers of an encoder or a decoder."""
+    return {
+        "batch_norm": a.batch_norm in (side, "both"),
+        "layer_norm": a.layer_norm in (side, "both"),
+    }
+
+
+class Encoder(nn.Module):
+    """q(n | x, s): FCLayers, then m = linear(h) and v = exp(linear(h)) + 1e-4."""
+
+    def __init__(
+        self, n_in: int, n_out: int, a: Architecture, *, n_layers: int, n_categories: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.layers = FullyConnected(
+            n_in,
+            a.n_hidden,
+            n_layers=n_layers,
+            n_categories=n_categories,
+            inject_deeply=a.deeply_inject_covariates,
+            **norms(a, "encoder"),
+            dropout_rate=a.dropout_rate,
+        )
+        self.mean = nn.Linear(a.n_hidden, n_out)
+        self.log_variance = nn.Linear(a.n_hidden, n_out)
+
+    def forward(self, projection: Float[Tensor, "c h"], codes: Codes) -> Posterior:
+        """From the first layer's projection to the posterior."""
+        h = self.layers.finish(projection, codes)
+        return Posterior(self.mean(h), self.log_variance(h).exp() + VARIANCE_EPS)
+
+
+class Decoder(nn.Module):
+    """z and covariates to the raw outputs of the likelihood; no dropout."""
+
+    def __init__(self, n_in: int, a: Architecture, n_categories: Sequence[int]) -> None:
+        super().__init__()
+        self.layers = FullyConnected(
+            n_in,
+            a.n_hidden,
+            n_layers=a.n_layers,
+            n_categories=n_categories,
+            inject_deeply=a.deeply_inject_covariates,
+            **norms(a, "decoder"),
+            dropout_rate=0.0,
+        )
+        self.scale = nn.Linear(a.n_hidden, a.n_genes)
+        self.pi = nn.Linear(a.n_hidden, a.n_genes) if a.likelihood == "zinb" else None
+        self.log_theta = nn.Linear(a.n_hidden, a.n_genes) if a.dispersion == "gene-cell" else None
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers that the output layers give for each cell."""
+        heads = (self.scale, self.pi, self.log_theta)
+        return sum(head.out_features for head in heads if head is not None)
+
+
+class Dispersion(nn.Module):
+    """log θ of each gene, one row for all cells, for each batch, or for each label.
+
+    scvi-tools stores the transpose (`px_r`). New batches start at the mean row and learn; cells
+    of an unknown label use the mean row as it is.
+    """
+
+    def __init__(self, n_rows: int, n_genes: int) -> None:
+        super().__init__()
+        self.reference = nn.Parameter(torch.randn(n_rows, n_genes))
+        self.query = nn.Parameter(torch.empty(0, n_genes))
+
+    def forward(self, code: Code) -> Float[Tensor, "*c g"]:
+        """log θ of each cell, by the row that its code names."""
+        return look_up(self.reference, self.query, code)
