@@ -34,18 +34,19 @@ def check_admission(
         options: `batch_key`, `labels_key` and `size_factor_key` as the caller named them.
     """
     columns = [str(column["name"]) for column in inspection.get("columns", ())]
-    _check_columns(columns, options)
+    _check_columns(columns, manifest, options)
     _check_covariates(columns, manifest, options)
     _check_input(inspection, manifest)
     _check_genes(coverage, manifest)
 
 
-def _check_columns(columns: Sequence[str], options: Mapping[str, Any]) -> None:
+def _check_columns(columns: Sequence[str], manifest: Manifest, options: Mapping[str, Any]) -> None:
     missing = [key for key in options.get("batch_key") or () if key not in columns]
     if missing:
         raise _unknown_column(UnknownBatchColumn, "batch_key", missing[0], columns)
     labels_key = options.get("labels_key")
-    if labels_key and labels_key not in columns:
+    # Cells of a SCANVI query need no label: the mapping warns of the absent column.
+    if labels_key and labels_key not in columns and manifest.kind != "scanvi":
         raise _unknown_column(UnknownLabelsColumn, "labels_key", labels_key, columns)
 
 

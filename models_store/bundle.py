@@ -3,7 +3,8 @@
 manifest.json          what it is, and the sha256 of every other file
 weights.safetensors    the frozen network
 cells.parquet          reference latents (mean and variance), batch, labels
-probe.safetensors      made-up cells and their latents, to prove that a machine agrees
+probe.safetensors      made-up cells, their latents and the probabilities of their labels, to prove
+                       that a machine agrees
 MODEL_CARD.md          the same for people
 """
 
@@ -16,10 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from models_store.cells import Cells
 from models_store.digests import file_sha256
-from models_store.encoding import BLOCK, Latents, encode, project_block
+from models_store.encoding import BLOCK, encode, label_probabilities, project_block
 from models_store.kinds import untrained
 from models_store.manifest import MANIFEST_FILE, Manifest, SelfTest
 from models_store.model_card import model_card
+from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 from models_store.surgery import graft, query_parameters
 
@@ -80,7 +82,7 @@ def seal_bundle(
     state = {name: t.contiguous().cpu() for name, t in cvae.state_dict().items() if t.numel()}
     save_file(state, folder / WEIGHTS_FILE)
     x = probe_cells(manifest)
-    save_file({"x": x, "latent": _encode_probes(manifest, cvae, x).mean}, folder / PROBE_FILE)
+    save_file({"x": x, **_map_probes(manifest, cvae, x)}, folder / PROBE_FILE)
     (folder / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
     names = [*ALWAYS, *([CELLS_FILE] if (folder / CELLS_FILE).exists() else [])]
     files = {name: file_sha256(folder / name) for name in names}
@@ -154,7 +156,8 @@ def probe_cells(manifest: Manifest) -> torch.Tensor:
     return torch.poisson(depth * share, generator=generator).float()
 
 
-def _encode_probes(manifest: Manifest, cvae: SCVI, x: torch.Tensor) -> Latents:
+def _map_probes(manifest: Manifest, cvae: SCVI, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Latents, and label probabilities where a reference gives them."""
     n = len(x)
     device = cvae.library_prior.device
     codes = tuple(
@@ -169,8 +172,11 @@ def _encode_probes(manifest: Manifest, cvae: SCVI, x: torch.Tensor) -> Latents:
         None,
         torch.ones(n, device=device),
     )
-    latents = encode(cvae, project_block(cvae, cells), codes)
-    return Latents(latents.mean.cpu(), latents.variance.cpu())
+    latent = encode(cvae, project_block(cvae, cells), codes).mean
+    found = {"latent": latent.cpu()}
+    if isinstance(cvae, SCANVI):
+        found["probabilities"] = torch.cat(list(label_probabilities(cvae, latent))).cpu()
+    return found
 
 
 def with_large_query_weights(cvae: SCVI, *, seed: int = 0) -> SCVI:
@@ -211,13 +217,18 @@ def self_test(folder: Path, *, reproduced: bool | None, n_checked: int) -> SelfT
     """
     manifest, cvae = load_bundle(folder)
     stored = load_file(folder / PROBE_FILE)
-    got = _encode_probes(manifest, with_large_query_weights(cvae), stored["x"])
-    if not torch.isfinite(got.mean).all():
+    got = _map_probes(manifest, with_large_query_weights(cvae), stored["x"])
+    if stored.keys() != {"x", *got}:
+        raise InvalidBundle(f"{PROBE_FILE} has not what a reference of this kind gives")
+    if not all(torch.isfinite(found).all() for found in got.values()):
         raise InvalidBundle("padded cells map to coordinates that are not finite")
-    difference = float((got.mean - stored["latent"]).abs().max())
-    scale = float(stored["latent"].abs().max())
-    if difference > MACHINE_TOLERANCE * max(scale, 1.0):
-        raise InvalidBundle(f"the probe cells map {difference:.2g} away from where they did")
+    for name, found in got.items():
+        difference = float((found - stored[name]).abs().max())
+        scale = float(stored[name].abs().max())
+        if difference > MACHINE_TOLERANCE * max(scale, 1.0):
+            raise InvalidBundle(
+                f"the {name} of the probe cells is {difference:.2g} away from what it was"
+            )
     return SelfTest(
         weights_load=True,
         encoder_sees_batch=manifest.surgery_has_effect,

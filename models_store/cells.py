@@ -82,6 +82,11 @@ class Noise:
     library: Float[Tensor, "c 1"] | None = None
     z2: Float[Tensor, "k c z"] | None = None
 
+    def rows(self, rows: Rows) -> "Noise":
+        """The draws of some of the cells."""
+        library = None if self.library is None else take(self.library, rows)
+        return Noise(take(self.z, rows), library, None if self.z2 is None else self.z2[:, rows])
+
 
 def select_cells(cells: Cells, rows: Rows) -> Cells:
     """Some of the cells."""

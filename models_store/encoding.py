@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from models_store.cells import Cells, Posterior, Projection
 from models_store.layers import Code, Codes
+from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 
 BLOCK = 1024
@@ -73,6 +74,16 @@ def encode(cvae: SCVI, projection: Projection, codes: Codes) -> Latents:
         means.append(cvae.latent(q_z)[: stop - start])
         variances.append(q_z.v[: stop - start])
     return Latents(torch.cat(means), torch.cat(variances))
+
+
+@torch.no_grad()
+def label_probabilities(
+    cvae: SCANVI, mean: Float[Tensor, "c z"]
+) -> Iterator[Float[Tensor, "block k"]]:
+    """The probability of each label of cells with these latents, block by block."""
+    assert not cvae.training
+    for start, stop in block_ranges(len(mean)):
+        yield cvae.label_probabilities(_padded(mean[start:stop]))[: stop - start]
 
 
 def _block(code: Code, start: int, stop: int) -> Code:

@@ -189,6 +189,8 @@ class Provenance(_Frozen):
     epochs: int | None = None
     held_out_elbo: float | None = None
     """Mean held-out ELBO per cell (nats, KL weight 1); higher is better."""
+    held_out_accuracy: float | None = None
+    """SCANVI: share of held-out cells with a label that are given it."""
     seconds: float | None = None
     created_at: str
     settings: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)

@@ -6,12 +6,12 @@ from models_store.manifest import Manifest
 def model_card(manifest: Manifest) -> str:
     """Markdown for people who decide whether to map onto this reference."""
     a, p = manifest.architecture, manifest.provenance
+    kind, of_species = manifest.kind.upper(), f" ({manifest.species})" if manifest.species else ""
     batches = ", ".join(manifest.batch.categories[:20])
     lines = [
         f"# {manifest.name}, version {manifest.version}",
         "",
-        f"An {manifest.kind} reference of {p.n_cells:,} cells and {a.n_genes:,} genes"
-        + (f" ({manifest.species})." if manifest.species else "."),
+        f"A reference of kind {kind}: {p.n_cells:,} cells, {a.n_genes:,} genes{of_species}.",
         "",
         "| | |",
         "|---|---|",
@@ -21,6 +21,7 @@ def model_card(manifest: Manifest) -> str:
         f"| batch column | {manifest.batch.key or 'none'} |",
         f"| batches | {batches}{' ...' if len(manifest.batch.categories) > 20 else ''} |",
         f"| held-out ELBO per cell | {_number(p.held_out_elbo)} |",
+        *_labels(manifest),
         f"| default recipe | {manifest.default_recipe.name} |",
         f"| licence | {manifest.licence or 'not stated'} |",
         f"| citation | {manifest.citation or 'not stated'} |",
@@ -37,6 +38,18 @@ def model_card(manifest: Manifest) -> str:
             "change the latent coordinates of a query. Its latents are those of recipe `forward`.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _labels(manifest: Manifest) -> list[str]:
+    """What a network of labels predicts, and how well."""
+    if manifest.kind != "scanvi":
+        return []
+    accuracy, level = _number(manifest.provenance.held_out_accuracy), manifest.labels[0]
+    return [
+        f"| predicts | {level.key}, with {len(level.categories)} labels |",
+        f"| cells without a label | {manifest.unlabeled_category or 'those without a value'} |",
+        f"| right on held-out cells | {accuracy} |",
+    ]
 
 
 def _number(value: float | None) -> str:

@@ -8,6 +8,10 @@ autograd graph is kept: going backward is one product with each frozen weight ma
     m                 g + w m                      z = m + √v ε,  KL = ½ Σ (v + m² - 1 - log v)
     v                 g ε / (2√v) + ½ w (1 - 1/v)  v = exp(·) + 1e-4
 
+What the labels of SCANVI add to g, and to m by the classifier, is as small as the latent and comes
+from autograd. Its latent has no KL against N(0, I) but the entropy alone: m adds nothing, v adds
+-½/v at any KL weight, as of a KL against a prior that is flat.
+
 Notation as in `layers` and `scvi`; w is the KL weight, ε the noise.
 """
 
@@ -32,11 +36,15 @@ from models_store.layers import (
     FullyConnected,
 )
 from models_store.reconstruction import reconstruction_gradients
+from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 
 Gradients = dict[Tensor, Tensor]
 """By the query rows that learn, each keyed by its parameter."""
 
+
+FLAT = torch.tensor([[0.0, torch.inf]])
+"""Mean and variance of a prior that pulls nowhere."""
 
 SMALLEST_PART = 200_000
 """Outputs of the decoder that are worth a thread of their own."""
@@ -89,11 +97,28 @@ class QueryGradients:
             g_z = (g_y @ first.W_x.T)[:, : z.shape[1]]
             if self._on_simplex:
                 g_z = sample * (g_z - (sample * g_z).sum(-1, keepdim=True))
-            self.z_encoder.backward(g_z, kl_weight, None, cells.codes, found)
+            self._backward_z(g_z, cells, noise, kl_weight, found)
         if self.library_encoder is not None and self.library_encoder.learns:
             prior = cvae.library_prior[cells.codes[0]].view(-1, 2)
-            self.library_encoder.backward(g_library, 1.0, prior, cells.codes, found)
+            weight = kl_weight if isinstance(cvae, SCANVI) else 1.0
+            self.library_encoder.backward(g_library, weight, prior, cells.codes, found)
         return found.gradients
+
+    def _backward_z(
+        self,
+        g_z: Float[Tensor, "c z"],
+        cells: Cells,
+        noise: Noise,
+        kl_weight: float,
+        found: "_Sums",
+    ) -> None:
+        cvae, encoder = self.cvae, self.z_encoder
+        if isinstance(cvae, SCANVI):
+            z, m = encoder.z, encoder.m
+            of_labels, g_m = cvae.label_gradients(z, m, noise, cells.labels, kl_weight)
+            encoder.backward(g_z + of_labels, 1.0, FLAT.to(z), cells.codes, found, g_m=g_m)
+        else:
+            encoder.backward(g_z, kl_weight, None, cells.codes, found)
 
     @property
     def _on_simplex(self) -> bool:
@@ -267,7 +292,8 @@ class _Encoder:
         self.exp = log_v.exp()
         self.v = self.exp + VARIANCE_EPS
         self.sd, self.noise = self.v.sqrt(), noise
-        return torch.addcmul(self.m, self.sd, noise)
+        self.z = torch.addcmul(self.m, self.sd, noise)
+        return self.z
 
     def backward(
         self,
@@ -276,14 +302,20 @@ class _Encoder:
         prior: Float[Tensor, "*c 2"] | None,
         codes: Codes,
         found: _Sums,
+        *,
+        g_m: Float[Tensor, "c n"] | None = None,
     ) -> None:
-        """From the gradient of the draw; prior: mean and variance, None for N(0, 1)."""
+        """From the gradient of the draw; prior: mean and variance, None for N(0, 1).
+
+        g_m: the gradient of what looks at m beside the draw.
+        """
         to_m = self.m
         precision: Tensor | float = 1.0
         if prior is not None:
             precision = 1 / prior[:, 1:]
             to_m = (self.m - prior[:, :1]) * precision
-        g_m = torch.add(g, to_m, alpha=kl_weight)
+        whole = torch.add(g, to_m, alpha=kl_weight)
+        whole = whole if g_m is None else whole.add_(g_m)
         g_v = 0.5 * (g * self.noise / self.sd + kl_weight * (precision - 1 / self.v))
-        g_h = torch.cat([g_m, g_v * self.exp], dim=-1) @ self.W
+        g_h = torch.cat([whole, g_v * self.exp], dim=-1) @ self.W
         self.layers.backward(g_h, codes, found)

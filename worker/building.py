@@ -13,15 +13,18 @@ from models_store.cells import Cells, select_cells
 from models_store.encoding import BLOCK, Latents, encode, join_projections, project_block
 from models_store.kinds import untrained
 from models_store.manifest import Manifest
+from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import design_query
 from worker.drafting import batch_values, draft_manifest
+from worker.label_training import train_after_scvi
 from worker.obs import category_names
 from worker.orders import BuildOrder, Report
 from worker.reference_training import (
     Schedule,
+    Tick,
     TrainedReference,
     default_epochs,
     split_cells,
@@ -41,20 +44,28 @@ def run_build(order: BuildOrder, report: Report) -> dict[str, Any]:
     report("choosing genes", 0.0)
     draft = draft_manifest(order, query)
     cells = _cells(query, draft, order.device)
-    training, held_out = _split(cells, order.options.get("seed", 0))
     torch.manual_seed(order.options.get("seed", 0))
     cvae = untrained(draft).to(order.device)
-    epochs = order.options.get("max_epochs") or default_epochs(query.n_cells)
-    trained = train_reference(
-        cvae,
-        training,
-        held_out,
-        Schedule(epochs, order.options.get("seed", 0)),
-        lambda share: report("training", 0.03 + 0.87 * share),
-    )
+    trained = _train(order, draft, cvae, cells, lambda share: report("training", share))
     _must_be_finite(trained)
     report("encoding", 0.92)
     return _finish(order, query, draft, trained, cvae, cells)
+
+
+def _train(
+    order: BuildOrder, draft: Manifest, cvae: SCVI, cells: Cells, progress: Tick
+) -> TrainedReference:
+    seed = order.options.get("seed", 0)
+    training, held_out = _split(cells, seed)
+    schedule = Schedule(order.options.get("max_epochs") or default_epochs(len(cells.x)), seed)
+
+    def tick(share: float) -> None:
+        progress(0.03 + 0.87 * share)
+
+    if order.options.get("pretraining") and isinstance(cvae, SCANVI):
+        plain = SCVI.of(draft).to(order.device)
+        return train_after_scvi(cvae, plain, training, held_out, schedule, tick)
+    return train_reference(cvae, training, held_out, schedule, tick)
 
 
 def _finish(
@@ -75,6 +86,7 @@ def _finish(
         update={
             "epochs": trained.epochs,
             "held_out_elbo": trained.held_out_elbo,
+            "held_out_accuracy": trained.held_out_accuracy,
             "seconds": round(trained.seconds, 1),
         }
     )

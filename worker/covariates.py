@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from app.problems import UnknownCovariate, UnknownLabelsColumn
+from app.problems import UnknownCovariate
 from models_store.manifest import Covariate, Manifest
 from worker.batches import batch_names, batch_warnings, told_apart
+from worker.labels import GivenLabels, labels_of
 from worker.obs import category_names, find_column, listed
 
 Codes = npt.NDArray[np.int64]
@@ -37,9 +38,14 @@ class QueryDesign:
     renamed: Mapping[str, str]
     """Query batches that share a reference batch's name, and what they are called here."""
     continuous: Float32 | None
-    labels: Codes | None
+    given_labels: GivenLabels | None
     size_factor: Float32 | None
     warnings: tuple[dict[str, str], ...] = field(default=())
+
+    @property
+    def labels(self) -> Codes | None:
+        """Codes of labels, for a reference that looks at them."""
+        return None if self.given_labels is None else self.given_labels.codes
 
     @property
     def n_new(self) -> tuple[int, ...]:
@@ -84,7 +90,7 @@ def design_query(
         UnknownBatchColumn: a batch column that obs lacks.
         TooManyBatches: a batch column that looks like an identifier of cells.
         UnknownCovariate: a covariate that the reference needs and obs lacks, or not numbers.
-        UnknownLabelsColumn: a labels column that obs lacks.
+        UnknownLabelsColumn: a labels column that obs lacks (but see `labels_of`).
     """
     keys, known = batch_key or (), manifest.batch.categories
     batch, renamed = told_apart(batch_names(obs, keys), () if reuse_batches else known)
@@ -94,14 +100,15 @@ def design_query(
         for covariate in manifest.extra_covariates
     ]
     continuous = [numbers_of(obs, key) for key in manifest.continuous_covariates]
+    labels = labels_of(obs, manifest, labels_key)
     return QueryDesign(
         codes=tuple(codes for codes, _ in coded),
         new_categories=tuple(new for _, new in coded),
         renamed=renamed,
         continuous=np.stack(continuous, axis=1) if continuous else None,
-        labels=_labels(obs, manifest, labels_key),
+        given_labels=labels,
         size_factor=_size_factor(obs, manifest, size_factor_key),
-        warnings=batch_warnings(obs, keys, batch, known),
+        warnings=batch_warnings(obs, keys, batch, known) + (labels.warnings if labels else ()),
     )
 
 
@@ -165,18 +172,3 @@ def _size_factor(obs: pd.DataFrame, manifest: Manifest, key: str | None) -> Floa
     if manifest.size_factor_key is None:
         return None
     return size_factors_of(obs, key or manifest.size_factor_key)
-
-
-def _labels(obs: pd.DataFrame, manifest: Manifest, key: str | None) -> Codes | None:
-    """Label codes; the number of labels stands for an unknown one."""
-    if key is not None:
-        fix = "Name one of these columns as labels_key, or leave labels_key out."
-        find_column(obs, key, UnknownLabelsColumn, fix=fix)
-    if manifest.architecture.dispersion != "gene-label" or not manifest.labels:
-        return None
-    known = manifest.labels[0].categories
-    if key is None:
-        return np.full(len(obs), len(known), dtype=np.int64)
-    position = {name: code for code, name in enumerate(known)}
-    codes = category_names(obs[key]).map(position).fillna(len(known))
-    return np.asarray(codes, dtype=np.int64)

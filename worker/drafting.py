@@ -11,12 +11,18 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
-from app.problems import NoCells, UnknownCovariate, UnknownLabelsColumn
+from app.problems import (
+    NoCells,
+    UnknownCovariate,
+    UnknownLabelsColumn,
+    UntrainableReference,
+)
 from models_store.manifest import Covariate, LabelLevel, Manifest, Provenance
 from worker.batches import batch_names
 from worker.canonical import CanonicalQuery
 from worker.covariates import numbers_of, size_factors_of
-from worker.networks import draft_architecture, with_genes
+from worker.labels import label_names
+from worker.networks import draft_architecture, kind_of, with_genes
 from worker.obs import category_names, find_column
 from worker.orders import BuildOrder
 from worker.panel import choose_genes, gene_table
@@ -38,9 +44,12 @@ def draft_manifest(order: BuildOrder, query: CanonicalQuery) -> Manifest:
             f"{query.n_cells} cells are too few to train a reference.",
             fix=f"Build from at least {FEWEST_CELLS} cells; thousands make a useful one.",
         )
+    kind = kind_of(options)
     architecture = draft_architecture(options, query.input)
     batch = batch_values(obs, options.get("batch_key"))
     described = _columns(obs, batch, options)
+    if kind == "scanvi":
+        described |= _predicted_level(obs, described["labels"], options.get("unlabeled_category"))
     counts, columns = query.rows(0, query.n_cells), query.gene_columns()
     chosen = choose_genes(
         counts,
@@ -52,6 +61,7 @@ def draft_manifest(order: BuildOrder, query: CanonicalQuery) -> Manifest:
     return Manifest(
         name=order.name,
         version=order.version,
+        kind=kind,
         input="continuous" if query.input == "continuous" else "counts",
         architecture=with_genes(architecture, len(chosen)),
         genes=gene_table(columns, chosen),
@@ -96,6 +106,23 @@ def _labels(obs: pd.DataFrame, key: str) -> LabelLevel:
     fix = "Name one of these columns as labels key, or build without labels."
     column = find_column(obs, key, UnknownLabelsColumn, fix=fix)
     return LabelLevel(key=key, categories=_categories(category_names(column)))
+
+
+def _predicted_level(
+    obs: pd.DataFrame, levels: tuple[LabelLevel, ...], unlabeled: str | None
+) -> dict[str, Any]:
+    """The first level without the category that stands for no label, which no cell is given."""
+    first, *others = levels
+    categories = _categories(label_names(obs[first.key], unlabeled).dropna())
+    if len(categories) < 2:
+        raise UntrainableReference(
+            f"obs[{first.key!r}] has {len(categories)} labels, and SCANVI tells labels apart: it "
+            "needs two.",
+            fix="Name another column of labels, or build kind SCVI.",
+            errors=[{"pointer": f"/obs/{first.key}", "detail": "fewer than two labels"}],
+        )
+    level = first.model_copy(update={"categories": categories})
+    return {"labels": (level, *others), "unlabeled_category": unlabeled}
 
 
 def _categories(names: pd.Series) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from models_store.cells import Cells, Projection, Rows, select_cells
 from models_store.manifest import Recipe
 from models_store.query_gradients import QueryGradients
-from models_store.scvi import SCVI
+from models_store.scvi import SCVI, LossTerms
 from models_store.surgery import graft, penalised_rows, query_parameters, query_weights
 
 Tick = Callable[[float], None]
@@ -177,16 +177,23 @@ class _Watch:
     @torch.no_grad()
     def elbo(self, cvae: SCVI) -> float:
         """Mean ELBO of the watched cells at KL weight 1."""
+        return float(self._terms(cvae).elbo)
+
+    @torch.no_grad()
+    def score(self, cvae: SCVI, recipe: Recipe) -> float:
+        """What must grow: the held-out ELBO, or the penalised one of the training cells.
+
+        Known labels count in it as they do in the loss.
+        """
+        score = -float(self._terms(cvae).loss(1.0))
+        if self.held_out:
+            return score
+        return score - recipe.penalty * penalty(cvae, len(self.training))
+
+    def _terms(self, cvae: SCVI) -> LossTerms:
         generator = torch.Generator().manual_seed(self.noise_seed)
         noise = cvae.draw_noise(len(self.group), generator)
-        return -float(cvae.loss_terms(self.group.cells, noise, self.group.projection).loss(1.0))
-
-    def score(self, cvae: SCVI, recipe: Recipe) -> float:
-        """What must grow: the held-out ELBO, or the penalised one of the training cells."""
-        elbo = self.elbo(cvae)
-        if self.held_out:
-            return elbo
-        return elbo - recipe.penalty * penalty(cvae, len(self.training))
+        return cvae.loss_terms(self.group.cells, noise, self.group.projection)
 
 
 class _Loop:

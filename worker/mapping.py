@@ -11,13 +11,16 @@ import pandas as pd
 import torch
 
 from app.problems import InputKindMismatch, NoCells, NotFinite, TooFewGenes
+from models_store.encoding import label_probabilities
 from models_store.manifest import GeneMatch, Manifest, Recipe
+from models_store.scanvi import SCANVI
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import QueryDesign, design_query
 from worker.grafting import QuerySurgery
 from worker.obs import listed
 from worker.orders import MapOrder, Report
+from worker.predictions import write_labels
 from worker.provenance import MappedQuery, provenance, summary
 from worker.reference_cache import ReferenceCache
 from worker.results import (
@@ -72,7 +75,8 @@ def run_mapping(order: MapOrder, references: ReferenceCache, report: Report) -> 
         design = _design(obs, manifest, order.options)
         recipe = manifest.recipe(order.options.get("recipe") or "default")
     surgery = QuerySurgery(manifest, reference.cvae, AlignedCounts(query, match), design)
-    mapped = _map(surgery, recipe, match, added_columns(obs), stages)
+    columns = added_columns(obs, labelled=manifest.kind == "scanvi")
+    mapped = _map(surgery, recipe, match, columns, stages)
     _refuse_infinite(mapped)
     with stages.stage("writing"):
         return _write(order, reference.manifest_sha256, query, obs, mapped, stages)
@@ -174,11 +178,17 @@ def _write(
     write_latent(order.out, obs.index, latent)
     stages.progress(0.3)
     write_weights(order.out / QUERY_WEIGHTS_FILE, mapped.weights, mapped.weights_metadata())
-    extra = pd.DataFrame(
-        {mapped.columns[BATCH]: mapped.batch_names(), mapped.columns[EMPTY]: mapped.empty},
-        index=obs.index,
-    )
-    write_annotated_h5ad(order.out / "query.h5ad", query, latent, extra)
+    extra: dict[str, Any] = {
+        mapped.columns[BATCH]: mapped.batch_names(),
+        mapped.columns[EMPTY]: mapped.empty,
+    }
+    cvae = mapped.surgery.cvae
+    if isinstance(cvae, SCANVI):
+        labels = mapped.surgery.manifest.labels[0].categories
+        blocks = label_probabilities(cvae, mapped.latents.mean)
+        extra |= write_labels(order.out, obs.index, labels, blocks).columns(mapped.columns)
+    added = pd.DataFrame(extra, index=obs.index)
+    write_annotated_h5ad(order.out / "query.h5ad", query, latent, added)
     stages.progress(0.9)
     told = json.dumps(provenance(order, manifest_sha256, mapped, stages.seconds), indent=1)
     (order.out / PROVENANCE_FILE).write_text(told + "\n", encoding="utf-8")

@@ -6,9 +6,36 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from app.problems import InputKindMismatch, UntrainableReference
-from models_store.manifest import Architecture
+from models_store.manifest import Architecture, Kind
 
 FIX = "Leave the option out, or choose a value as the manifest of a reference lists them."
+
+
+def kind_of(options: dict[str, Any]) -> Kind:
+    """The kind that a build's options ask for, SCVI unless said.
+
+    Raises:
+        UntrainableReference: it is unknown, or needs what the options lack.
+    """
+    kind, labelled = str(options.get("kind") or "scvi").lower(), options.get("labels_keys")
+    if kind == "scanvi" and not labelled:
+        raise UntrainableReference(
+            "Kind SCANVI learns labels, and no column of labels is named.",
+            fix="Name one with `labels_keys`, or build kind SCVI.",
+        )
+    if kind == "scanvi":
+        return "scanvi"
+    if kind != "scvi":
+        raise UntrainableReference(
+            f"{options['kind']!r} is no kind of reference.", fix="Choose SCVI or SCANVI."
+        )
+    for option in ("unlabeled_category", "pretraining"):
+        if options.get(option):
+            raise UntrainableReference(
+                f"`{option}` is an option of kind SCANVI; SCVI learns no labels.",
+                fix=f"Leave `{option}` out, or build kind SCANVI.",
+            )
+    return "scvi"
 
 
 def draft_architecture(options: dict[str, Any], kind: str) -> Architecture:
@@ -63,6 +90,21 @@ def _check_consistent(architecture: Architecture, options: dict[str, Any]) -> No
         raise UntrainableReference(
             "library=size_factor and a size factor column belong together.",
             fix="Give both `size_factor_key` and library=size_factor, or neither.",
+        )
+    _check_labels(architecture, options)
+
+
+def _check_labels(architecture: Architecture, options: dict[str, Any]) -> None:
+    kind = kind_of(options)
+    if kind == "scvi" and architecture.linear_classifier:
+        raise UntrainableReference(
+            "linear_classifier is an option of kind SCANVI; SCVI has no classifier.",
+            fix="Leave it out, or build kind SCANVI.",
+        )
+    if kind == "scanvi" and architecture.latent_distribution != "normal":
+        raise UntrainableReference(
+            "SCANVI has a normal latent: its loss needs the density of the latent coordinates.",
+            fix="Leave latent_distribution out.",
         )
     if architecture.dispersion == "gene-label" and not options.get("labels_keys"):
         raise UntrainableReference(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models_store.encoding import BLOCK, Latents
 from models_store.manifest import GeneMatch, Recipe
+from models_store.scanvi import CLASSIFICATION_RATIO
 from worker.grafting import GroupFit, QuerySurgery
 from worker.orders import MapOrder
 from worker.results import EMPTY
@@ -83,6 +84,7 @@ def provenance(
             "expected_expression_covered": round(mapped.match.expected_expression_covered, 6),
         },
         "surgery": _surgery(mapped),
+        "labels": _labels(mapped),
         "obs_columns": mapped.columns,
         "warnings": _warnings(mapped),
         "seconds": seconds,
@@ -107,6 +109,7 @@ def summary(mapped: MappedQuery, n_cells: int, seconds: dict[str, float]) -> dic
         "n_genes_reference": mapped.match.n_panel,
         "expected_expression_covered": round(mapped.match.expected_expression_covered, 4),
         **_surgery(mapped),
+        "labels": _labels(mapped),
         "warnings": _warnings(mapped),
         "seconds": seconds,
     }
@@ -121,6 +124,20 @@ def _surgery(mapped: MappedQuery) -> dict[str, Any]:
         "renamed_batches": dict(surgery.design.renamed),
         "movement": _movement(mapped, slice(None)),
         "batches": [_group(mapped, each) for each in mapped.fits],
+    }
+
+
+def _labels(mapped: MappedQuery) -> dict[str, Any] | None:
+    """What the query's own labels were, for a reference that looks at them."""
+    given = mapped.surgery.design.given_labels
+    if given is None:
+        return None
+    if mapped.surgery.manifest.kind != "scanvi":
+        return given.facts()
+    return {
+        **given.facts(),
+        "predicted": mapped.surgery.manifest.labels[0].key,
+        "classification_ratio": CLASSIFICATION_RATIO,
     }
 
 

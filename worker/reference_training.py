@@ -1,14 +1,16 @@
-"""Training a reference from counts: the whole network, from scratch."""
+"""Training a reference from counts: the whole network, and what becomes of cells held out."""
 
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from models_store.cells import Cells, select_cells
+from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 
 Tick = Callable[[float], None]
@@ -24,6 +26,8 @@ are given up (decision 0014)."""
 LAST_LEARNING_RATE_SHARE = 0.01
 GRADIENT_CLIP = 50.0
 EVALUATION_BLOCK = 1024
+FEWEST_LABELLED = 3
+"""Of a minibatch of labelled cells, which batch norm could not learn from otherwise."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Schedule:
 
     epochs: int
     seed: int
+    warmup: float = WARMUP_SHARE
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class TrainedReference:
     epochs: int
     held_out_elbo: float | None
     seconds: float
+    held_out_accuracy: float | None = None
+    """Share of held-out cells with a label that the classifier gives this label."""
 
 
 def default_epochs(n_cells: int) -> int:
@@ -78,6 +85,7 @@ def train_reference(
         optimiser, steps, eta_min=LEARNING_RATE * LAST_LEARNING_RATE_SHARE
     )
     cvae.train()
+    labelled = _labelled_minibatches(cvae, training, schedule.seed)
     step = 0
     for _ in range(schedule.epochs):
         order = torch.randperm(len(training.x), generator=generator).to(device)
@@ -85,10 +93,11 @@ def train_reference(
             if len(index) < 3 and len(order) > MINIBATCH:
                 continue  # batch norm cannot learn from one cell; it comes again next epoch
             tick(step / steps)
-            kl_weight = min(1.0, step / max(1.0, WARMUP_SHARE * steps))
+            kl_weight = min(1.0, step / max(1.0, schedule.warmup * steps))
             optimiser.zero_grad()
             noise = cvae.draw_noise(len(index), generator)
-            loss = cvae.training_loss(select_cells(training, index), noise, kl_weight)
+            minibatch = select_cells(training, index)
+            loss = cvae.training_loss(minibatch, noise, kl_weight, labelled=next(labelled))
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
             optimiser.step()
@@ -96,7 +105,44 @@ def train_reference(
             step += 1
     cvae.eval()
     elbo = None if held_out is None else mean_elbo(cvae, held_out, seed=schedule.seed)
-    return TrainedReference(schedule.epochs, elbo, time.monotonic() - began)
+    accuracy = None if held_out is None else label_accuracy(cvae, held_out)
+    return TrainedReference(schedule.epochs, elbo, time.monotonic() - began, accuracy)
+
+
+def _labelled_minibatches(cvae: SCVI, training: Cells, seed: int) -> Iterator[Cells | None]:
+    """Cells that the classifier learns from at each step, where only some have a label.
+
+    Drawn by themselves, as scvi-tools does, so that few labels among many cells count in every
+    step. None where there is no classifier, or the minibatch has a label for every cell.
+    """
+    known = None
+    if isinstance(cvae, SCANVI) and training.labels is not None:
+        known = torch.nonzero(training.labels < cvae.n_labels).squeeze(1)
+    if known is None or len(known) in {0, len(training.x)}:
+        yield from itertools.repeat(None)
+        return
+    known = known.repeat(math.ceil(FEWEST_LABELLED / len(known)))
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        order = known[torch.randperm(len(known), generator=generator).to(known.device)]
+        for index in torch.split(order, MINIBATCH):
+            if len(index) >= FEWEST_LABELLED:
+                yield select_cells(training, index)
+
+
+@torch.no_grad()
+def label_accuracy(cvae: SCVI, cells: Cells) -> float | None:
+    """Share of the cells with a label that are given it; None without any, or no classifier."""
+    if not isinstance(cvae, SCANVI) or cells.labels is None:
+        return None
+    known = torch.nonzero(cells.labels < cvae.n_labels).squeeze(1)
+    if not len(known):
+        return None
+    labelled = select_cells(cells, known)
+    assert labelled.labels is not None
+    m = cvae.posterior(cvae.project(labelled), labelled.codes).m
+    right = cvae.label_probabilities(m).argmax(-1) == labelled.labels
+    return float(right.float().mean())
 
 
 @torch.no_grad()
@@ -108,7 +154,7 @@ def mean_elbo(cvae: SCVI, cells: Cells, *, seed: int, draws: int = 5) -> float:
         for index in torch.split(torch.arange(len(cells.x)), EVALUATION_BLOCK):
             block = select_cells(cells, index.to(cells.x.device))
             noise = cvae.draw_noise(len(index), generator)
-            total -= float(cvae.loss_terms(block, noise).loss(1.0)) * len(index)
+            total += float(cvae.loss_terms(block, noise).elbo) * len(index)
     return total / (draws * len(cells.x))
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from worker.canonical import CanonicalQuery
 from worker.names import free_name
+from worker.predictions import LABEL, PROBABILITY
 
 LATENT = "X_latent"
 BATCH, EMPTY = "cellgraft_batch", "cellgraft_empty"
@@ -53,10 +54,11 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[s
     path.write_bytes(len(told).to_bytes(LENGTH_BYTES, "little") + told + packed[start:])
 
 
-def added_columns(obs: pd.DataFrame) -> dict[str, str]:
+def added_columns(obs: pd.DataFrame, *, labelled: bool = False) -> dict[str, str]:
     """The names under which a mapping's columns join those of obs, of which none is replaced."""
     taken = {str(name) for name in (*obs.columns, obs.index.name)}
-    return {name: free_name(name, taken) for name in (BATCH, EMPTY)}
+    added = (BATCH, EMPTY, LABEL, PROBABILITY) if labelled else (BATCH, EMPTY)
+    return {name: free_name(name, taken) for name in added}
 
 
 def write_annotated_h5ad(

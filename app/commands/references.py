@@ -27,8 +27,15 @@ def build(
     file: Annotated[Path, typer.Argument(help="An h5ad with raw counts.")],
     *,
     name: Annotated[str, typer.Option(help="Lower-case letters, digits, dots, dashes.")],
+    kind: Annotated[str, typer.Option(help="SCVI, or SCANVI, which learns labels.")] = "SCVI",
     batch_key: Annotated[str | None, typer.Option(help="obs column of the batches.")] = None,
     labels_key: Annotated[Many, typer.Option(help="obs column of labels; repeatable.")] = None,
+    unlabeled_category: Annotated[
+        str | None, typer.Option(help="SCANVI: the label that stands for none.")
+    ] = None,
+    pretraining: Annotated[
+        bool, typer.Option("--pretraining", help="SCANVI: train an SCVI first.")
+    ] = False,
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
     genes: Annotated[Path | None, typer.Option(help="A gene a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option()] = None,
@@ -51,8 +58,11 @@ def build(
         "build",
         str(file),
         _option("--name", name),
+        _option("--kind", kind),
         _option("--batch-key", batch_key),
         _options("--labels-key", labels_key),
+        _option("--unlabeled-category", unlabeled_category),
+        ["--pretraining"] if pretraining else [],
         _option("--n-top-genes", n_top_genes),
         _option("--genes", genes),
         _option("--max-epochs", max_epochs),

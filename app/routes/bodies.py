@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from models_store.manifest import NAME_PATTERN, RecipeName
 
@@ -164,6 +171,11 @@ class ReferenceBody(Resource):
     versions: list[VersionItem] | None = None
 
 
+def _in_capitals(kind: Any) -> Any:
+    """Manifests tell the kind in small letters."""
+    return kind.upper() if isinstance(kind, str) else kind
+
+
 class BuildIn(Sent):
     model_config = ConfigDict(
         extra="forbid",
@@ -181,9 +193,20 @@ class BuildIn(Sent):
 
     query: Name
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    kind: Annotated[Literal["SCVI", "SCANVI"], BeforeValidator(_in_capitals)] = Field(
+        default="SCVI", description="SCANVI also learns the labels of the first labels key."
+    )
     batch_key: Name | None = None
     labels_key: Name | None = Field(default=None, description="Short for one of labels_keys.")
     labels_keys: list[Name] = []
+    unlabeled_category: Name | None = Field(
+        default=None,
+        description="SCANVI: the value that stands for no label; absent values always do.",
+    )
+    pretraining: bool = Field(
+        default=False,
+        description="SCANVI: train an SCVI first, then go on from it for a few epochs with labels.",
+    )
     n_top_genes: int | None = Field(default=2000, gt=0)
     genes: list[str] | None = None
     extra_categorical: list[Name] = []

@@ -6,6 +6,7 @@ import torch
 
 from models_store.cells import Cells
 from models_store.manifest import Architecture
+from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 
 N_GENES = 9
@@ -21,7 +22,27 @@ ARCHITECTURES = {
     "expression alone encoded": {"encode_covariates": False},
     "first layer only": {"deeply_inject_covariates": False, "n_layers": 3},
     "ln": {"latent_distribution": "ln"},
+    "SCANVI": {"kind": SCANVI},
+    "SCANVI, linear classifier, gene-label": {
+        "kind": SCANVI,
+        "linear_classifier": True,
+        "dispersion": "gene-label",
+    },
+    "SCANVI, batch norm, latent library": {
+        "kind": SCANVI,
+        "library": "latent",
+        "batch_norm": "both",
+        "layer_norm": "none",
+        "deeply_inject_covariates": False,
+    },
+    "SCANVI, one layer, expression alone encoded": {
+        "kind": SCANVI,
+        "n_layers": 1,
+        "encode_covariates": False,
+    },
 }
+"""Options of an architecture; `kind` is the network's class, SCVI unless said."""
+N_LABELS = 4
 
 
 def architecture(**options: object) -> Architecture:
@@ -34,12 +55,16 @@ def reference(
     n_categories: tuple[int, ...] = (3, 2),
     n_continuous: int = 1,
     seed: int = 0,
+    kind: type[SCVI] = SCVI,
     **options: object,
 ) -> SCVI:
     """An untrained reference in eval mode, with running statistics unlike those of a new one."""
     torch.manual_seed(seed)
-    network = SCVI(
-        architecture(**options), n_categories=n_categories, n_continuous=n_continuous, n_labels=4
+    network = kind(
+        architecture(**options),
+        n_categories=n_categories,
+        n_continuous=n_continuous,
+        n_labels=N_LABELS,
     )
     for name, buffer in network.named_buffers():
         if "running" in name:
@@ -56,6 +81,6 @@ def cells(n: int = 12, *, n_categories: tuple[int, ...] = (3, 2), seed: int = 1)
         x=x,
         codes=tuple(torch.randint(k, (n,), generator=generator) for k in n_categories),
         continuous=torch.randn(n, 1, generator=generator),
-        labels=torch.randint(5, (n,), generator=generator),
+        labels=torch.randint(N_LABELS + 1, (n,), generator=generator),
         size_factor=torch.rand(n, generator=generator) + 0.5,
     )

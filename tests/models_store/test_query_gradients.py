@@ -33,6 +33,11 @@ def _in_double(them: Cells, codes: tuple[torch.Tensor | int, ...]) -> Cells:
     )
 
 
+def _noise_in_double(noise: Noise) -> Noise:
+    parts = (noise.z, noise.library, noise.z2)
+    return Noise(*(None if part is None else part.double() for part in parts))
+
+
 def _moved(network: SCVI, seed: int) -> SCVI:
     """A grafted network whose query rows have left their start."""
     grafted = graft(network.double(), N_NEW)
@@ -47,8 +52,7 @@ def _assert_equal_to_autograd(
     grafted: SCVI, them: Cells, seed: int, kl_weight: float, *, threads: int = 1
 ) -> None:
     single = grafted.draw_noise(len(them.x), torch.Generator().manual_seed(seed))
-    library = None if single.library is None else single.library.double()
-    noise = Noise(single.z.double(), library)
+    noise = _noise_in_double(single)
     projection = grafted.project(them)
     parameters = query_parameters(grafted)
     terms = grafted.loss_terms(them, noise, projection)

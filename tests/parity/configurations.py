@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models_store.manifest import Architecture
+from models_store.manifest import Architecture, Kind
 
 N_GENES, N_HIDDEN, N_LATENT = 40, 16, 4
 
@@ -21,12 +21,26 @@ class Configuration:
     """Each extra covariate with its values in the reference and in the query."""
     n_continuous: int = 0
     label_key: str | None = None
-    """With labels, the query also has cells of an unknown label."""
+    """With labels, the query also has cells of an unknown label, and SCANVI's reference too."""
+    kind: Kind = "scvi"
 
 
 def _architecture(**options: object) -> Architecture:
     sizes = {"n_genes": N_GENES, "n_hidden": N_HIDDEN, "n_latent": N_LATENT}
     return Architecture.model_validate(sizes | options)
+
+
+def _scanvi(name: str, *, extra: object = None, **options: object) -> Configuration:
+    """A configuration of SCANVI; options that are none of the architecture's are its own."""
+    own = {"reference_batches", "query_batches", "n_continuous"}
+    return Configuration(
+        f"SCANVI: {name}",
+        _architecture(**{key: value for key, value in options.items() if key not in own}),
+        **{key: value for key, value in options.items() if key in own},
+        extra=extra or {},
+        label_key="cell_type",
+        kind="scanvi",
+    )
 
 
 PLATE = {"plate": (("p0", "p1", "p2"), ("p1", "p9"))}
@@ -127,5 +141,43 @@ CONFIGURATIONS = {
         Configuration("one layer", _architecture(n_layers=1)),
         Configuration("three layers", _architecture(n_layers=3, batch_norm="both")),
         Configuration("counts encoded without a logarithm", _architecture(log_variational=False)),
+        _scanvi("recommended"),
+        _scanvi(
+            "scvi-tools' own defaults",
+            n_layers=1,
+            dropout_rate=0.1,
+            likelihood="zinb",
+            encode_covariates=False,
+            batch_norm="both",
+            layer_norm="none",
+        ),
+        _scanvi("batch norm in both", batch_norm="both", layer_norm="none"),
+        _scanvi("linear classifier", linear_classifier=True),
+        _scanvi("covariates in the first layer only", deeply_inject_covariates=False),
+        _scanvi("expression alone encoded", encode_covariates=False),
+        _scanvi("latent library", library="latent"),
+        _scanvi("gene-batch dispersion", dispersion="gene-batch"),
+        _scanvi("one reference batch", reference_batches=("a",)),
+        _scanvi("one extra covariate", extra=PLATE),
+        _scanvi("size factor", library="size_factor"),
+        _scanvi(
+            "three layers, linear classifier, both norms, latent library, gene-batch, zinb",
+            n_layers=3,
+            linear_classifier=True,
+            batch_norm="both",
+            library="latent",
+            dispersion="gene-batch",
+            likelihood="zinb",
+            query_batches=("b", "c"),
+        ),
+        _scanvi(
+            "continuous covariates, two extra covariates, gene-cell dispersion, poisson",
+            likelihood="poisson",
+            dispersion="gene-cell",
+            extra=PLATE | SITE,
+            n_continuous=2,
+            batch_norm="encoder",
+            layer_norm="decoder",
+        ),
     )
 }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models_store.layers import CategoryRows, ConditionalLinear, FullyConnected
+from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 
 State = Mapping[str, Tensor]
@@ -16,6 +17,9 @@ STACKS = {
     "z_encoder.layers": "z_encoder.encoder",
     "library_encoder.layers": "l_encoder.encoder",
     "decoder.layers": "decoder.px_decoder",
+    "classifier.layers": "classifier.classifier.0",
+    "encoder_z2_z1.layers": "encoder_z2_z1.encoder",
+    "decoder_z1_z2.layers": "decoder_z1_z2.decoder",
 }
 """Our stacks of conditional layers, and scvi-tools' FCLayers."""
 
@@ -27,8 +31,18 @@ HEADS = {
     "decoder.scale": "decoder.px_scale_decoder.0",
     "decoder.pi": "decoder.px_dropout_decoder",
     "decoder.log_theta": "decoder.px_r_decoder",
+    "encoder_z2_z1.mean": "encoder_z2_z1.mean_encoder",
+    "encoder_z2_z1.log_variance": "encoder_z2_z1.var_encoder",
+    "decoder_z1_z2.mean": "decoder_z1_z2.mean_decoder",
+    "decoder_z1_z2.log_variance": "decoder_z1_z2.var_decoder",
 }
 """Our plain linear layers, and theirs."""
+
+
+def _heads(network: SCVI) -> dict[str, str]:
+    """With the classifier's output, which follows its hidden layers if it has any."""
+    position = 0 if network.architecture.linear_classifier else 1
+    return HEADS | {"classifier.output": f"classifier.classifier.{position}"}
 
 
 def stacks(network: SCVI) -> Iterator[tuple[str, str, FullyConnected]]:
@@ -84,6 +98,8 @@ def translate(network: SCVI, state: State) -> dict[str, Tensor]:
         found["library_prior"] = prior
     else:
         found["library_prior"] = network.library_prior
+    if isinstance(network, SCANVI):
+        found["y_prior"] = state["y_prior"][0]
     return found
 
 
@@ -107,7 +123,7 @@ def _norms_and_heads(network: SCVI, state: State) -> Iterator[tuple[str, Tensor]
             for name in names:
                 if name.startswith(block) and layer + name.removeprefix(block) in state:
                     yield name, state[layer + name.removeprefix(block)]
-    for ours, theirs in HEADS.items():
+    for ours, theirs in _heads(network).items():
         for kind in ("weight", "bias"):
             if f"{ours}.{kind}" in names:
                 yield f"{ours}.{kind}", state[f"{theirs}.{kind}"]

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models_store.cells import Noise, Posterior
+from models_store.cells import Cells, Noise, Posterior, select_cells
 from models_store.query_gradients import QueryGradients
-from models_store.scvi import LN_SAMPLES, SCVI
+from models_store.scanvi import SCANVI, LabelledLossTerms
+from models_store.scvi import LN_SAMPLES, SCVI, LossTerms
 from models_store.surgery import query_parameters
 
 from .convert import translate
-from .oracle import Case, Side, build, fixed_noise
+from .oracle import Case, Side, build, fixed_noise, labelled_cells
 
 KL_WEIGHTS = (0.0, 0.3, 1.0)
 N_STEPS, MINIBATCH = 5, 48
@@ -29,6 +30,8 @@ LIMITS = {
     "reconstruction": 1e-5,
     "KL z": 1e-5,
     "KL library": 1e-5,
+    "cross-entropy": 1e-5,
+    "label probabilities": 1e-5,
     "loss, w = 0": 1e-5,
     "loss, w = 0.3": 1e-5,
     "loss, w = 1": 1e-5,
@@ -84,10 +87,16 @@ def noise_for(network: SCVI, n_cells: int, seed: int) -> Noise:
     return network.draw_noise(n_cells, torch.Generator().manual_seed(seed))
 
 
-def their_loss(module: Any, tensors: dict[str, Tensor], noise: Noise, weight: float) -> Any:
+def their_loss(
+    side: Side, module: Any, tensors: dict[str, Tensor], noise: Noise, weight: float
+) -> Any:
     """scvi-tools' LossOutput of a minibatch, and its posterior."""
-    with fixed_noise(noise):
-        inference, _, loss = module(tensors, loss_kwargs={"kl_weight": weight})
+    options: dict[str, Any] = {"kl_weight": weight}
+    labelled = labelled_cells(side, tensors)
+    if labelled is not None:
+        options |= {"labelled_tensors": labelled, "classification_ratio": 50}
+    with fixed_noise(noise, 0 if labelled is None else len(labelled["X"])):
+        inference, _, loss = module(tensors, loss_kwargs=options)
     return inference["qz"], loss
 
 
@@ -99,7 +108,7 @@ def _forward(side: Side) -> Errors:
     posterior = network.posterior(network.project(cells), cells.codes)
     errors: Errors = {}
     for weight in KL_WEIGHTS:
-        q, loss = their_loss(side.module, side.tensors, noise, weight)
+        q, loss = their_loss(side, side.module, side.tensors, noise, weight)
         errors[f"loss, w = {weight:g}"] = error(terms.loss(weight), loss.loss)
     (reconstruction,) = loss.reconstruction_loss.values()
     return errors | {
@@ -107,9 +116,29 @@ def _forward(side: Side) -> Errors:
         "posterior variance": error(posterior.v, q.scale**2),
         **_latent_error(side, posterior),
         "reconstruction": error(terms.reconstruction, reconstruction),
+        **_kl_errors(terms, loss),
+        **_label_errors(side, posterior),
+    }
+
+
+def _kl_errors(terms: LossTerms, loss: Any) -> Errors:
+    if isinstance(terms, LabelledLossTerms):  # there, one number for all KLs
+        (together,) = loss.kl_local.values()
+        return {
+            "KL z": error(terms.kl_z + terms.kl_library, together),
+            "cross-entropy": error(terms.classification, loss.classification_loss),
+        }
+    return {
         "KL z": error(terms.kl_z, loss.kl_local["kl_divergence_z"]),
         "KL library": error(terms.kl_library, loss.kl_local["kl_divergence_l"]),
     }
+
+
+def _label_errors(side: Side, posterior: Posterior) -> Errors:
+    if not isinstance(side.network, SCANVI):
+        return {}
+    ours = side.network.label_probabilities(posterior.m)
+    return {"label probabilities": error(ours, torch.as_tensor(side.probabilities))}
 
 
 def _latent_error(side: Side, posterior: Posterior) -> Errors:
@@ -131,9 +160,9 @@ def _gradient(side: Side, *, training: bool) -> Errors:
     tensors, cells = side.minibatch(torch.arange(MINIBATCH))
     noise = noise_for(network, MINIBATCH, seed=2)
     torch.manual_seed(3)  # the same dropout masks
-    their_loss(module, tensors, noise, 0.3)[1].loss.backward()
+    their_loss(side, module, tensors, noise, 0.3)[1].loss.backward()
     torch.manual_seed(3)
-    network.training_loss(cells, noise, 0.3).backward()
+    network.training_loss(cells, noise, 0.3, labelled=_labelled(side, cells)).backward()
     quantity = "gradient in training mode" if training else "gradient"
     errors = {quantity: worst(_weight_errors(network, module))}
     running = [name for name, _ in network.named_buffers() if "running" in name]
@@ -141,6 +170,14 @@ def _gradient(side: Side, *, training: bool) -> Errors:
         ours, theirs = network.state_dict(), translate(network, module.state_dict())
         errors["running statistics"] = worst(error(ours[n], theirs[n]) for n in running)
     return errors
+
+
+def _labelled(side: Side, cells: Cells) -> Cells | None:
+    """As a minibatch of its own, which in training mode has its own dropout and statistics."""
+    if not isinstance(side.network, SCANVI):
+        return None
+    assert cells.labels is not None
+    return select_cells(cells, torch.nonzero(cells.labels < side.network.n_labels).squeeze(1))
 
 
 def _weight_errors(network: SCVI, module: Any) -> Iterator[float]:
@@ -216,7 +253,7 @@ def _their_steps(case: Case) -> Any:
     for index, noise, weight in _batches(case.query):
         optimiser.zero_grad()
         tensors, _ = case.query.minibatch(index)
-        their_loss(module, tensors, noise, weight)[1].loss.backward()
+        their_loss(case.query, module, tensors, noise, weight)[1].loss.backward()
         for name, p in module.named_parameters():
             if p.grad is not None:
                 p.grad.mul_(case.trains[name])

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from models_store.cells import Cells, Noise, select_cells
+from models_store.kinds import NETWORKS
 from models_store.layers import ConditionalLinear
+from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 from models_store.surgery import graft
 
@@ -28,6 +30,7 @@ from .convert import columns, layers, translate
 Module = Any  # scvi.module.VAE
 Adata = Any
 LABELS = ("B cell", "NK cell", "T cell")
+UNLABELLED = "unknown"
 N_REFERENCE, N_QUERY = 240, 150
 
 
@@ -41,6 +44,8 @@ class Side:
     cells: Cells
     latent: np.ndarray
     """What scvi-tools' `get_latent_representation` gave, through its own data loader."""
+    probabilities: np.ndarray | None
+    """What SCANVI's `predict` gave of each label."""
 
     def minibatch(self, index: Tensor) -> tuple[dict[str, Tensor], Cells]:
         """The same cells for both."""
@@ -68,7 +73,8 @@ def simulate(configuration: Configuration, *, query: bool) -> Adata:
     obs: dict[str, Any] = {"batch": rng.choice(batches, n_cells)}
     for key, (reference_values, query_values) in configuration.extra.items():
         obs[key] = rng.choice(query_values if query else reference_values, n_cells)
-    obs["cell_type"] = rng.choice((*LABELS, "unknown") if query else LABELS, n_cells)
+    unlabelled = query or configuration.kind == "scanvi"
+    obs["cell_type"] = rng.choice((*LABELS, UNLABELLED) if unlabelled else LABELS, n_cells)
     obs["size"] = rng.lognormal(0, 0.4, n_cells)
     for i in range(configuration.n_continuous):
         obs[f"x{i}"] = rng.normal(size=n_cells)
@@ -90,16 +96,20 @@ def _train_reference(configuration: Configuration) -> Any:
 
     scvi.settings.seed = 0
     adata, a = simulate(configuration, query=False), configuration.architecture
-    scvi.model.SCVI.setup_anndata(
+    labelled = configuration.kind == "scanvi"
+    kind = _kind(configuration)
+    kind.setup_anndata(
         adata,
         batch_key="batch",
         labels_key=configuration.label_key,
+        **({"unlabeled_category": UNLABELLED} if labelled else {}),
         size_factor_key="size" if a.library == "size_factor" else None,
         categorical_covariate_keys=list(configuration.extra) or None,
         continuous_covariate_keys=[f"x{i}" for i in range(configuration.n_continuous)] or None,
     )
-    model = scvi.model.SCVI(
+    model = kind(
         adata,
+        **({"linear_classifier": a.linear_classifier} if labelled else {}),
         n_hidden=a.n_hidden,
         n_latent=a.n_latent,
         n_layers=a.n_layers,
@@ -123,6 +133,13 @@ def _train_reference(configuration: Configuration) -> Any:
         plan_kwargs={"lr": 5e-3},
     )
     return model
+
+
+def _kind(configuration: Configuration) -> Any:
+    """scvi-tools' class of models."""
+    import scvi
+
+    return scvi.model.SCANVI if configuration.kind == "scanvi" else scvi.model.SCVI
 
 
 def _tensors(model: Any) -> dict[str, Tensor]:
@@ -149,20 +166,18 @@ def _cells(configuration: Configuration, tensors: dict[str, Tensor]) -> Cells:
 @functools.cache
 def build(name: str) -> Case:
     """Train the reference, do surgery on both sides, copy scvi-tools' new columns into ours."""
-    import scvi
-
     configuration = CONFIGURATIONS[name]
     reference = _train_reference(configuration)
     n_categories = [len(configuration.reference_batches)]
     n_categories += [len(values) for values, _ in configuration.extra.values()]
-    network = SCVI(
+    network = NETWORKS[configuration.kind](
         configuration.architecture,
         n_categories=n_categories,
         n_continuous=configuration.n_continuous,
         n_labels=len(LABELS) if configuration.label_key else 1,
     )
     network.load_state_dict(translate(network, reference.module.state_dict()))
-    query = scvi.model.SCVI.load_query_data(
+    query = _kind(configuration).load_query_data(
         simulate(configuration, query=True), reference, accelerator="cpu"
     )
     query.is_trained_ = True  # else it refuses to encode before training
@@ -173,7 +188,7 @@ def build(name: str) -> Case:
     _depart(query.module, grafted)
     load_new(grafted, translate(grafted, query.module.state_dict()))
     sides = [
-        Side(model.module, net, t, _cells(configuration, t), _latent(model))
+        Side(model.module, net, t, _cells(configuration, t), _latent(model), _predicted(model))
         for model, net, t in zip(
             (reference, query), (network.eval(), grafted), tensors, strict=True
         )
@@ -184,6 +199,10 @@ def build(name: str) -> Case:
 def _latent(model: Any) -> np.ndarray:
     torch.manual_seed(0)
     return np.asarray(model.get_latent_representation())
+
+
+def _predicted(model: Any) -> np.ndarray | None:
+    return model.predict(soft=True).to_numpy() if hasattr(model, "predict") else None
 
 
 def load_new(grafted: SCVI, state: dict[str, Tensor]) -> None:
@@ -243,10 +262,23 @@ def _trainable(module: Module, grafted: SCVI) -> dict[str, Tensor]:
     return masks
 
 
+def labelled_cells(side: Side, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """The minibatch of SCANVI's second loader: those of the cells that have a label."""
+    if not isinstance(side.network, SCANVI):
+        return None
+    known = tensors["labels"].squeeze(1) < side.network.n_labels
+    return {name: t[known] for name, t in tensors.items()}
+
+
 @contextmanager
-def fixed_noise(noise: Noise) -> Iterator[None]:
-    """scvi-tools' reparameterised draws come from `noise`: first z, then the library's."""
+def fixed_noise(noise: Noise, n_labelled: int = 0) -> Iterator[None]:
+    """scvi-tools' reparameterised draws come from `noise`: z, the library's, and SCANVI's.
+
+    For its labelled cells it draws a z that it does not use.
+    """
     draws = [noise.z] if noise.library is None else [noise.z, noise.library]
+    if noise.z2 is not None:
+        draws += [noise.z2.flatten(0, 1), noise.z.new_zeros(n_labelled, noise.z.shape[1])]
 
     def draw(shape: torch.Size, **_: Any) -> Tensor:
         assert draws[0].shape == shape, "scvi-tools draws something that we did not expect"

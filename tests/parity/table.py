@@ -31,6 +31,9 @@ everything else of the reference have their gradients zeroed; the dispersion of 
 - **weights** are the query's after {steps} steps of Adam (learning rate 1e-3, eps 0.01) with KL
   weights from 0 to 1; **way** is how far they went, weights after minus weights before;
   **frozen** weights are all others, equal in every bit.
+- Of SCANVI, **reconstruction** and **KL z** are the sums that scvi-tools gives (the latter with the
+  library's); **cross-entropy** is that of the cells that have a label, and **labels** are the
+  probabilities that `predict(soft=True)` gives. Some cells of both sides have no label.
 - The latent of `ln` is a mean of 5,000 random draws, so its difference (*s.e.*) is in standard
   errors of the difference of two such means; the limit is {standard_errors:g}.
 
@@ -45,6 +48,8 @@ FORWARD: dict[str, list[str]] = {
     "reconstruction": ["reconstruction"],
     "KL z": ["KL z"],
     "KL library": ["KL library"],
+    "cross-entropy": ["cross-entropy"],
+    "labels": ["label probabilities"],
     "loss": LOSS,
 }
 REFERENCE = FORWARD | {
@@ -99,6 +104,8 @@ def _options(c: Configuration) -> str:
     ]
     for key, (here, there) in c.extra.items():
         options.append(f"{key} with {len(here)} values and {len(set(there) - set(here))} new")
+    if c.kind != Configuration("", c.architecture).kind:
+        options.insert(0, f"kind {c.kind}")
     if c.n_continuous:
         options.append(f"{c.n_continuous} continuous covariates")
     reused = set(c.reference_batches) & set(c.query_batches)

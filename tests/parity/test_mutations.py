@@ -186,7 +186,7 @@ QUERY_MUTATIONS: list[tuple[Mutation, str, str]] = [
 ]
 
 
-def _broken(mutation: Mutation, compare: Callable[[str], measure.Errors], name: str) -> list[str]:
+def broken(mutation: Mutation, compare: Callable[[str], measure.Errors], name: str) -> list[str]:
     """What fails when a formula is broken; nothing of it stays in a cache."""
     with pytest.MonkeyPatch.context() as patch:
         mutation(patch)
@@ -199,10 +199,10 @@ def _broken(mutation: Mutation, compare: Callable[[str], measure.Errors], name: 
 @pytest.mark.parametrize(("mutation", "name", "quantity"), REFERENCE_MUTATIONS)
 def test_reference_catches(mutation: Mutation, name: str, quantity: str) -> None:
     assert quantity not in failures(compare_reference(name))
-    assert quantity in _broken(mutation, compare_reference, name)
+    assert quantity in broken(mutation, compare_reference, name)
 
 
 @pytest.mark.parametrize(("mutation", "name", "quantity"), QUERY_MUTATIONS)
 def test_query_catches(mutation: Mutation, name: str, quantity: str) -> None:
     assert quantity not in failures(compare_query(name))
-    assert quantity in _broken(mutation, compare_query, name)
+    assert quantity in broken(mutation, compare_query, name)

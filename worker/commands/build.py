@@ -34,8 +34,15 @@ def build(
     file: Annotated[Path, typer.Argument(help="An h5ad with raw counts.")],
     *,
     name: Annotated[str, typer.Option(help="The reference's name.")],
+    kind: Annotated[str, typer.Option(help="SCVI, or SCANVI, which learns labels.")] = "SCVI",
     batch_key: Annotated[str | None, typer.Option(help="obs column of the batches.")] = None,
     labels_key: Annotated[Many, typer.Option(help="obs column of labels; repeatable.")] = None,
+    unlabeled_category: Annotated[
+        str | None, typer.Option(help="SCANVI: the label that stands for none.")
+    ] = None,
+    pretraining: Annotated[
+        bool, typer.Option("--pretraining", help="SCANVI: train an SCVI first.")
+    ] = False,
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
     genes: Annotated[Path | None, typer.Option(help="A gene a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1)] = None,
@@ -51,8 +58,11 @@ def build(
 ) -> None:
     """Train a reference from a file, and register it as the next version of its name."""
     options: dict[str, Any] = {
+        "kind": kind,
         "batch_key": batch_key,
         "labels_keys": labels_key or [],
+        "unlabeled_category": unlabeled_category,
+        "pretraining": pretraining,
         "genes": _read_genes(genes),
         "extra_categorical": extra_categorical or [],
         "continuous": continuous or [],
