@@ -238,6 +238,7 @@ def _labels(
         field.get("unlabeled_category"),
         setup.get("unlabeled_category"),
         attributes.get("unlabeled_category_"),
+        _options(attributes.get("init_params_") or {}).get("unlabeled_category"),
     )
     unlabeled = next((name_of(value) for value in told if value is not None), None)
     if unlabeled in names:

@@ -1,7 +1,8 @@
 """The sandboxed reader: `python -m worker.imports.child --fd N ORDER` reads one foreign file.
 
-A fresh interpreter without secrets. It loads its libraries, gives up everything that a reader
-does not need, and only then opens the file. All that it can do is write frames to the pipe N.
+A fresh interpreter without secrets. It loads the libraries of its kind of file, gives up
+everything that a reader does not need, and only then opens the file. All that it can do from then
+on is write frames to the pipe N.
 """
 
 from __future__ import annotations
@@ -11,20 +12,19 @@ import json
 import os
 import signal
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from app.parent_death import die_with_parent
 from app.problems import FileTooLarge, Problem, UnreadableSave, UnsafeSave
-from worker.imports.cells import CELLS_FILES, CellsRequest, read_cells
-from worker.imports.limits import SaveLimits
 from worker.imports.refusal import Refusal
-from worker.imports.save import WEIGHTS, SaveFiles, read_save
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
 from worker.intake.limits import Limits
 from worker.kernel_filter import refuse_actions
 from worker.sandbox import allow_last_words, enter_sandbox
+
+Read = Callable[[Sink], dict[str, Any]]
 
 FIXES = {
     "unreadable": "Load the model where it was made and save it again (model.save), or copy the "
@@ -41,27 +41,29 @@ PROBLEMS: Mapping[str, type[Problem]] = {
 }
 
 
-def read_in_sandbox(order: Mapping[str, Any], sink: Sink) -> dict[str, Any]:
-    """Read what the order names.
-
-    Raises:
-        Problem: the file is refused.
-    """
+def prepare(order: Mapping[str, Any]) -> tuple[Read, Sequence[str]]:
+    """What reads this kind of file, its libraries loaded, and the names of what it writes."""
     if order["kind"] == "cells":
-        request = CellsRequest(**order["request"])
-        return read_cells(Path(order["path"]), request, Limits(**order["limits"]), sink)
+        from worker.imports.cells import CELLS_FILES, CellsRequest, read_cells
+
+        request, limits = CellsRequest(**order["request"]), Limits(**order["limits"])
+        return lambda sink: read_cells(Path(order["path"]), request, limits, sink), CELLS_FILES
+    from worker.imports.limits import SaveLimits
+    from worker.imports.save import WEIGHTS, SaveFiles, read_save
+
     files = SaveFiles(**{name: Path(path) for name, path in order["files"].items()})
-    try:
-        return read_save(files, SaveLimits(**order["save_limits"]), sink)
-    except Refusal as refusal:
-        raise PROBLEMS[refusal.why](refusal.reason, fix=FIXES[refusal.why]) from refusal
+    bounds = SaveLimits(**order["save_limits"])
+    return lambda sink: read_save(files, bounds, sink), (WEIGHTS,)
 
 
-def _read(order: Mapping[str, Any], frames: FrameWriter) -> None:
+def _read(read: Read, frames: FrameWriter) -> None:
     try:
-        frames.finish(REPORT, read_in_sandbox(order, frames))
+        frames.finish(REPORT, read(frames))
     except Problem as problem:
         frames.finish(PROBLEM, problem.as_dict())
+    except Refusal as refusal:
+        refused = PROBLEMS[refusal.why](refusal.reason, fix=FIXES[refusal.why])
+        frames.finish(PROBLEM, refused.as_dict())
     except (MemoryError, RecursionError):
         allow_last_words()
         told = "Reading the file needs more memory than is allowed."
@@ -70,17 +72,17 @@ def _read(order: Mapping[str, Any], frames: FrameWriter) -> None:
         frames.finish(FAULT, {"traceback": traceback.format_exc()})
 
 
-def main(read: Callable[[Mapping[str, Any], FrameWriter], None] = _read) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m worker.imports.child")
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("order")
     arguments = parser.parse_args()
     order = json.loads(arguments.order)
     die_with_parent(signal.SIGKILL, parent=os.getppid())
+    read, names = prepare(order)
     pipe = enter_sandbox(arguments.fd, Limits(**order["limits"]))
     refuse_actions()
-    files = CELLS_FILES if order["kind"] == "cells" else (WEIGHTS,)
-    read(order, FrameWriter(pipe, files))
+    _read(read, FrameWriter(pipe, names))
     os._exit(0)
 
 
