@@ -37,6 +37,7 @@ HARMLESS = (
     "pytorch_lightning.",
     "pyro.distributions",
     "scvi.",
+    "torch._C._nn.",
     "torch.distributions.",
     "torch.nn.",
 )
