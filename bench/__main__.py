@@ -1,4 +1,4 @@
-"""`python -m bench [epochs] [building] [service] [imports]`: all of them when none is named."""
+"""`python -m bench [epochs] [building] [service] [scanvi] [imports]`: all when none is named."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = ("epochs", "service", "building", "imports")
+BENCHMARKS = ("epochs", "service", "building", "scanvi", "imports")
 
 
 def main() -> None:

@@ -33,6 +33,43 @@ def query(cells: anndata.AnnData, onto: Any) -> Any:
     return _scvi().model.SCVI.load_query_data(cells, onto)
 
 
+def labelled_reference(cells: anndata.AnnData, *, seed: int) -> Any:
+    """A SCANVI reference as the surgery tutorial makes it: an SCVI, then 20 epochs with labels."""
+    scvi = _scvi()
+    scvi.settings.seed = seed
+    scvi.model.SCVI.setup_anndata(cells, batch_key="batch", labels_key="cell_type")
+    plain = scvi.model.SCVI(cells, gene_likelihood="nb", **RECOMMENDED)
+    plain.train(**QUIET)
+    made = scvi.model.SCANVI.from_scvi_model(plain, unlabeled_category="Unknown")
+    made.train(max_epochs=20, n_samples_per_label=100, **QUIET)
+    return made
+
+
+def labelled_reference_from_scratch(cells: anndata.AnnData, *, seed: int) -> Any:
+    """A SCANVI reference trained with labels from the start, for the default number of epochs."""
+    scvi = _scvi()
+    scvi.settings.seed = seed
+    scvi.model.SCANVI.setup_anndata(
+        cells, batch_key="batch", labels_key="cell_type", unlabeled_category="Unknown"
+    )
+    made = scvi.model.SCANVI(cells, gene_likelihood="nb", **RECOMMENDED)
+    made.train(**QUIET)
+    return made
+
+
+def predict(cells: anndata.AnnData, onto: Any, *, epochs: int) -> Any:
+    """The labels that a query without any is given, after surgery as the tutorial does it."""
+    cells.obs["cell_type"] = "Unknown"
+    mapped = _scvi().model.SCANVI.load_query_data(cells, onto)
+    mapped.train(
+        max_epochs=epochs,
+        plan_kwargs={"weight_decay": 0.0},
+        check_val_every_n_epoch=10,
+        **QUIET,
+    )
+    return mapped.predict()
+
+
 def seconds_per_epoch(mapped: Any, epochs: int) -> float:
     began = time.perf_counter()
     mapped.train(max_epochs=epochs, train_size=1.0, plan_kwargs={"weight_decay": 0.0}, **QUIET)

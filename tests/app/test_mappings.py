@@ -96,6 +96,15 @@ def test_what_cannot_be_mapped(
     assert said in answer.json()["detail"]
 
 
+def test_a_query_without_the_labels_column_is_mapped_onto_scanvi(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    labels = [{"key": "cell_type", "categories": ["B", "T"]}]
+    built(database, storage, kind="scanvi", labels=labels)
+    answer = ask(client, checked(database, storage).id, labels_key="x")
+    assert answer.status_code == 202
+
+
 def test_too_few_genes(client: TestClient, database: Database, storage: LocalStorage) -> None:
     built(database, storage)
     stranger = checked(database, storage, genes=["Cd3d", "Ms4a1"])

@@ -9,7 +9,7 @@ from app.database import Database
 from app.fsck import check_everything
 from app.jobs import fail_job
 from app.problems import ReferenceBuilding, ReferenceInUse, UntrainableReference
-from app.references import bundle_prefix, remove_version
+from app.references import bundle_prefix, find_version, remove_version
 from app.storage import LocalStorage
 from app.tables import ReferenceVersion
 
@@ -68,6 +68,23 @@ def test_building(client: TestClient, database: Database, storage: LocalStorage)
     layered = {"query": query.id, "name": "lung", "layer": "layers/counts"}
     refused = client.post("/v1/references", json=layered).json()
     assert (refused["type"], refused["errors"][0]["pointer"]) == ("malformed-request", "/layer")
+
+
+def test_building_with_labels(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    query = uploaded(database, storage)
+    wanted = {"query": query.id, "name": "lung", "labels_key": "type"}
+    asked_for = {"kind": "scanvi", "unlabeled_category": "unknown", "pretraining": True}
+    assert client.post("/v1/references", json={**wanted, **asked_for}).status_code == 202
+    assert client.post("/v1/references", json=wanted).status_code == 202
+    with database.reading() as session:
+        options = [find_version(session, "lung", number).options for number in (1, 2)]
+    named = ("kind", "unlabeled_category", "pretraining")
+    assert [options[0][name] for name in named] == ["SCANVI", "unknown", True]
+    assert [options[1][name] for name in named] == ["SCVI", None, False]
+    refused = client.post("/v1/references", json={**wanted, "kind": "TOTALVI"}).json()
+    assert (refused["type"], refused["errors"][0]["pointer"]) == ("malformed-request", "/kind")
 
 
 def test_a_failed_build_says_why(

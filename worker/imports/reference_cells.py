@@ -183,10 +183,8 @@ class _Reading:
                 fix="Give the file that the model was trained on, or one with all of its genes.",
             )
         self._refuse_empty()
-        # Neither a label nor a size factor has a part in a latent.
-        plain = self.draft.model_copy(
-            update={"size_factor_key": None, "labels": (), "kind": "scvi"}
-        )
+        # No latent depends on the size factor, so the file need not have it.
+        plain = self.draft.model_copy(update={"size_factor_key": None})
         key = self.batch_key
         design = design_query(
             self.obs, plain, batch_key=None if key is None else [key], reuse_batches=True

@@ -27,6 +27,23 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "gene-label dispersion, logistic-normal latent": {
         "architecture": {"dispersion": "gene-label", "latent_distribution": "ln"}
     },
+    "SCANVI": {"kind": "SCANVI"},
+    "SCANVI with unlabelled cells, batch norm, linear classifier, latent library": {
+        "kind": "SCANVI",
+        "unlabeled_category": "gamma",
+        "architecture": {
+            "batch_norm": "both",
+            "layer_norm": "none",
+            "library": "latent",
+            "linear_classifier": True,
+        },
+    },
+    "SCANVI, gene-batch dispersion, extra covariate": {
+        "kind": "SCANVI",
+        "architecture": {"dispersion": "gene-batch", "deeply_inject_covariates": False},
+        "extra_categorical": ["plate"],
+        "pretraining": True,
+    },
     "one batch, normal": {
         "architecture": {"likelihood": "normal", "log_variational": False},
         "batch_key": None,

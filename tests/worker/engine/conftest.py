@@ -22,7 +22,23 @@ def reference(
 ) -> Reference:
     cells = simulate({"ref-a": 90, "ref-b": 70})
     options = dict(CONFIGURATIONS[request.param])
+    unlabelled = options.get("unlabeled_category")
+    if unlabelled:
+        cells.obs.loc[cells.obs.index[::4], "cell_type"] = unlabelled
     return build_reference(tmp_path_factory.mktemp("reference"), cells, **options)
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    cells = simulate({"ref-a": 300, "ref-b": 300})
+    cells.obs.loc[cells.obs.index[::3], "cell_type"] = "not known"
+    return build_reference(
+        tmp_path_factory.mktemp("labelled"),
+        cells,
+        kind="SCANVI",
+        unlabeled_category="not known",
+        max_epochs=20,
+    )
 
 
 @pytest.fixture(scope="session")

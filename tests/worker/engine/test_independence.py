@@ -11,7 +11,9 @@ import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models_store.encoding import label_probabilities
 from models_store.manifest import RecipeName
+from models_store.scanvi import SCANVI
 from tests.worker.engine.simulated import (
     Reference,
     Simulated,
@@ -25,15 +27,22 @@ FEW = {"default": 6, "scvi-tools": 2, "forward": 0}
 
 
 def latents(
-    reference: Reference, cells: Simulated, folder: Path, recipe: RecipeName = "default"
+    reference: Reference,
+    cells: Simulated,
+    folder: Path,
+    recipe: RecipeName = "default",
+    labels_key: str | None = None,
 ) -> pd.DataFrame:
-    """Map and return latents and variances by cell name."""
+    """Map and return latents, variances and label probabilities by cell name."""
     query = write_canonical(folder, cells, kind=reference.manifest.input)
-    surgery = surgery_on(reference, query)
+    surgery = surgery_on(reference, query, labels_key=labels_key)
     projected = surgery.project(nothing)
     chosen = reference.manifest.recipe(recipe).model_copy(update={"max_epochs": FEW[recipe]})
     found = surgery.encode(projected, surgery.weights(surgery.fit(projected, chosen, nothing)))
     values = np.hstack([found.mean.numpy(), found.variance.numpy()])
+    if isinstance(reference.cvae, SCANVI):
+        blocks = label_probabilities(reference.cvae, found.mean)
+        values = np.hstack([values, np.vstack([p.numpy() for p in blocks])])
     return pd.DataFrame(values, index=cells.obs.index)
 
 
@@ -56,6 +65,21 @@ def test_alone_in_a_plate_and_permuted(
     permuted = latents(reference, plate.take(order), tmp_path / "permuted", recipe)
     assert np.array_equal(in_plate.loc[alone.index], alone)
     assert np.array_equal(permuted.loc[in_plate.index], in_plate)
+
+
+def test_known_labels_alone_in_a_plate_and_permuted(labelled: Reference, tmp_path: Path) -> None:
+    """They take part in the fit of their own batch, and in no other."""
+    mine = simulate({"mine": 70}, seed=1)
+    mine.obs.loc[mine.obs.index[::2], "cell_type"] = "new to the reference"
+    others = simulate({f"other-{i}": 20 + i for i in range(6)}, seed=2)
+    plate = joined(others, mine)
+    order = np.random.default_rng(3).permutation(plate.counts.shape[0])
+    alone = latents(labelled, mine, tmp_path / "alone", labels_key="cell_type")
+    taken = plate.take(order)
+    permuted = latents(labelled, taken, tmp_path / "permuted", labels_key="cell_type")
+    assert np.array_equal(permuted.loc[alone.index], alone)
+    blind = latents(labelled, mine, tmp_path / "blind")
+    assert not np.array_equal(blind, alone)
 
 
 @settings(

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models_store.bundle import CELLS_FILE
+from models_store.encoding import Latents, label_probabilities
+from models_store.scanvi import SCANVI
 from models_store.surgery import graft, query_weights
 from tests.worker.engine.simulated import (
     Reference,
@@ -32,6 +34,21 @@ def stored(reference: Reference) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def probabilities(surgery: QuerySurgery, latents: Latents) -> np.ndarray:
+    """Of each label, for a reference that predicts them."""
+    if not isinstance(surgery.cvae, SCANVI):
+        return np.zeros((len(latents.mean), 0))
+    return np.vstack([p.numpy() for p in label_probabilities(surgery.cvae, latents.mean)])
+
+
+def stored_probabilities(reference: Reference) -> np.ndarray:
+    """The classifier's, of the latents that the bundle keeps."""
+    mean = torch.from_numpy(stored(reference)[0])
+    if not isinstance(reference.cvae, SCANVI):
+        return np.zeros((len(mean), 0))
+    return np.vstack([p.numpy() for p in label_probabilities(reference.cvae, mean)])
+
+
 def reference_beside_query(reference: Reference, folder: Path) -> tuple[QuerySurgery, int]:
     """The reference's own cells, told to be what they are, in one query with cells of new
     batches (and a new plate)."""
@@ -47,7 +64,8 @@ def reference_beside_query(reference: Reference, folder: Path) -> tuple[QuerySur
 
     both = Simulated(sp.vstack([own.counts, new.counts]).tocsr(), both_obs)
     query = write_canonical(folder, both, kind=reference.manifest.input)
-    labels = "cell_type" if reference.manifest.architecture.dispersion == "gene-label" else None
+    looks = reference.manifest.architecture.dispersion == "gene-label"
+    labels = "cell_type" if looks or reference.manifest.kind == "scanvi" else None
     return surgery_on(reference, query, reuse_batches=True, labels_key=labels), 160
 
 
@@ -57,6 +75,7 @@ def test_reference_cells_keep_their_stored_latents(reference: Reference, tmp_pat
     recipe = reference.manifest.recipe("default").model_copy(update={"max_epochs": 3})
     trained = surgery.weights(surgery.fit(projected, recipe, nothing))
     latents = surgery.encode(projected, trained)
+    assert np.array_equal(probabilities(surgery, latents)[:n], stored_probabilities(reference))
     mean, variance = stored(reference)
     assert np.array_equal(latents.mean[:n].numpy(), mean)
     assert np.array_equal(latents.variance[:n].numpy(), variance)
@@ -82,6 +101,7 @@ def test_large_random_query_weights_change_nothing(
     mean, variance = stored(reference)
     assert np.array_equal(latents.mean[:n].numpy(), mean)
     assert np.array_equal(latents.variance[:n].numpy(), variance)
+    assert np.array_equal(probabilities(surgery, latents)[:n], stored_probabilities(reference))
     if reference.manifest.surgery_has_effect and scale >= 1:
         start = surgery.encode(projected, None)
         assert not torch.equal(latents.mean[n:], start.mean[n:])

@@ -1,0 +1,193 @@
+"""Labels that a SCANVI mapping predicts, beside scvi-tools', on cells of another condition.
+
+The reference holds the control cells of two donors with their labels (Kang et al. 2018), the query
+their stimulated cells. Each seed trains scvi-tools' reference and ours, and maps with each.
+
+The bar: our share of right labels is not below theirs by more than max(0.01, 2 standard errors) of
+the difference, which is paired by seed and cell. It is asked twice: on the very same reference
+(scvi-tools', its weights put into our network), and with our own against theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+
+from bench import yardstick
+from bench.measure import keep
+from models_store.bundle import WEIGHTS_FILE
+from models_store.cells import Cells, select_cells
+from models_store.encoding import label_probabilities
+from models_store.kinds import untrained
+from models_store.manifest import Manifest
+from models_store.scanvi import SCANVI
+from tests.parity.convert import translate
+from worker.alignment import AlignedCounts
+from worker.covariates import design_query
+from worker.grafting import QuerySurgery
+from worker.reference_training import Schedule, default_epochs, split_cells, train_reference
+
+DATA = Path(os.environ.get("BENCH_DATA", "../shared/data")) / "kang_muscat_1556"
+SEEDS = range(5)
+QUERY_EPOCHS = 100
+SMALLEST_BAR = 0.01
+PAIRS = {
+    "same reference (theirs, from SCVI)": ("ours on theirs", "theirs"),
+    "same reference (theirs, from scratch)": ("ours on theirs from scratch", "theirs from scratch"),
+    "own against theirs (from SCVI)": ("ours", "theirs"),
+    "own against theirs (from scratch)": ("ours", "theirs from scratch"),
+}
+"""What is compared: ours, and scvi-tools'."""
+
+Right = npt.NDArray[np.bool_]
+
+
+def run() -> None:
+    path = DATA / "kang_muscat_1556.h5ad"
+    if not path.exists():
+        sys.stdout.write(
+            f"scanvi: skipped, since {path} is not there (BENCH_DATA names the folder).\n"
+        )
+        return
+    torch.set_num_threads(1)
+    cells = anndata.read_h5ad(path)
+    reference = cells[cells.obs["condition"] == "ctrl"].copy()
+    query = cells[cells.obs["condition"] == "stim"].copy()
+    right: dict[str, list[Right]] = {}
+    for seed in SEEDS:
+        for name, found in _map_all(reference, query, seed).items():
+            right.setdefault(name, []).append(found == query.obs["cell_type"].to_numpy())
+            share = right[name][-1].mean()
+            sys.stdout.write(f"scanvi: seed {seed}, {name}: {share:.4f}\n")
+            sys.stdout.flush()
+    stacked = {name: np.stack(found) for name, found in right.items()}
+    keep(
+        "scanvi",
+        {
+            "n_reference": reference.n_obs,
+            "n_query": query.n_obs,
+            "seeds": len(SEEDS),
+            "accuracy": {
+                name: [round(float(share), 4) for share in found.mean(axis=1)]
+                for name, found in stacked.items()
+            },
+            "compared": {
+                name: _compare(stacked[ours], stacked[theirs])
+                for name, (ours, theirs) in PAIRS.items()
+            },
+        },
+    )
+
+
+def _compare(ours: Right, theirs: Right) -> dict[str, Any]:
+    """The difference of shares with its standard error over cells and over seeds."""
+    difference = ours.astype(float) - theirs  # (seeds, cells)
+    of_cells, of_seeds = difference.mean(axis=0), difference.mean(axis=1)
+    variance = of_cells.var(ddof=1) / len(of_cells) + of_seeds.var(ddof=1) / len(of_seeds)
+    mean, error = float(difference.mean()), float(np.sqrt(variance))
+    bar = max(SMALLEST_BAR, 2 * error)
+    return {
+        "ours": round(float(ours.mean()), 4),
+        "theirs": round(float(theirs.mean()), 4),
+        "difference": round(mean, 4),
+        "standard_error": round(error, 4),
+        "bar": round(-bar, 4),
+        "passes": mean >= -bar,
+    }
+
+
+def _map_all(reference: anndata.AnnData, query: anndata.AnnData, seed: int) -> dict[str, Any]:
+    """The label of every query cell, by who predicted it."""
+    manifest = _manifest(reference, seed)
+    found = {}
+    ways: dict[str, Callable[..., Any]] = {
+        "": yardstick.labelled_reference,
+        " from scratch": yardstick.labelled_reference_from_scratch,
+    }
+    for way, train in ways.items():
+        theirs = train(reference.copy(), seed=seed)
+        network = untrained(manifest)
+        network.load_state_dict(translate(network, theirs.module.state_dict()))
+        found[f"ours on theirs{way}"] = _predict(manifest, network, query)
+        found[f"theirs{way}"] = yardstick.predict(query.copy(), theirs, epochs=QUERY_EPOCHS)
+    found["ours"] = _predict(manifest, _train(manifest, reference, seed), query)
+    return found
+
+
+def _manifest(reference: anndata.AnnData, seed: int) -> Manifest:
+    """Of a reference of all genes with the default architecture."""
+    total = np.asarray(reference.X.sum(axis=0)).ravel()
+    return Manifest.model_validate(
+        {
+            "name": "kang",
+            "version": 1,
+            "kind": "scanvi",
+            "architecture": {"n_genes": reference.n_vars},
+            "genes": {"ids": tuple(reference.var_names)},
+            "batch": {"key": "batch", "categories": tuple(sorted(set(reference.obs["batch"])))},
+            "labels": [{"key": "cell_type", "categories": sorted(set(reference.obs["cell_type"]))}],
+            "expected_expression": tuple(total / total.sum()),
+            "provenance": {
+                "cellgraft_version": "0",
+                "torch_version": torch.__version__,
+                "n_cells": reference.n_obs,
+                "seed": seed,
+                "created_at": "2026-01-01T00:00:00Z",
+            },
+            "files": {WEIGHTS_FILE: hashlib.sha256(str(seed).encode()).hexdigest()},
+        }
+    )
+
+
+def _train(manifest: Manifest, reference: anndata.AnnData, seed: int) -> SCANVI:
+    batches, labels = manifest.batch.categories, manifest.labels[0].categories
+    cells = Cells(
+        torch.from_numpy(reference.X.toarray().astype(np.float32)),
+        (torch.tensor([batches.index(name) for name in reference.obs["batch"]]),),
+        labels=torch.tensor([labels.index(name) for name in reference.obs["cell_type"]]),
+    )
+    training, held_out = split_cells(reference.n_obs, 0.1, seed)
+    torch.manual_seed(seed)
+    network = untrained(manifest)
+    train_reference(
+        network,
+        select_cells(cells, training),
+        select_cells(cells, held_out),
+        Schedule(default_epochs(reference.n_obs), seed),
+        lambda done: None,
+    )
+    assert isinstance(network, SCANVI)
+    return network
+
+
+class _Rows:
+    """Counts in memory, read as a canonical query is."""
+
+    def __init__(self, counts: sp.csr_matrix) -> None:
+        self.counts, self.n_cells = counts, counts.shape[0]
+
+    def rows(self, start: int, stop: int) -> sp.csr_matrix:
+        return self.counts[start:stop]
+
+
+def _predict(manifest: Manifest, network: Any, query: anndata.AnnData) -> Any:
+    """As a mapping with recipe `default` does; nothing of the query's labels is seen."""
+    design = design_query(query.obs, manifest, batch_key=["batch"])
+    match = manifest.match_genes({"index": list(query.var_names)})
+    counts = AlignedCounts(_Rows(sp.csr_matrix(query.X, dtype=np.float32)), match)
+    surgery = QuerySurgery(manifest, network.eval(), counts, design)
+    projected = surgery.project(lambda done: None)
+    fits = surgery.fit(projected, manifest.recipe("default"), lambda done: None)
+    latents = surgery.encode(projected, surgery.weights(fits))
+    p = torch.cat(list(label_probabilities(network, latents.mean)))
+    return np.array(manifest.labels[0].categories)[p.argmax(1).numpy()]
