@@ -74,6 +74,36 @@ class InputKindMismatch(Problem):
     title = "The query's kind of values is not what the reference was trained on."
 
 
+class UnreadableSave(Problem):
+    status = 422
+    title = "The saved model cannot be read."
+
+
+class UnsafeSave(Problem):
+    status = 422
+    title = "The saved model asks for code to be run."
+
+
+class UnsupportedSave(Problem):
+    status = 422
+    title = "This kind of saved model is not supported."
+
+
+class InconsistentSave(Problem):
+    status = 422
+    title = "The parts of the saved model do not fit together."
+
+
+class UnfitCells(Problem):
+    status = 422
+    title = "The cells are not those of the saved model."
+
+
+class HubUnreachable(Problem):
+    status = 502
+    title = "The model cannot be fetched from the Hugging Face Hub."
+
+
 class NotFinite(Problem):
     status = 422
     title = "The mapping gives numbers that are not finite."

@@ -62,9 +62,7 @@ def submit_build(
     """Record the next version of a reference; its build starts when the query is ready."""
     _check_name(name)
     query = hold_query(session, owner=owner, query_id=query_id)
-    newest = session.scalar(
-        select(func.max(ReferenceVersion.version)).where(ReferenceVersion.name == name)
-    )
+    number = next_version(session, name)
     version_id = new_id()
     job = enqueue(
         session,
@@ -78,16 +76,25 @@ def submit_build(
         id=version_id,
         owner=owner,
         name=name,
-        version=(newest or 0) + 1,
+        version=number,
         state="building",
         options=dict(options),
         job_id=job.id,
         query_id=query.id,
     )
     session.add(version)
-    _commit_version(session, name)
+    commit_version(session, name)
     bell.ring(job.id, "build")
     return version
+
+
+def next_version(session: Session, name: str) -> int:
+    """The number that the next version of a name gets. Raises MalformedRequest for a bad name."""
+    _check_name(name)
+    newest = session.scalar(
+        select(func.max(ReferenceVersion.version)).where(ReferenceVersion.name == name)
+    )
+    return (newest or 0) + 1
 
 
 def publish_version(
@@ -205,7 +212,8 @@ def _check_name(name: str) -> None:
         )
 
 
-def _commit_version(session: Session, name: str) -> None:
+def commit_version(session: Session, name: str) -> None:
+    """Commit a new version. Raises ReferenceExists: somebody took its number meanwhile."""
     try:
         session.commit()
     except IntegrityError as error:

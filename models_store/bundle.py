@@ -30,6 +30,8 @@ WEIGHTS_FILE = "weights.safetensors"
 CELLS_FILE = "cells.parquet"
 PROBE_FILE = "probe.safetensors"
 CARD_FILE = "MODEL_CARD.md"
+ALWAYS = (WEIGHTS_FILE, PROBE_FILE, CARD_FILE)
+"""What every bundle holds beside its manifest. An import without cells has no cells.parquet."""
 
 N_PROBES = 64
 PROBE_DEPTH = 2000.0
@@ -59,16 +61,35 @@ def write_bundle(
     Raises:
         InvalidBundle: the bundle does not load again, or its probes map elsewhere.
     """
+    cells.to_parquet(folder / CELLS_FILE)
+    return seal_bundle(folder, manifest, cvae, reproduced=reproduced, n_checked=len(cells))
+
+
+def seal_bundle(
+    folder: Path, manifest: Manifest, cvae: SCVI, *, reproduced: bool | None, n_checked: int
+) -> Manifest:
+    """The same for a folder that may hold cells.parquet already; without it a bundle has no cells.
+
+    Args:
+        folder: an existing folder with nothing else in it.
+        manifest: everything but `files` and `self_test`.
+        cvae: the trained network, in eval mode.
+        reproduced: as in `write_bundle`; None where there were no counts to encode.
+        n_checked: how many cells that was measured on.
+
+    Raises:
+        InvalidBundle: the bundle does not load again, or its probes map elsewhere.
+    """
     state = {name: t.contiguous().cpu() for name, t in cvae.state_dict().items() if t.numel()}
     save_file(state, folder / WEIGHTS_FILE)
-    cells.to_parquet(folder / CELLS_FILE)
     x = probe_cells(manifest)
     save_file({"x": x, **_map_probes(manifest, cvae, x)}, folder / PROBE_FILE)
     (folder / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
-    files = {name: file_sha256(folder / name) for name in _other_files()}
+    names = [*ALWAYS, *([CELLS_FILE] if (folder / CELLS_FILE).exists() else [])]
+    files = {name: file_sha256(folder / name) for name in names}
     complete = manifest.model_copy(update={"files": files})
     _write_manifest(folder, complete)
-    tested = self_test(folder, reproduced=reproduced, n_checked=len(cells))
+    tested = self_test(folder, reproduced=reproduced, n_checked=n_checked)
     complete = complete.model_copy(update={"self_test": tested})
     _write_manifest(folder, complete)
     return complete
@@ -76,10 +97,6 @@ def write_bundle(
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-
-
-def _other_files() -> tuple[str, ...]:
-    return WEIGHTS_FILE, CELLS_FILE, PROBE_FILE, CARD_FILE
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -102,7 +119,7 @@ def check_hashes(folder: Path, manifest: Manifest) -> None:
     Raises:
         InvalidBundle: a file is missing or has changed.
     """
-    for name in _other_files():
+    for name in {*ALWAYS, *manifest.files}:
         if name not in manifest.files:
             raise InvalidBundle(f"the manifest has no hash of {name}")
         path = folder / name
@@ -187,13 +204,13 @@ def verify_bundle(folder: Path) -> Manifest:
     return manifest
 
 
-def self_test(folder: Path, *, reproduced: bool, n_checked: int) -> SelfTest:
+def self_test(folder: Path, *, reproduced: bool | None, n_checked: int) -> SelfTest:
     """Load the bundle as a worker will and map its padded probe cells.
 
     Args:
         folder: the bundle.
         reproduced: whether the reference's cells came out bit for bit with large query weights;
-            measured where the counts are at hand.
+            measured where the counts are at hand, else None.
         n_checked: how many cells that was measured on.
 
     Raises:

@@ -203,8 +203,9 @@ class SelfTest(_Frozen):
     encoder_sees_batch: bool
     """False: surgery cannot change a latent; said in every answer."""
     padded_cells_map: bool
-    reference_reproduced: bool
-    """Reference cells, encoded with large query weights, gave the stored latents bit for bit."""
+    reference_reproduced: bool | None
+    """Reference cells, encoded with large query weights, gave the stored latents bit for bit; None
+    for an import without counts, which shows it on the probe cells alone."""
     n_cells_checked: int
 
 

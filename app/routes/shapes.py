@@ -124,7 +124,9 @@ def reference_body(
     here = version_path(version)
     links = {"self": here, "reference": f"/v1/references/{version.name}"}
     if manifest is not None and version.bundle_prefix is not None:
-        links |= {"genes": f"{here}/genes", "cells": f"{here}/cells.parquet"}
+        links |= {"genes": f"{here}/genes"}
+        if "cells.parquet" in manifest.files:
+            links |= {"cells": f"{here}/cells.parquet"}
     return ReferenceBody(
         id=version.id,
         state=version.state,

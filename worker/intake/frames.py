@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 FILES = ("indptr.npy", "indices.npy", "data.npy", "genes.json", "obs.arrow", "canonical.json")
@@ -31,14 +31,14 @@ class Sink(Protocol):
 class FrameWriter:
     """A sink that writes frames to a pipe; the sandbox can write to nothing else."""
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, descriptor: int, files: Sequence[str] = FILES) -> None:
+        self.descriptor, self.files = descriptor, files
         self._told = -1.0
 
     def write(self, name: str, data: Any) -> None:
         view = memoryview(data).cast("B") if memoryview(data).nbytes else memoryview(b"")
         for start in range(0, len(view), LONGEST_FRAME):
-            self._send(DATA, FILES.index(name), view[start : start + LONGEST_FRAME])
+            self._send(DATA, self.files.index(name), view[start : start + LONGEST_FRAME])
 
     def progress(self, fraction: float) -> None:
         if fraction - self._told >= 0.01:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from typing import Any
 
-from worker.intake.folder import CanonicalFolder
 from worker.intake.frames import (
     DATA,
     FAULT,
@@ -17,6 +17,7 @@ from worker.intake.frames import (
     PROBLEM,
     PROGRESS,
     REPORT,
+    Sink,
 )
 from worker.names import readable
 
@@ -36,8 +37,8 @@ class BrokenStream(Exception):
 class Receiver:
     """Takes the bytes of a stream as they come."""
 
-    def __init__(self, folder: CanonicalFolder) -> None:
-        self.folder = folder
+    def __init__(self, folder: Sink, files: Sequence[str] = FILES) -> None:
+        self.folder, self.files = folder, files
         self.progress = 0.0
         self.outcome: tuple[int, dict[str, Any]] | None = None
         self._pending = bytearray()
@@ -48,12 +49,12 @@ class Receiver:
         start = 0
         while len(self._pending) - start >= HEADER.size:
             kind, file, size = HEADER.unpack_from(self._pending, start)
-            if self.outcome or size > LONGEST.get(kind, -1) or file >= len(FILES):
+            if self.outcome or size > LONGEST.get(kind, -1) or file >= len(self.files):
                 raise BrokenStream(f"frame {kind} of {size} bytes")
             end = start + HEADER.size + size
             if len(self._pending) < end:
                 break
-            self._take(kind, FILES[file], bytes(self._pending[start + HEADER.size : end]))
+            self._take(kind, self.files[file], bytes(self._pending[start + HEADER.size : end]))
             start = end
         del self._pending[:start]
 

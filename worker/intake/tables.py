@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -41,26 +41,34 @@ class Table:
         return len(self.index)
 
 
-def read_table(source: Source, path: str, findings: Findings) -> Table:
+def read_table(
+    source: Source, path: str, findings: Findings, *, only: Collection[str] | None = None
+) -> Table:
     """Read obs or var. The index must be sound; a column that is not is left out, with a warning.
+
+    `only` names the columns that are wanted, where not all are.
 
     Raises:
         Problem: there is no table at `path`, or its index is damaged.
     """
     if source.is_group(path):
-        return _read_group(source, path, findings)
+        return _read_group(source, path, findings, only)
     if source.is_dataset(path):
-        return _read_compound(source, path, findings)
+        return _read_compound(source, path, findings, only)
     raise located(UnreadableFile, path, f"The file has no {path}, so it is no h5ad.")
 
 
-def _read_group(source: Source, path: str, findings: Findings) -> Table:
+def _read_group(
+    source: Source, path: str, findings: Findings, only: Collection[str] | None
+) -> Table:
     index_name = _index_key(source, path)
     index_path = f"{path}/{index_name}"
     index = _names(read_names(source, index_path), index_path)
     table = Table(path, index, None if index_name in UNNAMED else index_name)
     for name in _column_order(source, path):
         if name in {index_name, "_index", "__categories"}:  # anndata's own words
+            continue
+        if only is not None and name not in only:
             continue
         with _optional(table, findings, name):
             table.columns.append(read_column(source, f"{path}/{name}", name, len(table)))
@@ -74,6 +82,13 @@ def _index_key(source: Source, path: str) -> str:
         if source.has(f"{path}/{key}"):
             return key
     raise located(UnreadableFile, path, f"{path} has no index, the names of its rows.")
+
+
+def column_names(source: Source, path: str) -> list[str]:
+    """The names of a table's columns, without reading one."""
+    if source.is_group(path):
+        return [name for name in _column_order(source, path) if name != "__categories"]
+    return [readable(name) for name in source.vector(path).dtype.names or ()]
 
 
 def _column_order(source: Source, path: str) -> list[str]:
@@ -94,7 +109,9 @@ def _names(index: pa.Array, path: str) -> pa.Array:
     raise located(UnreadableFile, path, f"{path} holds {index.type}, not the names of rows.")
 
 
-def _read_compound(source: Source, path: str, findings: Findings) -> Table:
+def _read_compound(
+    source: Source, path: str, findings: Findings, only: Collection[str] | None
+) -> Table:
     """anndata 0.6: one array of records, its categories far away in uns."""
     dataset = source.vector(path)
     fields = dataset.dtype.names
@@ -104,7 +121,7 @@ def _read_compound(source: Source, path: str, findings: Findings) -> Table:
     index = _names(_field(dataset, path, key), f"{path}/{key}")
     table = Table(path, index, None if key in UNNAMED | {"index"} else key)
     for name in fields:
-        if name not in {key, "_index"}:
+        if name not in {key, "_index"} and (only is None or name in only):
             with _optional(table, findings, name):
                 table.columns.append(_compound_column(source, dataset, path, name))
     return table

@@ -1,0 +1,65 @@
+"""Registering a reference version that an administrator's command imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.columns import utc_now
+from app.moves import record_event
+from app.references import commit_version, manifest_digest, version_folder
+from app.tables import Job, ReferenceVersion, new_id
+
+
+def import_prefix(name: str, version: int) -> str:
+    """Where an import puts its bundle: a place of its own, whoever else takes the same number."""
+    return f"{version_folder(name, version)}/import-{new_id()}"
+
+
+def register_import(
+    session: Session,
+    *,
+    owner: str,
+    prefix: str,
+    manifest: dict[str, Any],
+    options: Mapping[str, Any],
+) -> ReferenceVersion:
+    """Record a version whose bundle is in the store, ready from the start.
+
+    Its job has succeeded: an import leaves nothing behind that a crash could leave half done.
+
+    Raises:
+        ReferenceExists: somebody took the number meanwhile.
+    """
+    name, version_id, now = str(manifest["name"]), new_id(), utc_now()
+    job = Job(
+        kind="import",
+        subject_id=version_id,
+        owner=owner,
+        state="succeeded",
+        attempt=1,
+        max_attempts=1,
+        progress=1.0,
+        started_at=now,
+        finished_at=now,
+    )
+    session.add(job)
+    session.flush()
+    record_event(session, job, "import.succeeded")
+    version = ReferenceVersion(
+        id=version_id,
+        owner=owner,
+        name=name,
+        version=int(manifest["version"]),
+        state="ready",
+        options=dict(options),
+        job_id=job.id,
+        manifest=manifest,
+        manifest_sha256=manifest_digest(manifest),
+        bundle_prefix=prefix,
+    )
+    session.add(version)
+    commit_version(session, name)
+    return version

@@ -1,0 +1,101 @@
+"""The options of a saved model as an architecture: defaults, and what no network here has."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from models_store.manifest import Architecture
+from models_store.scvi_saves import InconsistentSave, Save, UnsupportedSave
+
+DEFAULTS: Mapping[str, Any] = {
+    "n_hidden": 128,
+    "n_latent": 10,
+    "n_layers": 1,
+    "dropout_rate": 0.1,
+    "dispersion": "gene",
+    "gene_likelihood": "zinb",
+    "latent_distribution": "normal",
+    "use_observed_lib_size": True,
+    "log_variational": True,
+    "encode_covariates": False,
+    "deeply_inject_covariates": True,
+    "use_batch_norm": "both",
+    "use_layer_norm": "none",
+    "linear_classifier": False,
+}
+"""Of SCVI and SCANVI since 0.8, where a save does not say otherwise: they never changed."""
+
+WITHOUT_EFFECT = frozenset(
+    {
+        "accelerator",
+        "datamodule",
+        "extra_payload_autotune",
+        "labels_groups",
+        "pretrained_model",
+        "registry",
+        "unlabeled_category",
+        "use_cuda",
+        "use_gpu",
+        "use_size_factor_key",
+        "y_prior",
+    }
+)
+"""Options that change no weight's place, or that the weights and the registry tell better."""
+
+UNSUPPORTED: Mapping[str, Any] = {
+    "batch_representation": "one-hot",
+    "use_labels_groups": False,
+}
+"""Options that are supported at one value alone."""
+
+
+def architecture_of(save: Save) -> Architecture:
+    """The architecture that the options of a save describe.
+
+    Raises:
+        UnsupportedSave: an option that no network here has.
+        InconsistentSave: an option that is out of its range.
+    """
+    _refuse_unknown(save)
+    chosen = {**DEFAULTS, **{k: v for k, v in save.options.items() if k in DEFAULTS}}
+    library: Literal["observed", "latent", "size_factor"] = (
+        "observed" if chosen["use_observed_lib_size"] else "latent"
+    )
+    if save.size_factor_key is not None:
+        library = "size_factor"
+    try:
+        return Architecture(
+            n_genes=len(save.genes),
+            n_hidden=chosen["n_hidden"],
+            n_latent=chosen["n_latent"],
+            n_layers=chosen["n_layers"],
+            dropout_rate=chosen["dropout_rate"],
+            likelihood=chosen["gene_likelihood"],
+            dispersion=chosen["dispersion"],
+            latent_distribution=chosen["latent_distribution"],
+            library=library,
+            log_variational=chosen["log_variational"],
+            encode_covariates=chosen["encode_covariates"],
+            deeply_inject_covariates=chosen["deeply_inject_covariates"],
+            batch_norm=chosen["use_batch_norm"],
+            layer_norm=chosen["use_layer_norm"],
+            linear_classifier=save.model == "SCANVI" and chosen["linear_classifier"],
+        )
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise InconsistentSave(
+            f"its option {where} is out of range: {error.errors()[0]['msg']}"
+        ) from error
+
+
+def _refuse_unknown(save: Save) -> None:
+    for name, value in save.options.items():
+        if name in DEFAULTS or name in WITHOUT_EFFECT or value in (None, {}, []):
+            continue
+        if name in UNSUPPORTED and value == UNSUPPORTED[name]:
+            continue
+        shown = value["inert"] if isinstance(value, Mapping) and "inert" in value else value
+        raise UnsupportedSave(
+            f"it was made with {name}={str(shown)[:80]!r}, which is not supported"
+        )

@@ -1,0 +1,252 @@
+"""What a save of scvi-tools says of itself, whatever version wrote it, in Cellgraft's words.
+
+From 0.15 a save describes its data in `registry_`; before, in `scvi_setup_dict_`, without the
+name of the model's class. Both come here as plain JSON: nothing in this package unpickles.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from models_store.manifest import Covariate, LabelLevel
+
+SUPPORTED = ("SCVI", "SCANVI")
+OWN_COLUMN = re.compile(r"^_scvi_\w+$")
+"""What scvi-tools calls a column that it made itself, where the caller had named none."""
+
+
+class UnsupportedSave(Exception):
+    """A model, or an option of one, that Cellgraft has no network for."""
+
+
+class InconsistentSave(Exception):
+    """The parts of a save contradict each other."""
+
+
+@dataclass(frozen=True)
+class Save:
+    """A saved model without its weights."""
+
+    model: str
+    """The class in scvi-tools: one of `SUPPORTED`."""
+    version: tuple[int, ...]
+    """Of scvi-tools, as numbers; (0,) for what legacy saves call 0.0.0."""
+    version_name: str
+    options: Mapping[str, Any]
+    """What the model was made with, under scvi-tools' names."""
+    genes: tuple[str, ...]
+    batch: Covariate
+    labels: LabelLevel | None
+    """In the order of the network's outputs; without the unlabelled category."""
+    unlabeled_category: str | None
+    extra_covariates: tuple[Covariate, ...]
+    continuous_covariates: tuple[str, ...]
+    size_factor_key: str | None
+    layer: str | None
+    """Where the counts were, in the file that the model was trained on."""
+    n_cells: int | None
+    is_trained: bool
+    is_legacy: bool
+
+
+def read_description(
+    genes: Sequence[Any], attributes: Mapping[str, Any], tensor_names: Iterable[str]
+) -> Save:
+    """Understand the attributes of a save.
+
+    Args:
+        genes: its var_names.
+        attributes: its attributes as JSON, those that describe it.
+        tensor_names: of its weights; they tell the class where no attribute does.
+
+    Raises:
+        UnsupportedSave: the class is another than SCVI or SCANVI.
+        InconsistentSave: something is missing or contradicts something else.
+    """
+    if "registry_" in attributes:
+        fields, head = _registry(attributes["registry_"])
+    elif "scvi_setup_dict_" in attributes:
+        fields, head = _setup_dict(attributes["scvi_setup_dict_"])
+        head["model"] = _class_of(set(tensor_names))
+    else:
+        raise InconsistentSave("it says nothing of the data that it was trained on")
+    if head["model"] not in SUPPORTED:
+        raise UnsupportedSave(
+            f"it is a {head['model']} model, and {' and '.join(SUPPORTED)} are supported"
+        )
+    if not isinstance(genes, list | tuple):
+        raise UnsupportedSave("it was trained on several modalities (MuData)")
+    try:
+        return _save(tuple(map(name_of, genes)), attributes, fields, head)
+    except ValidationError as error:
+        raise InconsistentSave(str(error.errors()[0]["msg"])) from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InconsistentSave(f"its description is incomplete ({error!r})") from error
+
+
+def name_of(value: Any) -> str:
+    """A category's value as its name: 1 and 1.0 are the same one, as in a query's obs."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _save(
+    genes: tuple[str, ...],
+    attributes: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    head: Mapping[str, Any],
+) -> Save:
+    names = fields.get("X", {}).get("column_names")
+    if names is not None and tuple(map(name_of, names)) != genes:
+        raise InconsistentSave("its var_names and its registry list different genes")
+    if (n_vars := fields.get("X", {}).get("n_vars")) not in (None, len(genes)):
+        raise InconsistentSave(f"it lists {len(genes)} genes and says that there are {n_vars}")
+    if len(set(genes)) != len(genes):
+        raise InconsistentSave("it lists a gene twice, so weights could not be told apart")
+    setup = head["setup_args"]
+    labels, unlabeled = _labels(head["model"], fields, setup, attributes)
+    version = str(head["version"])
+    extra = fields.get("extra_categorical_covs") or {}
+    continuous = fields.get("extra_continuous_covs") or {}
+    return Save(
+        model=head["model"],
+        version=tuple(int(part) for part in re.findall(r"\d+", version)[:3]),
+        version_name=version,
+        options=_options(attributes.get("init_params_") or {}),
+        genes=genes,
+        batch=_covariate(fields["batch"], _key(setup, "batch_key", fields["batch"])),
+        labels=labels,
+        unlabeled_category=unlabeled,
+        extra_covariates=tuple(
+            Covariate(key=str(key), categories=tuple(map(name_of, extra["mappings"][key])))
+            for key in extra.get("field_keys", ())
+        ),
+        continuous_covariates=tuple(map(str, continuous.get("columns", ()))),
+        size_factor_key=setup.get("size_factor_key"),
+        layer=_layer(setup.get("layer")),
+        n_cells=fields.get("X", {}).get("n_cells") or fields.get("X", {}).get("n_obs"),
+        is_trained=attributes.get("is_trained_") is not False,
+        is_legacy="registry_" not in attributes,
+    )
+
+
+def _registry(registry: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """State of each field, and what stands above the fields."""
+    fields = {
+        name: {**(field.get("summary_stats") or {}), **(field.get("state_registry") or {})}
+        for name, field in registry["field_registries"].items()
+    }
+    return fields, {
+        "model": str(registry["model_name"]),
+        "version": registry["scvi_version"],
+        "setup_args": registry.get("setup_args") or {},
+    }
+
+
+def _setup_dict(setup: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same out of the dictionary of before 0.15."""
+    mappings, statistics = setup["categorical_mappings"], setup["summary_stats"]
+    fields: dict[str, Any] = {
+        "X": {"n_vars": statistics["n_vars"], "n_cells": statistics.get("n_cells")}
+    }
+    for name, column in (("batch", "_scvi_batch"), ("labels", "_scvi_labels")):
+        if column in mappings:
+            fields[name] = {
+                "categorical_mapping": mappings[column]["mapping"],
+                "original_key": mappings[column]["original_key"],
+                f"n_{name}": statistics.get("n_batch" if name == "batch" else "n_labels"),
+            }
+    if extra := setup.get("extra_categoricals"):
+        fields["extra_categorical_covs"] = {
+            "mappings": extra["mappings"],
+            "field_keys": extra["keys"],
+        }
+    if (columns := setup.get("extra_continuous_keys")) is not None:
+        fields["extra_continuous_covs"] = {"columns": columns}
+    where = setup["data_registry"].get("X") or {}
+    layer = where.get("attr_key") if where.get("attr_name") == "layers" else None
+    return fields, {"version": setup["scvi_version"], "setup_args": {"layer": layer}}
+
+
+MARKS = {
+    "background_pro_alpha": "TOTALVI",
+    "region_factors": "PEAKVI",
+    "alpha_posterior_logit_a": "AUTOZI",
+    "decoder.factor_regressor": "LinearSCVI",
+    "classifier.": "SCANVI",
+}
+"""Beginnings of names of weights that only one class has."""
+
+
+def _class_of(names: set[str]) -> str:
+    for mark, model in MARKS.items():
+        if any(name.startswith(mark) for name in names):
+            return model
+    known = {"px_r", "decoder.px_scale_decoder.0.weight"} & names
+    return "SCVI" if known else "unknown"
+
+
+def _options(made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's options on one level: plain ones, and those that were passed through."""
+    found: dict[str, Any] = {}
+    groups = [made_with.get("non_kwargs", made_with), made_with.get("kwargs") or {}]
+    for group in groups:
+        for name, value in group.items():
+            if isinstance(value, Mapping) and name.endswith("kwargs") and "extra" not in name:
+                found |= value
+            else:
+                found[name] = value
+    return found
+
+
+def _key(setup: Mapping[str, Any], argument: str, field: Mapping[str, Any]) -> str | None:
+    """The obs column that a field came from; None for one that scvi-tools made up."""
+    key = setup[argument] if argument in setup else field.get("original_key")
+    return None if key is None or OWN_COLUMN.match(str(key)) else str(key)
+
+
+def _covariate(field: Mapping[str, Any], key: str | None) -> Covariate:
+    categories = tuple(map(name_of, field["categorical_mapping"]))
+    if field.get("n_batch") not in (None, len(categories)):
+        raise InconsistentSave(
+            f"it lists {len(categories)} batches and says that there are {field['n_batch']}"
+        )
+    return Covariate(key=key, categories=categories)
+
+
+def _labels(
+    model: str,
+    fields: Mapping[str, Any],
+    setup: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+) -> tuple[LabelLevel | None, str | None]:
+    """The label level, and SCANVI's value for no label, which stands last among the categories."""
+    field = fields.get("labels") or {}
+    key = _key(setup, "labels_key", field)
+    if key is None or "categorical_mapping" not in field:
+        return None, None
+    names = list(map(name_of, field["categorical_mapping"]))
+    if len(set(names)) != len(names):
+        raise InconsistentSave("it lists a label twice")
+    if model != "SCANVI":
+        return LabelLevel(key=key, categories=tuple(names)), None
+    told = (
+        field.get("unlabeled_category"),
+        setup.get("unlabeled_category"),
+        attributes.get("unlabeled_category_"),
+        _options(attributes.get("init_params_") or {}).get("unlabeled_category"),
+    )
+    unlabeled = next((name_of(value) for value in told if value is not None), None)
+    if unlabeled in names:
+        at = names.index(unlabeled)
+        names[at], names[-1] = names[-1], names[at]  # as SCANVI itself puts it last
+        names.pop()
+    return LabelLevel(key=key, categories=tuple(names)), unlabeled
+
+
+def _layer(name: Any) -> str | None:
+    return None if name in (None, "None", "X") else f"layers/{name}"

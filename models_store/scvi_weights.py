@@ -1,0 +1,278 @@
+"""scvi-tools' weights under Cellgraft's names: one table for each kind, every shape checked.
+
+scvi-tools keeps one wide matrix for a layer, [x | continuous | one-hot of each covariate]; here
+each covariate's columns become its table of rows, so surgery can add to one without moving
+another. A covariate of one category has no column there and a row of zeros here.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from models_store.kinds import NETWORKS
+from models_store.layers import ConditionalLinear, FullyConnected
+from models_store.manifest import Architecture, Kind, LabelLevel
+from models_store.scvi import SCVI
+from models_store.scvi_options import architecture_of
+from models_store.scvi_saves import InconsistentSave, Save
+
+State = Mapping[str, Tensor]
+
+KINDS: Mapping[str, Kind] = {"SCVI": "scvi", "SCANVI": "scanvi"}
+
+STACKS: Mapping[str, str] = {
+    "z_encoder.layers": "z_encoder.encoder",
+    "library_encoder.layers": "l_encoder.encoder",
+    "decoder.layers": "decoder.px_decoder",
+}
+HEADS: Mapping[str, str] = {
+    "z_encoder.mean": "z_encoder.mean_encoder",
+    "z_encoder.log_variance": "z_encoder.var_encoder",
+    "library_encoder.mean": "l_encoder.mean_encoder",
+    "library_encoder.log_variance": "l_encoder.var_encoder",
+    "decoder.scale": "decoder.px_scale_decoder.0",
+    "decoder.pi": "decoder.px_dropout_decoder",
+    "decoder.log_theta": "decoder.px_r_decoder",
+}
+LABEL_STACKS: Mapping[str, str] = {
+    "classifier.layers": "classifier.classifier.0",
+    "encoder_z2_z1.layers": "encoder_z2_z1.encoder",
+    "decoder_z1_z2.layers": "decoder_z1_z2.decoder",
+}
+LABEL_HEADS: Mapping[str, str] = {
+    "classifier.output": "classifier.classifier.1",
+    "encoder_z2_z1.mean": "encoder_z2_z1.mean_encoder",
+    "encoder_z2_z1.log_variance": "encoder_z2_z1.var_encoder",
+    "decoder_z1_z2.mean": "decoder_z1_z2.mean_decoder",
+    "decoder_z1_z2.log_variance": "decoder_z1_z2.var_decoder",
+}
+TABLES: Mapping[Kind, tuple[Mapping[str, str], Mapping[str, str]]] = {
+    "scvi": (STACKS, HEADS),
+    "scanvi": ({**STACKS, **LABEL_STACKS}, {**HEADS, **LABEL_HEADS}),
+}
+"""Ours to theirs, for each kind: stacks of conditional layers, and plain linear layers."""
+LIBRARY_PRIOR = ("library_log_means", "library_log_vars")
+LINEAR_CLASSIFIER = "classifier.classifier.0"
+
+UNUSED = re.compile(
+    r"^(l_encoder|decoder\.px_r_decoder|decoder\.px_dropout_decoder)\."
+    r"|\.num_batches_tracked$|^pyro_param_store"
+)
+"""Weights that scvi-tools always saves, and that only some likelihoods and libraries look at."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One tensor of ours, the tensor of theirs that it is part of, and that one's due shape."""
+
+    ours: str
+    theirs: str
+    shape: tuple[int, ...]
+    take: Callable[[Tensor], Tensor]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    """A network in eval mode, and the save as its weights bear it out."""
+
+    kind: Kind
+    architecture: Architecture
+    save: Save
+    network: SCVI
+
+
+def convert(save: Save, state: State) -> ConvertedModel:
+    """Build the network of a save and give it the save's weights.
+
+    Args:
+        save: the description; what only the weights tell is settled here.
+        state: scvi-tools' state dict, as float32.
+
+    Raises:
+        UnsupportedSave: an option that no network here has.
+        InconsistentSave: a tensor is missing, too many, or not of the shape that the description
+            asks for.
+    """
+    architecture, kind = architecture_of(save), KINDS[save.model]
+    save = _settled(save, state, architecture)
+    network = NETWORKS[kind](
+        architecture,
+        n_categories=[len(c.categories) for c in (save.batch, *save.extra_covariates)],
+        n_continuous=len(save.continuous_covariates),
+        n_labels=len(save.labels.categories) if save.labels else 1,
+    )
+    found = network.state_dict()
+    state = _with_joint_prior(state)
+    pieces = list(_pieces(network, kind))
+    _refuse_strangers(state, {piece.theirs for piece in pieces}, save)
+    for piece in pieces:
+        if (values := _due(piece, state, save)) is not None:
+            found[piece.ours] = values.contiguous()
+    network.load_state_dict(found)
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    return ConvertedModel(kind, architecture, save, network.eval())
+
+
+def _due(piece: Piece, state: State, save: Save) -> Tensor | None:
+    if piece.theirs not in state:
+        if piece.optional:
+            return None
+        raise InconsistentSave(f"its weights lack `{piece.theirs}`")
+    values = state[piece.theirs]
+    if tuple(values.shape) != piece.shape:
+        raise InconsistentSave(
+            f"`{piece.theirs}` has the shape {tuple(values.shape)}, but {_sizes(save)} ask for "
+            f"{piece.shape}"
+        )
+    if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+        raise InconsistentSave(f"`{piece.theirs}` holds numbers that are not finite")
+    return piece.take(values)
+
+
+def _sizes(save: Save) -> str:
+    covariates = (save.batch, *save.extra_covariates)
+    counts = " + ".join(str(len(covariate.categories)) for covariate in covariates)
+    options = {name: save.options.get(name) for name in ("n_hidden", "n_latent", "n_layers")}
+    told = ", ".join(f"{name} {value}" for name, value in options.items() if value is not None)
+    return (
+        f"{len(save.genes):,} genes, {counts} categories and {len(save.continuous_covariates)} "
+        f"continuous covariates{', ' if told else ''}{told}"
+    )
+
+
+def _refuse_strangers(state: State, known: set[str], save: Save) -> None:
+    strangers = sorted(name for name in state if name not in known and not UNUSED.search(name))
+    if strangers:
+        raise InconsistentSave(
+            f"it holds weights that a {save.model} model as described has not: "
+            f"{', '.join(strangers[:3])}{' and more' if len(strangers) > 3 else ''}"
+        )
+
+
+def _pieces(network: SCVI, kind: Kind) -> Iterator[Piece]:
+    stacks, heads = TABLES[kind]
+    modules = dict(network.named_modules())
+    for ours, theirs in stacks.items():
+        stack = modules.get(ours)
+        if isinstance(stack, FullyConnected):
+            yield from _stack(ours, theirs, stack)
+    for ours, theirs in heads.items():
+        head = modules.get(ours)
+        if isinstance(head, nn.Linear):
+            yield from _head(ours, _head_name(theirs, network), head)
+    yield from _dispersion(network)
+    yield from _priors(network)
+
+
+def _head_name(theirs: str, network: SCVI) -> str:
+    alone = theirs == LABEL_HEADS["classifier.output"] and network.architecture.linear_classifier
+    return LINEAR_CLASSIFIER if alone else theirs
+
+
+def _stack(ours: str, theirs: str, stack: FullyConnected) -> Iterator[Piece]:
+    for i, (linear, block) in enumerate(zip(stack.linears, stack.blocks, strict=True)):
+        assert isinstance(linear, ConditionalLinear)
+        layer = f"{theirs}.fc_layers.Layer {i}"
+        yield from _linear(f"{ours}.linears.{i}", f"{layer}.0", linear)
+        n_out = linear.b.shape[0]
+        names = (name for name, _ in block.named_parameters())
+        buffers = (name for name, _ in block.named_buffers())
+        for name in (*names, *buffers):
+            where = f"{layer}.1.{name.removeprefix('batch_norm.')}"
+            counts = name.endswith("num_batches_tracked")
+            shape = () if counts else (n_out,)
+            yield Piece(f"{ours}.blocks.{i}.{name}", where, shape, _same, optional=counts)
+
+
+def _linear(ours: str, theirs: str, linear: ConditionalLinear) -> Iterator[Piece]:
+    n_in, n_out = linear.W_x.shape
+    tables = [len(table.reference) for table in linear.covariate_rows()]
+    widths = [n if n > 1 else 0 for n in tables]
+    shape = (n_out, n_in + sum(widths))
+    yield Piece(f"{ours}.W_x", f"{theirs}.weight", shape, _columns(0, n_in))
+    yield Piece(f"{ours}.b", f"{theirs}.bias", (n_out,), _same)
+    start = n_in
+    for k, width in enumerate(widths):
+        if width:
+            take = _columns(start, start + width)
+            yield Piece(f"{ours}.covariates.{k}.reference", f"{theirs}.weight", shape, take)
+        start += width
+
+
+def _columns(start: int, stop: int) -> Callable[[Tensor], Tensor]:
+    return lambda weight: weight[:, start:stop].T
+
+
+def _same(values: Tensor) -> Tensor:
+    return values
+
+
+def _head(ours: str, theirs: str, head: nn.Linear) -> Iterator[Piece]:
+    n_out, n_in = head.weight.shape
+    yield Piece(f"{ours}.weight", f"{theirs}.weight", (n_out, n_in), _same)
+    yield Piece(f"{ours}.bias", f"{theirs}.bias", (n_out,), _same)
+
+
+def _dispersion(network: SCVI) -> Iterator[Piece]:
+    n_rows, n_genes = network.dispersion.reference.shape
+    if network.architecture.dispersion == "gene":
+        yield Piece("dispersion.reference", "px_r", (n_genes,), lambda r: r.unsqueeze(0))
+    elif n_rows:
+        yield Piece("dispersion.reference", "px_r", (n_genes, n_rows), lambda r: r.T)
+
+
+def _with_joint_prior(state: State) -> State:
+    """The prior of a latent library as one table; before 0.9 it was not saved at all."""
+    means, variances = (state.get(name) for name in LIBRARY_PRIOR)
+    others = {name: values for name, values in state.items() if name not in LIBRARY_PRIOR}
+    if means is None or variances is None or means.shape != variances.shape:
+        return state
+    return {**others, "library_prior": torch.cat([means, variances]).T}
+
+
+def _priors(network: SCVI) -> Iterator[Piece]:
+    if network.library_encoder is not None:
+        shape = (network.n_categories[0], 2)
+        # New batches bring their own prior, so a mapping misses nothing where there is none.
+        yield Piece("library_prior", "library_prior", shape, _same, optional=True)
+    if "y_prior" in network.state_dict():
+        n_labels = network.state_dict()["y_prior"].shape[0]
+        yield Piece("y_prior", "y_prior", (1, n_labels), lambda prior: prior[0])
+
+
+def _settled(save: Save, state: State, a: Architecture) -> Save:
+    """The description, put right where the weights know better."""
+    save = _with_covariates_in_use(save, state, a)
+    if save.model == "SCANVI":
+        return _with_labels_in_use(save, state, a)
+    return save
+
+
+def _with_covariates_in_use(save: Save, state: State, a: Architecture) -> Save:
+    """Before 0.9 extra covariates could be registered, and no model looked at them."""
+    first = state.get("decoder.px_decoder.fc_layers.Layer 0.0.weight")
+    if not save.is_legacy or first is None:
+        return save
+    n_batches = len(save.batch.categories)
+    without = a.n_latent + (n_batches if n_batches > 1 else 0)
+    if first.shape[-1] != without:
+        return save
+    return replace(save, extra_covariates=(), continuous_covariates=())
+
+
+def _with_labels_in_use(save: Save, state: State, a: Architecture) -> Save:
+    """A SCANVI that met no unlabelled cell has the unlabelled category for a class (K+1)."""
+    output = LINEAR_CLASSIFIER if a.linear_classifier else LABEL_HEADS["classifier.output"]
+    head = state.get(f"{output}.weight")
+    if save.labels is None or head is None:
+        raise InconsistentSave("it is a SCANVI model without labels or without a classifier")
+    known, unlabeled = save.labels.categories, save.unlabeled_category
+    if head.shape[0] == len(known) + 1 and unlabeled is not None:
+        level = LabelLevel(key=save.labels.key, categories=(*known, unlabeled))
+        return replace(save, labels=level, unlabeled_category=None)
+    return save
