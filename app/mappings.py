@@ -25,6 +25,7 @@ from app.ownership import hold_query
 from app.pages import Page, page_of
 from app.problems import AlreadyFinished, IdempotencyKeyInProgress, Problem, UnknownMapping
 from app.references import hold_usable_version
+from app.standing import warnings_about
 from app.tables import Job, QueryMapping, ReferenceVersion, new_id
 from app.turns import queue_position
 
@@ -60,6 +61,8 @@ class MappingView:
     version: int
     queue_position: int | None
     """1: the next to be picked up; None once it is running or finished."""
+    warnings: list[dict[str, Any]]
+    """What has become of the reference version, for whoever reads the answer."""
 
 
 def submit_mapping(
@@ -169,7 +172,14 @@ def view_mapping(session: Session, mapping: QueryMapping) -> MappingView:
     job = session.get_one(Job, mapping.job_id)
     version = session.get_one(ReferenceVersion, mapping.reference_version_id)
     position = queue_position(session, job) if job.state == "queued" else None
-    return MappingView(mapping, job, version.name, version.version, position)
+    return MappingView(
+        mapping,
+        job,
+        reference=version.name,
+        version=version.version,
+        queue_position=position,
+        warnings=warnings_about(session, version),
+    )
 
 
 def list_mappings(

@@ -22,15 +22,16 @@ from app.problems import (
     ReferenceBuilding,
     ReferenceExists,
     ReferenceInUse,
-    ReferenceNotReady,
     UnknownReference,
 )
+from app.standing import refusal
 from app.tables import Job, QueryMapping, ReferenceVersion, new_id
 from models_store.manifest import NAME_PATTERN
 
 LARGEST_NUMBER = 2**63 - 1
 """What a database's integer can hold: a larger number is no version, and no query parameter."""
 USABLE_STATES = frozenset({"ready", "deprecated"})
+STANDING = ("state", "state_reason", "successor_id")
 
 
 def version_folder(name: str, version: int) -> str:
@@ -123,15 +124,16 @@ def find_version(session: Session, name: str, version: int | None = None) -> Ref
     if default is None:
         raise _unknown(session, name, None)
     if default.state != "ready":
-        raise _not_ready(default)
+        raise refusal(session, default)
     return default
 
 
 def default_version(versions: Sequence[ReferenceVersion]) -> ReferenceVersion | None:
-    """Of versions in their order: the newest ready one, or the newest not removed meanwhile."""
+    """Of versions in their order: the newest ready one, or the newest that there is to show."""
     ready = [version for version in versions if version.state == "ready"]
     left = [version for version in versions if version.state != "withdrawn"]
-    return next(reversed(ready or left), None)
+    kept = [version for version in versions if version.bundle_prefix is not None]
+    return next(reversed(ready or left or kept), None)
 
 
 def find_usable_version(
@@ -140,7 +142,7 @@ def find_usable_version(
     """A version that has a bundle to map onto."""
     found = find_version(session, name, version)
     if found.state not in USABLE_STATES:
-        raise _not_ready(found)
+        raise refusal(session, found)
     return found
 
 
@@ -149,9 +151,17 @@ def hold_usable_version(
 ) -> ReferenceVersion:
     """The same, and it cannot be removed until the commit."""
     found = find_usable_version(session, name, version)
-    session.refresh(found, attribute_names=["state"], with_for_update={"read": True})
+    session.refresh(found, attribute_names=STANDING, with_for_update={"read": True})
     if found.state not in USABLE_STATES:
-        raise _not_ready(found)
+        raise refusal(session, found)
+    return found
+
+
+def find_built_version(session: Session, name: str, version: int | None = None) -> ReferenceVersion:
+    """A version whose bundle is here: a withdrawn one still explains the results made with it."""
+    found = find_version(session, name, version)
+    if found.manifest_sha256 is None or found.bundle_prefix is None:
+        raise refusal(session, found)
     return found
 
 
@@ -178,22 +188,10 @@ def remove_version(session: Session, *, name: str, version: int) -> str:
             f"{used} mappings were made onto {name} version {version}.",
             fix="Delete those mappings first; their results name this version as their source.",
         )
-    move_version(session, found.id, "withdrawn", bundle_prefix=None)
+    move_version(session, found.id, "withdrawn")
+    found.bundle_prefix = None
     session.commit()
     return version_folder(name, version)
-
-
-def _not_ready(version: ReferenceVersion) -> Problem:
-    fixes = {
-        "building": "Wait until it is built; GET the reference to see how far it is.",
-        "failed": "Its `problem` says why the build failed; build it again.",
-        "withdrawn": "It was removed; choose another version.",
-    }
-    return ReferenceNotReady(
-        f"Reference {version.name} version {version.version} is {version.state}.",
-        fix=fixes.get(version.state, "Choose another version."),
-        state=version.state,
-    )
 
 
 def _check_name(name: str) -> None:

@@ -116,6 +116,10 @@ class ReferenceVersion(Table):
     """Where the bundle is in the store; None while there is none, or none any more."""
     options: Mapped[dict[str, Any]]
     problem: Mapped[dict[str, Any] | None]
+    state_reason: Mapped[str | None] = mapped_column(String(1000))
+    """Why it is deprecated or withdrawn."""
+    successor_id: Mapped[str | None] = mapped_column(ID)
+    """The version to use instead. No foreign key: a version's row is never deleted."""
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     query_id: Mapped[str | None] = mapped_column(
         ForeignKey("queries.id", ondelete="SET NULL"), index=True

@@ -135,6 +135,10 @@ class MappingBody(Resource):
     queue_position: int | None = Field(default=None, description="1: next. Null once it runs.")
     eta_seconds: float | None = Field(default=None, description="Null while unknown.")
     verdict: dict[str, Any] | None = None
+    warnings: list[dict[str, Any]] = Field(
+        default=[],
+        description="What has become of the reference version since: deprecated, withdrawn.",
+    )
     results: list[ResultItem]
     summary: dict[str, Any] | None = None
     cancel_requested: bool
@@ -155,6 +159,8 @@ class ReferenceBody(Resource):
     state: Literal["building", "ready", "failed", "deprecated", "withdrawn"]
     name: str
     version: int
+    state_reason: str | None = Field(default=None, description="Why it is deprecated or withdrawn.")
+    successor: str | None = Field(default=None, description="NAME@VERSION to use instead.")
     progress: float
     stage: str | None = None
     description: dict[str, Any] | None = Field(

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy.orm import Session
 
 from app.problems import (
     Forbidden,
@@ -20,7 +19,7 @@ from app.problems import (
 )
 from app.references import (
     default_version,
-    find_usable_version,
+    find_built_version,
     find_version,
     list_versions,
     submit_build,
@@ -29,10 +28,10 @@ from app.routes.access import Administrator, Reader, Served
 from app.routes.answers import problems
 from app.routes.bodies import BuildIn, Listed, ReferenceBody
 from app.routes.downloads import StoredFile, send_file, stored_size
-from app.routes.shapes import reference_body, version_path
+from app.routes.reference_answers import reference_answer
+from app.routes.shapes import version_path
 from app.service import Service
-from app.storage import read_whole
-from app.tables import Job, ReferenceVersion
+from app.tables import ReferenceVersion
 from models_store.manifest import Manifest
 
 PARQUET = "application/vnd.apache.parquet"
@@ -47,7 +46,7 @@ def list_references(service: Served, caller: Reader) -> Listed[ReferenceBody]:
         for version in list_versions(session):
             by_name.setdefault(version.name, []).append(version)
         items = [
-            _body(service, session, default, versions=versions)
+            reference_answer(service, session, default, versions=versions)
             for versions in by_name.values()
             if (default := default_version(versions)) is not None
         ]
@@ -87,7 +86,7 @@ def build(
     )
     response.headers["Location"] = version_path(version)
     with service.database.reading() as session:
-        return _body(service, session, session.get_one(ReferenceVersion, version.id))
+        return reference_answer(service, session, session.get_one(ReferenceVersion, version.id))
 
 
 @router.get("/{name}", summary="A reference", responses=problems(UnknownReference))
@@ -96,13 +95,13 @@ def reference(service: Served, caller: Reader, name: str) -> ReferenceBody:
     with service.database.reading() as session:
         versions = [each for each in list_versions(session) if each.name == name]
         chosen = default_version(versions) or find_version(session, name)
-        return _body(service, session, chosen, versions=versions)
+        return reference_answer(service, session, chosen, versions=versions)
 
 
 @router.get("/{name}/versions/{version}", responses=problems(UnknownReference))
 def reference_version(service: Served, caller: Reader, name: str, version: int) -> ReferenceBody:
     with service.database.reading() as session:
-        return _body(service, session, find_version(session, name, version))
+        return reference_answer(service, session, find_version(session, name, version))
 
 
 @router.get(
@@ -142,7 +141,7 @@ def version_cells(
 
 def _built(service: Service, name: str, number: int | None) -> tuple[ReferenceVersion, Manifest]:
     with service.database.reading() as session:
-        version = find_usable_version(session, name, number)
+        version = find_built_version(session, name, number)
         return version, service.genes.manifest(version)
 
 
@@ -170,31 +169,3 @@ def _send_cells(
     name = f"{version.name}-{version.version}-cells.parquet"
     file = StoredFile(key, name, stored_size(service.storage, key), digest, PARQUET)
     return send_file(request, service.storage, file)
-
-
-def _body(
-    service: Service,
-    session: Session,
-    version: ReferenceVersion,
-    *,
-    versions: list[ReferenceVersion] | None = None,
-) -> ReferenceBody:
-    job = session.get_one(Job, version.job_id)
-    built = version.manifest_sha256 is not None
-    return reference_body(
-        version,
-        job,
-        service.genes.manifest(version) if built else None,
-        versions=versions,
-        model_card=_model_card(service, version),
-    )
-
-
-def _model_card(service: Service, version: ReferenceVersion) -> str | None:
-    if version.bundle_prefix is None:
-        return None
-    key = f"{version.bundle_prefix}/MODEL_CARD.md"
-    try:
-        return read_whole(service.storage, key).decode()
-    except FileNotFoundError:
-        return None

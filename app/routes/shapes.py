@@ -79,6 +79,7 @@ def mapping_body(view: MappingView) -> MappingBody:
         progress=job.progress,
         stage=job.stage,
         queue_position=view.queue_position,
+        warnings=view.warnings,
         eta_seconds=eta_seconds(job),
         results=[result_item(mapping.id, result) for result in mapping.results or ()],
         summary=mapping.summary,
@@ -120,6 +121,7 @@ def reference_body(
     *,
     versions: Sequence[ReferenceVersion] | None = None,
     model_card: str | None = None,
+    successor: str | None = None,
 ) -> ReferenceBody:
     here = version_path(version)
     links = {"self": here, "reference": f"/v1/references/{version.name}"}
@@ -135,6 +137,8 @@ def reference_body(
         problem=version.problem,
         name=version.name,
         version=version.version,
+        state_reason=version.state_reason,
+        successor=successor,
         progress=job.progress,
         stage=job.stage,
         description=None if manifest is None else describe_manifest(manifest),

@@ -1,0 +1,19 @@
+"""The JSON of what administrators do with references."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.retirement import LONGEST_REASON
+from app.routes.bodies import Name, Sent
+
+Reason = Annotated[str, Field(min_length=1, max_length=LONGEST_REASON)]
+
+
+class RetireIn(Sent):
+    reason: Reason = Field(examples=["Two donors were swapped."])
+    successor: Name | None = Field(
+        default=None, description="The version to use instead, as NAME@VERSION; it must be ready."
+    )
