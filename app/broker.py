@@ -16,6 +16,7 @@ from app.tables import JobKind
 TASKS: Mapping[JobKind, str] = {
     "check": "check_query",
     "map": "map_query",
+    "shard": "read_shard",
     "build": "build_reference",
 }
 CHANNEL = "cellgraft"

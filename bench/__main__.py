@@ -1,4 +1,4 @@
-"""`python -m bench [epochs] [building] [service]`: all of them when none is named."""
+"""`python -m bench [epochs] [service] [building] [shards]`: all of them when none is named."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = ("epochs", "service", "building")
+BENCHMARKS = ("epochs", "service", "building", "shards")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the compute child does with an order: torch made deterministic, then map or build."""
+"""What the compute child does with an order, after torch has been made deterministic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 
 from models_store.kernels import warm_up
 from worker.mapping import run_mapping
-from worker.orders import MapOrder, Order, Report
+from worker.orders import MapOrder, Order, Report, ShardOrder
+from worker.projecting import run_shard
 from worker.reference_cache import ReferenceCache
 
 _references = ReferenceCache()
@@ -30,11 +31,13 @@ def prepare(threads: int) -> str:
 
 
 def run(order: Order, report: Report) -> dict[str, Any]:
-    """The mapping's summary, or the manifest of the new reference version."""
+    """The mapping's summary, a shard's figures, or the manifest of the new reference version."""
     torch.set_num_threads(order.threads)
     order = dataclasses.replace(order, device=_device(order.device))
     if isinstance(order, MapOrder):
         return run_mapping(order, _references, report)
+    if isinstance(order, ShardOrder):
+        return run_shard(order, _references, report)
     # Imported here because scanpy takes seconds, and most children only ever map.
     from worker.building import run_build
 

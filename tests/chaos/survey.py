@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 
 import httpx
 from sqlalchemy import func, select
@@ -13,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.fsck import check_everything, repair
-from app.storage import LocalStorage
+from app.storage import Storage, read_whole
 from app.tables import Event, Job, Query, QueryMapping
 
 from .checker import TERMINAL, Findings, FoundMapping, FoundQuery
@@ -44,7 +43,7 @@ def told_results(url: str, database: Database) -> dict[str, tuple[dict[str, str]
     return found
 
 
-def sweep(database: Database, storage: LocalStorage) -> tuple[int, tuple[str, ...]]:
+def sweep(database: Database, storage: Storage) -> tuple[int, tuple[str, ...]]:
     """Remove what kills left and no row speaks of, as `fsck --repair` does on a stopped service.
 
     How many files that was, and every other finding.
@@ -57,16 +56,17 @@ def sweep(database: Database, storage: LocalStorage) -> tuple[int, tuple[str, ..
 
 def survey(
     database: Database,
-    store: Path,
+    storage: Storage,
     results: Mapping[str, tuple[dict[str, str], dict[str, str]]],
     fsck: tuple[str, ...],
 ) -> Findings:
     """All that the checker needs, of a service that is stopped and swept."""
+    sets = _sets(storage.keys("mappings"))
     with database.reading() as session:
         ends = _ends(session)
         queries = {
             query.id: FoundQuery(
-                query.state, query.sha256, _sha256(store / query.storage_key), ends[query.id]
+                query.state, query.sha256, _sha256(storage, query.storage_key), ends[query.id]
             )
             for query in session.scalars(select(Query))
         }
@@ -78,7 +78,7 @@ def survey(
                 mapping.external_id or "",
                 state,
                 ends[mapping.id],
-                _folders(store / "mappings" / mapping.id),
+                sets[mapping.id],
                 *results.get(mapping.id, ({}, {})),
             )
             for mapping, state in rows
@@ -95,11 +95,13 @@ def _ends(session: Session) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+def _sha256(storage: Storage, key: str) -> str | None:
+    try:
+        return hashlib.sha256(read_whole(storage, key)).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
-def _folders(path: Path) -> int:
-    """Those with a file in them."""
-    attempts = path.iterdir() if path.is_dir() else ()
-    return sum(any(attempt.iterdir()) for attempt in attempts)
+def _sets(keys: Iterable[str]) -> Counter[str]:
+    """How many attempts have left files, by mapping: keys are `mappings/ID/ATTEMPT/NAME`."""
+    return Counter(mapping for mapping, _ in {tuple(key.split("/")[1:3]) for key in keys})

@@ -13,6 +13,7 @@ from app import api
 from app.api import create_app
 from app.database import START_SECONDS
 from app.engines import CONNECTIONS
+from app.fsck import IN_FLIGHT_SECONDS
 from app.routes.streams import QUIET_SECONDS
 from app.service import open_service
 from app.settings import Settings
@@ -90,6 +91,7 @@ def test_numbers_are_those_of_the_code() -> None:
     assert f"events for up to {QUIET_SECONDS} seconds" in TOLD
     assert f"a sign of life in the last {ALIVE_SECONDS} seconds" in TOLD
     assert f"alive in the last {ALIVE_SECONDS} seconds" in TOLD
+    assert f"more than {IN_FLIGHT_SECONDS // 3600} hours before the check" in TOLD
     assert f"waits for it for {START_SECONDS} seconds, then ends" in TOLD
     assert "waits for it for 5 minutes" in TOLD
     assert Workplace.patience_seconds == 300
