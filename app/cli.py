@@ -22,7 +22,7 @@ cli.command("map")(mapping.map_)
 cli.command("demo-data")(serving.demo_data)
 cli.command()(upkeep.migrate)
 cli.command()(upkeep.fsck)
-for command in (reference_life.deprecate, reference_life.withdraw):
+for command in (reference_life.deprecate, reference_life.withdraw, reference_life.alias):
     references.commands.command()(command)
 cli.add_typer(references.commands, name="references")
 cli.add_typer(keys.commands, name="keys")

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.aliases import resolve
 from app.bell import Bell
 from app.idempotency import commit_with_key, find_earlier, forget_keys
 from app.jobs import Claim
@@ -113,7 +114,8 @@ def store_mapping(
 ) -> QueryMapping:
     """`submit_mapping` without the commit."""
     query = hold_query(session, owner=owner, query_id=request.query)
-    version = hold_usable_version(session, request.reference, request.version)
+    asked = resolve(session, request.reference, request.version)
+    version = hold_usable_version(session, asked.name, asked.version)
     mapping_id = new_id()
     job = enqueue(
         session,
@@ -128,6 +130,7 @@ def store_mapping(
         owner=owner,
         query_id=query.id,
         reference_version_id=version.id,
+        reference_alias=asked.alias,
         job_id=job.id,
         options=request.options(),
         external_id=request.external_id,

@@ -128,6 +128,12 @@ def find_version(session: Session, name: str, version: int | None = None) -> Ref
     return default
 
 
+def check_known(session: Session, name: str) -> None:
+    """Raise UnknownReference unless there is, or was, a version of this name."""
+    if session.scalar(select(ReferenceVersion.id).where(ReferenceVersion.name == name)) is None:
+        raise _unknown(session, name, None)
+
+
 def default_version(versions: Sequence[ReferenceVersion]) -> ReferenceVersion | None:
     """Of versions in their order: the newest ready one, or the newest that there is to show."""
     ready = [version for version in versions if version.state == "ready"]

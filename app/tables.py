@@ -138,6 +138,8 @@ class QueryMapping(Table):
     reference_version_id: Mapped[str] = mapped_column(
         ForeignKey("reference_versions.id"), index=True
     )
+    reference_alias: Mapped[str | None]
+    """Which alias of that version was asked for, if one was."""
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     options: Mapped[dict[str, Any]]
     results: Mapped[list[Any] | None]

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.aliases import aliases_of
 from app.commands.surroundings import DataDir, become_worker, open_database, settings_from
 from app.references import find_version, list_versions, remove_version
 from app.storage import open_storage
@@ -71,13 +72,17 @@ def build(
 @commands.command("list")
 def list_(data_dir: DataDir = None) -> None:
     """All versions of all references."""
-    table = Table("name", "version", "state", "genes", "cells", "built")
+    table = Table("name", "version", "aliases", "state", "genes", "cells", "built")
     with open_database(settings_from(data_dir=data_dir)).reading() as session:
-        for version in list_versions(session):
+        versions = list_versions(session)
+        aliases = aliases_of(session, {version.name for version in versions})
+        for version in versions:
+            named = [each for each, at in aliases[version.name].items() if at == version.version]
             manifest = version.manifest or {}
             table.add_row(
                 version.name,
                 str(version.version),
+                ", ".join(named),
                 version.state,
                 str(len(manifest.get("genes", {}).get("ids", ())) or ""),
                 str(manifest.get("provenance", {}).get("n_cells", "")),

@@ -100,7 +100,7 @@ class MappingIn(Sent):
     )
 
     query: Name
-    reference: Name
+    reference: Name = Field(description="NAME, NAME@VERSION or NAME@ALIAS.")
     version: int | None = Field(default=None, gt=0, description="Default: the newest ready one.")
     batch_key: Name | list[Name] | None = Field(
         default=None, description="One or more obs columns; none: the whole query is one batch."
@@ -128,6 +128,7 @@ class MappingBody(Resource):
     query: str
     reference: str
     version: int
+    alias: str | None = Field(default=None, description="What was asked for, as in NAME@ALIAS.")
     recipe: str
     options: dict[str, Any]
     progress: float = Field(ge=0, le=1)
@@ -167,6 +168,9 @@ class ReferenceBody(Resource):
         default=None, description="From the manifest; null until the version is built."
     )
     model_card: str | None = None
+    aliases: dict[str, int] = Field(
+        default={}, description="Of the reference's name: the version that each names now."
+    )
     versions: list[VersionItem] | None = None
 
 

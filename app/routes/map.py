@@ -8,6 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from app import mappings
+from app.aliases import resolve
 from app.problems import (
     Forbidden,
     MalformedRequest,
@@ -101,4 +102,5 @@ async def _map(
 def _check_reference(service: Service, options: MapOptions) -> None:
     assert options.reference is not None
     with service.database.reading() as session:
-        find_usable_version(session, options.reference, options.version)
+        asked = resolve(session, options.reference, options.version)
+        find_usable_version(session, asked.name, asked.version)

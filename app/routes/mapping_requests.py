@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from app.admission import check_admission
+from app.aliases import resolve
 from app.idempotency import find_earlier
 from app.mappings import MappingRequest
 from app.ownership import find_query
@@ -26,7 +27,8 @@ def admit(
         query = find_query(session, owner=owner, query_id=request.query)
         if query.state != "ready":
             return
-        version = find_usable_version(session, request.reference, request.version)
+        named = resolve(session, request.reference, request.version)
+        version = find_usable_version(session, named.name, named.version)
         check_admission(
             inspection=query.inspection or {},
             coverage=service.genes.coverage(query, version),

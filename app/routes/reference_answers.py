@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
+from app.aliases import aliases_of
 from app.routes.bodies import ReferenceBody
 from app.routes.shapes import reference_body
 from app.service import Service
@@ -27,6 +28,7 @@ def reference_answer(
         versions=versions,
         model_card=_model_card(service, version),
         successor=successor_of(session, version),
+        aliases=aliases_of(session, [version.name])[version.name],
     )
 
 

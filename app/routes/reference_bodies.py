@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from app.retirement import LONGEST_REASON
 from app.routes.bodies import Name, Sent
@@ -17,3 +17,15 @@ class RetireIn(Sent):
     successor: Name | None = Field(
         default=None, description="The version to use instead, as NAME@VERSION; it must be ready."
     )
+
+
+class AliasIn(Sent):
+    version: int = Field(gt=0, description="The version that it names from now on.")
+
+
+class AliasBody(BaseModel):
+    reference: str
+    alias: str
+    version: int
+    previous: int | None = Field(default=None, description="The version that it named before.")
+    links: dict[str, str]

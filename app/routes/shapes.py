@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -74,6 +74,7 @@ def mapping_body(view: MappingView) -> MappingBody:
         query=mapping.query_id,
         reference=view.reference,
         version=view.version,
+        alias=mapping.reference_alias,
         recipe=mapping.options["recipe"],
         options=mapping.options,
         progress=job.progress,
@@ -122,6 +123,7 @@ def reference_body(
     versions: Sequence[ReferenceVersion] | None = None,
     model_card: str | None = None,
     successor: str | None = None,
+    aliases: Mapping[str, int] | None = None,
 ) -> ReferenceBody:
     here = version_path(version)
     links = {"self": here, "reference": f"/v1/references/{version.name}"}
@@ -143,6 +145,7 @@ def reference_body(
         stage=job.stage,
         description=None if manifest is None else describe_manifest(manifest),
         model_card=model_card,
+        aliases=dict(aliases or {}),
         versions=None if versions is None else [version_item(each) for each in versions],
     )
 
