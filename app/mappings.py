@@ -59,8 +59,7 @@ class MappingView:
 
     mapping: QueryMapping
     job: Job
-    reference: str
-    version: int
+    version: ReferenceVersion
     queue_position: int | None
     """1: the next to be picked up; None once it is running or finished."""
     warnings: list[dict[str, Any]]
@@ -180,8 +179,7 @@ def view_mapping(session: Session, mapping: QueryMapping) -> MappingView:
     return MappingView(
         mapping,
         job,
-        reference=version.name,
-        version=version.version,
+        version=version,
         queue_position=position,
         warnings=warnings_about(session, version),
     )

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.bell import Bell
 from app.jobs import Claim
+from app.licences import check_terms
 from app.moves import enqueue, fenced, move_job, move_version
 from app.ownership import hold_query
 from app.problems import (
@@ -62,6 +63,7 @@ def submit_build(
 ) -> ReferenceVersion:
     """Record the next version of a reference; its build starts when the query is ready."""
     _check_name(name)
+    check_terms(options)
     query = hold_query(session, owner=owner, query_id=query_id)
     newest = session.scalar(
         select(func.max(ReferenceVersion.version)).where(ReferenceVersion.name == name)
@@ -102,6 +104,8 @@ def publish_version(
         "ready",
         manifest=manifest,
         manifest_sha256=manifest_digest(manifest),
+        licence=manifest.get("licence"),
+        citation=manifest.get("citation"),
         bundle_prefix=prefix,
         problem=None,
     )

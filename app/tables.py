@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String, Text
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -116,6 +116,9 @@ class ReferenceVersion(Table):
     """Where the bundle is in the store; None while there is none, or none any more."""
     options: Mapped[dict[str, Any]]
     problem: Mapped[dict[str, Any] | None]
+    licence: Mapped[str | None]
+    citation: Mapped[str | None] = mapped_column(Text)
+    """Both from the manifest, which is large; every answer that names the version has them."""
     state_reason: Mapped[str | None] = mapped_column(String(1000))
     """Why it is deprecated or withdrawn."""
     successor_id: Mapped[str | None] = mapped_column(ID)

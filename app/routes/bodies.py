@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from app.licences import LONGEST_CITATION
 from models_store.manifest import NAME_PATTERN, RecipeName
 
 Item = TypeVar("Item")
@@ -14,6 +15,8 @@ Item = TypeVar("Item")
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Tags = Annotated[list[Tag], Field(max_length=64)]
+
+LICENCE = Field(default=None, description="SPDX, as its builder stated it; null: not stated.")
 
 
 class Sent(BaseModel):
@@ -74,6 +77,8 @@ class GeneCoverage(BaseModel):
     query_column: str
     reference_column: str
     advice: Literal["good", "low", "refused"]
+    licence: str | None = LICENCE
+    citation: str | None = None
 
 
 class QueryBody(QueryItem):
@@ -129,6 +134,8 @@ class MappingBody(Resource):
     reference: str
     version: int
     alias: str | None = Field(default=None, description="What was asked for, as in NAME@ALIAS.")
+    reference_licence: str | None = LICENCE
+    reference_citation: str | None = None
     recipe: str
     options: dict[str, Any]
     progress: float = Field(ge=0, le=1)
@@ -153,6 +160,8 @@ class MappingBody(Resource):
 class VersionItem(BaseModel):
     version: int
     state: str
+    licence: str | None = LICENCE
+    citation: str | None = None
     links: dict[str, str]
 
 
@@ -160,6 +169,8 @@ class ReferenceBody(Resource):
     state: Literal["building", "ready", "failed", "deprecated", "withdrawn"]
     name: str
     version: int
+    licence: str | None = LICENCE
+    citation: str | None = None
     state_reason: str | None = Field(default=None, description="Why it is deprecated or withdrawn.")
     successor: str | None = Field(default=None, description="NAME@VERSION to use instead.")
     progress: float
@@ -202,8 +213,8 @@ class BuildIn(Sent):
     architecture: dict[str, int | float | str | bool] = {}
     max_epochs: int | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
-    licence: Name | None = None
-    citation: str | None = None
+    licence: Name | None = Field(default=None, description="SPDX, such as CC-BY-4.0.")
+    citation: str | None = Field(default=None, max_length=LONGEST_CITATION)
     species: Name | None = None
 
 

@@ -152,6 +152,8 @@ def _genes(manifest: Manifest) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "version": manifest.version,
+        "licence": manifest.licence,
+        "citation": manifest.citation,
         "n_genes": len(manifest.genes.ids),
         **columns,
     }

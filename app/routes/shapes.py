@@ -47,12 +47,17 @@ def gene_coverage(version: ReferenceVersion, coverage: Coverage) -> GeneCoverage
         name: value for name, value in asdict(coverage).items() if name in GeneCoverage.model_fields
     }
     return GeneCoverage(
-        reference=version.name, version=version.version, advice=coverage.advice, **figures
+        reference=version.name,
+        version=version.version,
+        licence=version.licence,
+        citation=version.citation,
+        advice=coverage.advice,
+        **figures,
     )
 
 
 def mapping_body(view: MappingView) -> MappingBody:
-    mapping, job = view.mapping, view.job
+    mapping, job, version = view.mapping, view.job, view.version
     here = f"/v1/mappings/{mapping.id}"
     return MappingBody(
         id=mapping.id,
@@ -68,13 +73,15 @@ def mapping_body(view: MappingView) -> MappingBody:
             "results": f"{here}/results",
             "cancel": f"{here}/cancel",
             "query": f"/v1/queries/{mapping.query_id}",
-            "reference": f"/v1/references/{view.reference}/versions/{view.version}",
+            "reference": version_path(version),
         },
         problem=job.problem,
         query=mapping.query_id,
-        reference=view.reference,
-        version=view.version,
+        reference=version.name,
+        version=version.version,
         alias=mapping.reference_alias,
+        reference_licence=version.licence,
+        reference_citation=version.citation,
         recipe=mapping.options["recipe"],
         options=mapping.options,
         progress=job.progress,
@@ -107,7 +114,11 @@ def eta_seconds(job: Job) -> float | None:
 
 def version_item(version: ReferenceVersion) -> VersionItem:
     return VersionItem(
-        version=version.version, state=version.state, links={"self": version_path(version)}
+        version=version.version,
+        state=version.state,
+        licence=version.licence,
+        citation=version.citation,
+        links={"self": version_path(version)},
     )
 
 
@@ -139,6 +150,8 @@ def reference_body(
         problem=version.problem,
         name=version.name,
         version=version.version,
+        licence=version.licence,
+        citation=version.citation,
         state_reason=version.state_reason,
         successor=successor,
         progress=job.progress,

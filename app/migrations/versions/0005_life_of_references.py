@@ -1,4 +1,4 @@
-"""The life of references: retired versions with a reason and a successor, and aliases."""
+"""The life of references: licences at hand, reasons and successors of the retired, aliases."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
+    op.add_column("reference_versions", sa.Column("licence", NAME))
+    op.add_column("reference_versions", sa.Column("citation", sa.Text()))
+    _copy_terms()
     op.add_column("reference_versions", sa.Column("state_reason", sa.String(1000)))
     op.add_column("reference_versions", sa.Column("successor_id", ID))
     op.add_column("mappings", sa.Column("reference_alias", NAME))
@@ -35,8 +38,27 @@ def upgrade() -> None:
     op.create_index("ix_reference_aliases_version_id", "reference_aliases", ["version_id"])
 
 
+def _copy_terms() -> None:
+    """From the manifests of the versions that are there."""
+    versions = sa.table(
+        "reference_versions",
+        sa.column("id", ID),
+        sa.column("manifest", sa.JSON(none_as_null=True)),
+        sa.column("licence", NAME),
+        sa.column("citation", sa.Text()),
+    )
+    connection = op.get_bind()
+    for version_id in connection.scalars(sa.select(versions.c.id)).all():
+        this = versions.c.id == version_id
+        manifest = connection.scalar(sa.select(versions.c.manifest).where(this)) or {}
+        terms = {name: manifest.get(name) for name in ("licence", "citation")}
+        if any(terms.values()):
+            connection.execute(sa.update(versions).where(this).values(**terms))
+
+
 def downgrade() -> None:
     op.drop_table("reference_aliases")
     op.drop_column("mappings", "reference_alias")
     op.drop_column("reference_versions", "successor_id")
-    op.drop_column("reference_versions", "state_reason")
+    for column in ("state_reason", "citation", "licence"):
+        op.drop_column("reference_versions", column)
