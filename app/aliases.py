@@ -10,20 +10,23 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.columns import utc_now
+from app.keys import LOCAL_ADMINISTRATOR, Principal
 from app.moves import record_event
 from app.problems import Problem, UnknownReference
 from app.reference_names import ReferenceName, check_alias, read_reference
 from app.reference_tables import Alias
-from app.references import check_known, find_usable_version
+from app.references import check_known, find_usable_version, lock_name
 from app.tables import Job, ReferenceVersion
 
 
-def resolve(session: Session, reference: str, version: int | None = None) -> ReferenceName:
+def resolve(
+    session: Session, reference: str, version: int | None = None, *, caller: Principal
+) -> ReferenceName:
     """What NAME, NAME@VERSION or NAME@ALIAS means now. An alias stays beside its version."""
     asked = read_reference(reference, version)
     if asked.alias is None:
         return asked
-    check_known(session, asked.name)
+    check_known(session, asked.name, caller=caller)
     found = _find(session, asked.name, asked.alias)
     if found is None:
         raise _unknown(session, asked.name, asked.alias)
@@ -33,8 +36,8 @@ def resolve(session: Session, reference: str, version: int | None = None) -> Ref
 def set_alias(session: Session, *, name: str, alias: str, version: int, by: str) -> int | None:
     """Let an alias name this version from now on; the version that it named before."""
     check_alias(alias)
-    target = find_usable_version(session, name, version)
-    _one_at_a_time(session, name)
+    target = find_usable_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
+    lock_name(session, name)
     found = _find(session, name, alias)
     previous = None
     if found is None:
@@ -49,8 +52,8 @@ def set_alias(session: Session, *, name: str, alias: str, version: int, by: str)
 
 def remove_alias(session: Session, *, name: str, alias: str, by: str) -> None:
     """Mappings that asked for it keep the version that it named."""
-    check_known(session, name)
-    _one_at_a_time(session, name)
+    check_known(session, name, caller=LOCAL_ADMINISTRATOR)
+    lock_name(session, name)
     found = _find(session, name, alias)
     if found is None:
         raise _unknown(session, name, alias)
@@ -76,12 +79,6 @@ def aliases_of(session: Session, names: Collection[str]) -> dict[str, dict[str, 
 
 def _find(session: Session, name: str, alias: str) -> Alias | None:
     return session.get(Alias, (name, alias), populate_existing=True)
-
-
-def _one_at_a_time(session: Session, name: str) -> None:
-    """Or two would both find no such alias; a name's first version stands for the name."""
-    first = select(ReferenceVersion.id).where(ReferenceVersion.name == name)
-    session.execute(first.order_by(ReferenceVersion.version).limit(1).with_for_update())
 
 
 def _record(session: Session, version: ReferenceVersion, kind: str, **data: Any) -> None:

@@ -22,7 +22,12 @@ cli.command("map")(mapping.map_)
 cli.command("demo-data")(serving.demo_data)
 cli.command()(upkeep.migrate)
 cli.command()(upkeep.fsck)
-for command in (reference_life.deprecate, reference_life.withdraw, reference_life.alias):
+for command in (
+    reference_life.deprecate,
+    reference_life.withdraw,
+    reference_life.alias,
+    reference_life.visibility,
+):
     references.commands.command()(command)
 cli.add_typer(references.commands, name="references")
 cli.add_typer(keys.commands, name="keys")

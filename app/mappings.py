@@ -13,6 +13,7 @@ from app.aliases import resolve
 from app.bell import Bell
 from app.idempotency import commit_with_key, find_earlier, forget_keys
 from app.jobs import Claim
+from app.keys import Principal, any_key_of
 from app.moves import (
     TERMINAL_STATES,
     change_job,
@@ -74,6 +75,7 @@ def submit_mapping(
     request: MappingRequest,
     max_attempts: int,
     idempotency_key: str | None = None,
+    caller: Principal | None = None,
 ) -> tuple[QueryMapping, bool]:
     """Record the mapping and its job. True: the same request came before, and this is its answer.
 
@@ -82,7 +84,9 @@ def submit_mapping(
     earlier = _find_earlier(session, owner, idempotency_key, request)
     if earlier is not None:
         return earlier, True
-    mapping = store_mapping(session, owner=owner, request=request, max_attempts=max_attempts)
+    mapping = store_mapping(
+        session, owner=owner, request=request, max_attempts=max_attempts, caller=caller
+    )
     try:
         commit_with_key(
             session,
@@ -109,12 +113,18 @@ def _find_earlier(
 
 
 def store_mapping(
-    session: Session, *, owner: str, request: MappingRequest, max_attempts: int
+    session: Session,
+    *,
+    owner: str,
+    request: MappingRequest,
+    max_attempts: int,
+    caller: Principal | None = None,
 ) -> QueryMapping:
-    """`submit_mapping` without the commit."""
+    """`submit_mapping` without the commit. An owner alone sees no more than any key of theirs."""
+    caller = caller or any_key_of(owner)
     query = hold_query(session, owner=owner, query_id=request.query)
-    asked = resolve(session, request.reference, request.version)
-    version = hold_usable_version(session, asked.name, asked.version)
+    asked = resolve(session, request.reference, request.version, caller=caller)
+    version = hold_usable_version(session, asked.name, asked.version, caller=caller)
     mapping_id = new_id()
     job = enqueue(
         session,
@@ -181,7 +191,7 @@ def view_mapping(session: Session, mapping: QueryMapping) -> MappingView:
         job,
         version=version,
         queue_position=position,
-        warnings=warnings_about(session, version),
+        warnings=warnings_about(session, version, any_key_of(mapping.owner)),
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.bell import Bell
 from app.jobs import Claim
+from app.keys import LOCAL_ADMINISTRATOR, Principal
 from app.licences import check_terms
 from app.moves import enqueue, fenced, move_job, move_version
 from app.ownership import hold_query
@@ -27,6 +28,7 @@ from app.problems import (
 )
 from app.standing import refusal
 from app.tables import Job, QueryMapping, ReferenceVersion, new_id
+from app.visibility import hidden_names, is_visible
 from models_store.manifest import NAME_PATTERN
 
 LARGEST_NUMBER = 2**63 - 1
@@ -113,29 +115,36 @@ def publish_version(
     return held
 
 
-def find_version(session: Session, name: str, version: int | None = None) -> ReferenceVersion:
-    """This version, or without a number the newest one that is ready."""
+def find_version(
+    session: Session, name: str, version: int | None = None, *, caller: Principal
+) -> ReferenceVersion:
+    """This version, or without a number the newest one that is ready.
+
+    What the caller may not see is not there.
+    """
+    check_known(session, name, caller=caller)
     wanted = select(ReferenceVersion).where(ReferenceVersion.name == name)
     if version is not None and abs(version) > LARGEST_NUMBER:
-        raise _unknown(session, name, version)
+        raise _unknown(session, name, version, caller)
     if version is not None:
         found = session.scalars(wanted.where(ReferenceVersion.version == version)).one_or_none()
         if found is None:
-            raise _unknown(session, name, version)
+            raise _unknown(session, name, version, caller)
         return found
     versions = session.scalars(wanted.order_by(ReferenceVersion.version)).all()
     default = default_version(versions)
     if default is None:
-        raise _unknown(session, name, None)
+        raise _unknown(session, name, None, caller)
     if default.state != "ready":
-        raise refusal(session, default)
+        raise refusal(session, default, caller)
     return default
 
 
-def check_known(session: Session, name: str) -> None:
-    """Raise UnknownReference unless there is, or was, a version of this name."""
-    if session.scalar(select(ReferenceVersion.id).where(ReferenceVersion.name == name)) is None:
-        raise _unknown(session, name, None)
+def check_known(session: Session, name: str, *, caller: Principal) -> None:
+    """Raise UnknownReference unless there is, or was, a version of this name to be seen."""
+    known = session.scalar(select(ReferenceVersion.id).where(ReferenceVersion.name == name))
+    if known is None or not is_visible(session, name, caller):
+        raise _unknown(session, name, None, caller)
 
 
 def default_version(versions: Sequence[ReferenceVersion]) -> ReferenceVersion | None:
@@ -147,37 +156,49 @@ def default_version(versions: Sequence[ReferenceVersion]) -> ReferenceVersion | 
 
 
 def find_usable_version(
-    session: Session, name: str, version: int | None = None
+    session: Session, name: str, version: int | None = None, *, caller: Principal
 ) -> ReferenceVersion:
     """A version that has a bundle to map onto."""
-    found = find_version(session, name, version)
+    found = find_version(session, name, version, caller=caller)
     if found.state not in USABLE_STATES:
-        raise refusal(session, found)
+        raise refusal(session, found, caller)
     return found
 
 
 def hold_usable_version(
-    session: Session, name: str, version: int | None = None
+    session: Session, name: str, version: int | None = None, *, caller: Principal
 ) -> ReferenceVersion:
     """The same, and it cannot be removed until the commit."""
-    found = find_usable_version(session, name, version)
+    found = find_usable_version(session, name, version, caller=caller)
     session.refresh(found, attribute_names=STANDING, with_for_update={"read": True})
     if found.state not in USABLE_STATES:
-        raise refusal(session, found)
+        raise refusal(session, found, caller)
     return found
 
 
-def find_built_version(session: Session, name: str, version: int | None = None) -> ReferenceVersion:
+def find_built_version(
+    session: Session, name: str, version: int | None = None, *, caller: Principal
+) -> ReferenceVersion:
     """A version whose bundle is here: a withdrawn one still explains the results made with it."""
-    found = find_version(session, name, version)
+    found = find_version(session, name, version, caller=caller)
     if found.manifest_sha256 is None or found.bundle_prefix is None:
-        raise refusal(session, found)
+        raise refusal(session, found, caller)
     return found
 
 
-def list_versions(session: Session) -> list[ReferenceVersion]:
+def list_versions(session: Session, *, caller: Principal) -> list[ReferenceVersion]:
     ordered = select(ReferenceVersion).order_by(ReferenceVersion.name, ReferenceVersion.version)
-    return list(session.scalars(ordered))
+    hidden = hidden_names(session, caller)
+    return [version for version in session.scalars(ordered) if version.name not in hidden]
+
+
+def lock_name(session: Session, name: str) -> None:
+    """Whoever changes what belongs to a name, not to one version, comes here one at a time.
+
+    The name's first version stands for it: its row is always there.
+    """
+    first = select(ReferenceVersion.id).where(ReferenceVersion.name == name)
+    session.execute(first.order_by(ReferenceVersion.version).limit(1).with_for_update())
 
 
 def remove_version(session: Session, *, name: str, version: int) -> str:
@@ -186,7 +207,7 @@ def remove_version(session: Session, *, name: str, version: int) -> str:
     The row stays, so that no other bundle ever bears its number. Removing twice is no error: it
     removes what a crash left behind the first time.
     """
-    found = find_version(session, name, version)
+    found = find_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
     session.refresh(found, attribute_names=["state"], with_for_update=True)
     if found.state == "building":
         raise ReferenceBuilding(
@@ -224,11 +245,11 @@ def _commit_version(session: Session, name: str) -> None:
         ) from error
 
 
-def _unknown(session: Session, name: str, version: int | None) -> Problem:
+def _unknown(session: Session, name: str, version: int | None, caller: Principal) -> Problem:
     names = session.scalars(
         select(ReferenceVersion.name).where(ReferenceVersion.state == "ready").distinct()
     )
-    known = sorted(names)
+    known = sorted({*names} - hidden_names(session, caller))
     which = f"reference {name!r}" if version is None else f"version {version} of {name!r}"
     listed = f"Known references: {', '.join(known)}." if known else "No reference is ready yet."
     return UnknownReference(

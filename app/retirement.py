@@ -6,6 +6,7 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
+from app.keys import LOCAL_ADMINISTRATOR
 from app.moves import move_version, record_event
 from app.problems import MalformedRequest, WrongReferenceState
 from app.reference_names import read_reference
@@ -32,7 +33,7 @@ def retire_version(
     they began. `successor` is NAME@VERSION, a version that is ready.
     """
     _check_reason(reason)
-    found = find_version(session, name, version)
+    found = find_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
     session.refresh(found, attribute_names=["state"], with_for_update=True)
     following = None if successor is None else _successor(session, found, successor)
     told = {"state_reason": reason, "successor_id": following.id if following else None}
@@ -68,7 +69,7 @@ def _successor(session: Session, version: ReferenceVersion, successor: str) -> R
     asked = read_reference(successor)
     if asked.version is None:
         raise _no_successor(f"{successor!r} names no version.", "Write it as NAME@VERSION.")
-    found = find_version(session, asked.name, asked.version)
+    found = find_version(session, asked.name, asked.version, caller=LOCAL_ADMINISTRATOR)
     if found.id == version.id or found.state != "ready":
         state = "itself" if found.id == version.id else found.state
         raise _no_successor(f"{successor} is {state}.", "Name another version, one that is ready.")

@@ -6,25 +6,31 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.keys import Principal
 from app.problems import Problem, ReferenceNotReady
 from app.tables import ReferenceVersion
+from app.visibility import is_visible
 
 WARNED_STATES = frozenset({"deprecated", "withdrawn"})
 
 
-def successor_of(session: Session, version: ReferenceVersion) -> str | None:
-    """The version to use instead, as NAME@VERSION."""
+def successor_of(session: Session, version: ReferenceVersion, caller: Principal) -> str | None:
+    """The version to use instead, as NAME@VERSION, if the caller may know of it."""
     if version.successor_id is None:
         return None
     successor = session.get_one(ReferenceVersion, version.successor_id)
+    if not is_visible(session, successor.name, caller):
+        return None
     return f"{successor.name}@{successor.version}"
 
 
-def warnings_about(session: Session, version: ReferenceVersion) -> list[dict[str, Any]]:
+def warnings_about(
+    session: Session, version: ReferenceVersion, caller: Principal
+) -> list[dict[str, Any]]:
     """For every answer of a mapping that was made on this version; none while it is ready."""
     if version.state not in WARNED_STATES:
         return []
-    successor = successor_of(session, version)
+    successor = successor_of(session, version, caller)
     why = f": {version.state_reason}" if version.state_reason else "."
     return [
         {
@@ -37,9 +43,9 @@ def warnings_about(session: Session, version: ReferenceVersion) -> list[dict[str
     ]
 
 
-def refusal(session: Session, version: ReferenceVersion) -> Problem:
+def refusal(session: Session, version: ReferenceVersion, caller: Principal) -> Problem:
     """Why this version takes no new mapping, and what to use instead."""
-    successor = successor_of(session, version)
+    successor = successor_of(session, version, caller)
     named = f"{version.name}@{version.version}"
     fixes = {
         "building": "Wait until it is built; GET the reference to see how far it is.",

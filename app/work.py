@@ -9,6 +9,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.jobs import Claim
+from app.keys import any_key_of
 from app.problems import UnknownMapping, UnknownQuery, UnknownReference
 from app.standing import warnings_about
 from app.tables import Query, QueryMapping, ReferenceVersion, Shard
@@ -106,7 +107,7 @@ def _map_work(session: Session, mapping_id: str) -> MapWork:
         query_facts={"filename": query.filename, "sha256": query.sha256},
         reference_facts={
             "alias": mapping.reference_alias,
-            "warnings": warnings_about(session, version),
+            "warnings": warnings_about(session, version, any_key_of(mapping.owner)),
         },
         n_cells=int((query.inspection or {}).get("n_cells", 0)),
         shards=tuple(prefix or "" for prefix in session.scalars(_prefixes_of(mapping_id))),

@@ -5,13 +5,10 @@ from __future__ import annotations
 from alembic import context
 
 from app.reference_tables import Alias
-from app.tables import Table
-
-assert Alias.metadata is Table.metadata, "imported, so that its tables are among them"
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Table.metadata,
+    target_metadata=Alias.metadata,  # of all tables: its module imports the others
     render_as_batch=True,
     compare_type=True,
 )

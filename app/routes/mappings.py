@@ -73,7 +73,7 @@ def submit(
     """A ready query is checked against the reference at once. One that is still being checked
     is accepted, and its mapping fails with the query's problem if it is rejected."""
     request = _request(body)
-    admit(service, owner=caller.owner, request=request, idempotency_key=idempotency_key)
+    admit(service, caller=caller, request=request, idempotency_key=idempotency_key)
     mapping, replayed = service.database.write(
         partial(
             mappings.submit_mapping,
@@ -82,6 +82,7 @@ def submit(
             request=request,
             idempotency_key=idempotency_key,
             max_attempts=service.max_attempts,
+            caller=caller,
         )
     )
     if replayed:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from app.aliases import aliases_of
+from app.keys import Principal
 from app.routes.bodies import ReferenceBody
 from app.routes.shapes import reference_body
 from app.service import Service
 from app.standing import successor_of
 from app.storage import read_whole
 from app.tables import Job, ReferenceVersion
+from app.visibility import shows_cells
 
 
 def reference_answer(
@@ -18,6 +20,7 @@ def reference_answer(
     session: Session,
     version: ReferenceVersion,
     *,
+    caller: Principal,
     versions: list[ReferenceVersion] | None = None,
 ) -> ReferenceBody:
     built = version.manifest_sha256 is not None
@@ -26,8 +29,9 @@ def reference_answer(
         session.get_one(Job, version.job_id),
         service.genes.manifest(version) if built else None,
         versions=versions,
+        cells=shows_cells(session, version.name, caller),
         model_card=_model_card(service, version),
-        successor=successor_of(session, version),
+        successor=successor_of(session, version, caller),
         aliases=aliases_of(session, [version.name])[version.name],
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -28,4 +28,22 @@ class AliasBody(BaseModel):
     alias: str
     version: int
     previous: int | None = Field(default=None, description="The version that it named before.")
+    links: dict[str, str]
+
+
+class VisibilityIn(Sent):
+    owners: list[Name] | None = Field(
+        default=None, description="Who sees the reference, beside administrators; null: everybody."
+    )
+    cells: Literal["open", "admin"] | list[Name] = Field(
+        default="open",
+        description="Who gets cells.parquet: whoever sees the reference, administrators alone, or "
+        "these owners and administrators.",
+    )
+
+
+class VisibilityBody(BaseModel):
+    reference: str
+    owners: list[str] | None
+    cells: Literal["open", "admin"] | list[str]
     links: dict[str, str]

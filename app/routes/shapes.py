@@ -22,6 +22,8 @@ from app.routes.bodies import (
 from app.tables import ApiKey, Job, Query, ReferenceVersion
 from models_store.manifest import Manifest
 
+CELLS_FILE = "cells.parquet"
+
 
 def query_item(query: Query) -> QueryItem:
     here = f"/v1/queries/{query.id}"
@@ -131,6 +133,7 @@ def reference_body(
     job: Job,
     manifest: Manifest | None,
     *,
+    cells: bool = True,
     versions: Sequence[ReferenceVersion] | None = None,
     model_card: str | None = None,
     successor: str | None = None,
@@ -139,7 +142,9 @@ def reference_body(
     here = version_path(version)
     links = {"self": here, "reference": f"/v1/references/{version.name}"}
     if manifest is not None and version.bundle_prefix is not None:
-        links |= {"genes": f"{here}/genes", "cells": f"{here}/cells.parquet"}
+        links["genes"] = f"{here}/genes"
+        if cells and CELLS_FILE in manifest.files:
+            links["cells"] = f"{here}/{CELLS_FILE}"
     return ReferenceBody(
         id=version.id,
         state=version.state,

@@ -1,4 +1,4 @@
-"""The life of references: licences at hand, reasons and successors of the retired, aliases."""
+"""The life of references: licences at hand, why versions are retired, aliases, who sees what."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ depends_on = None
 
 ID = sa.String(32)
 NAME = sa.String(255)
+JSON = sa.JSON(none_as_null=True)
 INSTANT = sa.DateTime(timezone=True)
 
 
@@ -36,6 +37,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("reference", "alias", name="pk_reference_aliases"),
     )
     op.create_index("ix_reference_aliases_version_id", "reference_aliases", ["version_id"])
+    op.create_table(
+        "reference_restrictions",
+        sa.Column("reference", NAME, nullable=False),
+        sa.Column("owners", JSON),
+        sa.Column("cells", sa.String(16), nullable=False),
+        sa.Column("cells_owners", JSON),
+        sa.Column("updated_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("reference", name="pk_reference_restrictions"),
+    )
 
 
 def _copy_terms() -> None:
@@ -43,7 +53,7 @@ def _copy_terms() -> None:
     versions = sa.table(
         "reference_versions",
         sa.column("id", ID),
-        sa.column("manifest", sa.JSON(none_as_null=True)),
+        sa.column("manifest", JSON),
         sa.column("licence", NAME),
         sa.column("citation", sa.Text()),
     )
@@ -57,6 +67,7 @@ def _copy_terms() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("reference_restrictions")
     op.drop_table("reference_aliases")
     op.drop_column("mappings", "reference_alias")
     op.drop_column("reference_versions", "successor_id")
