@@ -5,7 +5,15 @@ from __future__ import annotations
 import typer
 from pydantic import ValidationError
 
-from app.commands import keys, mapping, reference_life, references, serving, upkeep
+from app.commands import (
+    keys,
+    mapping,
+    reference_history,
+    reference_life,
+    references,
+    serving,
+    upkeep,
+)
 from app.problems import Problem
 
 cli = typer.Typer(
@@ -27,6 +35,8 @@ for command in (
     reference_life.withdraw,
     reference_life.alias,
     reference_life.visibility,
+    reference_history.compare,
+    reference_history.impact,
 ):
     references.commands.command()(command)
 cli.add_typer(references.commands, name="references")

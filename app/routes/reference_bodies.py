@@ -1,8 +1,9 @@
-"""The JSON of what administrators do with references."""
+"""The JSON of what becomes of references: retired, named, seen, compared."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -47,3 +48,46 @@ class VisibilityBody(BaseModel):
     owners: list[str] | None
     cells: Literal["open", "admin"] | list[str]
     links: dict[str, str]
+
+
+class DifferenceBody(BaseModel):
+    n_before: int
+    n_after: int
+    gained: list[str]
+    lost: list[str]
+
+
+class ComparisonBody(BaseModel):
+    before: str
+    after: str
+    genes: DifferenceBody
+    labels: dict[str, DifferenceBody] = Field(description="By label level.")
+    batches: DifferenceBody
+    extra_covariates: dict[str, DifferenceBody]
+    changed: dict[str, tuple[Any, Any]] = Field(
+        description="Fields of the manifest that differ, before and after: architecture, recipe, "
+        "thresholds, licence, citation and others."
+    )
+    expected_expression_correlation: float | None = Field(
+        description="Pearson's, of log(1 + 10,000 x share of the counts), over shared genes."
+    )
+
+
+class AffectedItem(BaseModel):
+    id: str
+    owner: str
+    external_id: str | None
+    state: str
+    created_at: datetime
+    alias: str | None = Field(description="What was asked for.")
+    alias_names: int | None = Field(description="The version that this alias names now.")
+    alias_moved: bool
+
+
+class ImpactBody(BaseModel):
+    reference: str
+    version: int
+    n_mappings: int
+    n_alias_moved: int = Field(description="Asked for by an alias that names another version now.")
+    items: list[AffectedItem]
+    next: str | None = None

@@ -62,6 +62,10 @@ def requests(name: str, query: str) -> Iterator[tuple[str, str, dict[str, Any]]]
         for place in (f"{here}{path}", f"{here}/versions/1{path}"):
             yield "GET", place, {}
             yield "HEAD", place, {}
+    comparison = "/v1/references/{}/versions/1/comparison"
+    yield "GET", comparison.format(name), {"params": {"with": OPEN}}
+    for reference in (name, f"{name}@1", f"{name}@stable"):
+        yield "GET", comparison.format(OPEN), {"params": {"with": reference}}
     for reference, version in itertools.product((name, f"{name}@1", f"{name}@stable"), (None, 1)):
         if reference.endswith("stable") and version:
             continue
@@ -116,6 +120,7 @@ def test_nobody_but_administrators_learns_of_it_by_what_only_they_may_do(place: 
     for method, path, body in (
         ("GET", "/visibility", None),
         ("PUT", "/visibility", {}),
+        ("GET", "/versions/1/impact", None),
         ("PUT", "/aliases/x", {"version": 1}),
         ("DELETE", "/aliases/stable", None),
         ("POST", "/versions/1/deprecate", {"reason": "x"}),
@@ -141,6 +146,8 @@ def test_every_route_of_references_is_among_these(service: Service) -> None:
         "/v1/references/{name}/versions/{version}/cells.parquet",
         "/v1/references/{name}/versions/{version}/deprecate",
         "/v1/references/{name}/versions/{version}/withdraw",
+        "/v1/references/{name}/versions/{version}/comparison",
+        "/v1/references/{name}/versions/{version}/impact",
         "/v1/references/{name}/aliases/{alias}",
         "/v1/references/{name}/visibility",
     }
