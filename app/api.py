@@ -21,6 +21,8 @@ from app.routes import (
     map,
     mappings,
     queries,
+    reference_history,
+    reference_life,
     references,
     results,
     service_info,
@@ -56,7 +58,17 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     app.include_router(health.router)
-    for module in (service_info, references, queries, results, mappings, map, keys):
+    for module in (
+        service_info,
+        references,
+        reference_life,
+        reference_history,
+        queries,
+        results,
+        mappings,
+        map,
+        keys,
+    ):
         app.include_router(module.router, prefix="/v1")
     answer_problems(app)
     app.add_middleware(Doors, service=service)

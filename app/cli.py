@@ -5,7 +5,15 @@ from __future__ import annotations
 import typer
 from pydantic import ValidationError
 
-from app.commands import keys, mapping, references, serving, upkeep
+from app.commands import (
+    keys,
+    mapping,
+    reference_history,
+    reference_life,
+    references,
+    serving,
+    upkeep,
+)
 from app.problems import Problem
 
 cli = typer.Typer(
@@ -22,6 +30,15 @@ cli.command("map")(mapping.map_)
 cli.command("demo-data")(serving.demo_data)
 cli.command()(upkeep.migrate)
 cli.command()(upkeep.fsck)
+for command in (
+    reference_life.deprecate,
+    reference_life.withdraw,
+    reference_life.alias,
+    reference_life.visibility,
+    reference_history.compare,
+    reference_history.impact,
+):
+    references.commands.command()(command)
 cli.add_typer(references.commands, name="references")
 cli.add_typer(keys.commands, name="keys")
 

@@ -35,13 +35,22 @@ class Principal:
     scopes: frozenset[str]
     key_id: str | None = None
 
+    @property
+    def is_administrator(self) -> bool:
+        return "admin" in self.scopes
+
     def require(self, scope: Scope) -> None:
-        if scope not in self.scopes and "admin" not in self.scopes:
+        if scope not in self.scopes and not self.is_administrator:
             raise Forbidden(
                 f"This key lacks the scope {scope!r}; it has {', '.join(sorted(self.scopes))}.",
                 fix="Use a key with that scope; `cellgraft keys create --scope` makes one.",
                 scope=scope,
             )
+
+
+def any_key_of(owner: str) -> Principal:
+    """This owner, with no scope: who sees what any key of theirs does."""
+    return Principal(owner=owner, scopes=frozenset())
 
 
 LOCAL_ADMINISTRATOR = Principal(owner=LOCAL_OWNER, scopes=frozenset(SCOPES))

@@ -9,9 +9,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.aliases import resolve
 from app.bell import Bell
 from app.idempotency import commit_with_key, find_earlier, forget_keys
 from app.jobs import Claim
+from app.keys import Principal, any_key_of
 from app.moves import (
     TERMINAL_STATES,
     change_job,
@@ -26,6 +28,7 @@ from app.pages import Page, page_of
 from app.problems import AlreadyFinished, IdempotencyKeyInProgress, Problem, UnknownMapping
 from app.references import hold_usable_version
 from app.shards import delete_shards, end_shards
+from app.standing import warnings_about
 from app.tables import Job, QueryMapping, ReferenceVersion, new_id
 from app.turns import queue_position
 
@@ -57,10 +60,11 @@ class MappingView:
 
     mapping: QueryMapping
     job: Job
-    reference: str
-    version: int
+    version: ReferenceVersion
     queue_position: int | None
     """1: the next to be picked up; None once it is running or finished."""
+    warnings: list[dict[str, Any]]
+    """What has become of the reference version, for whoever reads the answer."""
 
 
 def submit_mapping(
@@ -71,6 +75,7 @@ def submit_mapping(
     request: MappingRequest,
     max_attempts: int,
     idempotency_key: str | None = None,
+    caller: Principal | None = None,
 ) -> tuple[QueryMapping, bool]:
     """Record the mapping and its job. True: the same request came before, and this is its answer.
 
@@ -79,7 +84,9 @@ def submit_mapping(
     earlier = _find_earlier(session, owner, idempotency_key, request)
     if earlier is not None:
         return earlier, True
-    mapping = store_mapping(session, owner=owner, request=request, max_attempts=max_attempts)
+    mapping = store_mapping(
+        session, owner=owner, request=request, max_attempts=max_attempts, caller=caller
+    )
     try:
         commit_with_key(
             session,
@@ -106,11 +113,18 @@ def _find_earlier(
 
 
 def store_mapping(
-    session: Session, *, owner: str, request: MappingRequest, max_attempts: int
+    session: Session,
+    *,
+    owner: str,
+    request: MappingRequest,
+    max_attempts: int,
+    caller: Principal | None = None,
 ) -> QueryMapping:
-    """`submit_mapping` without the commit."""
+    """`submit_mapping` without the commit. An owner alone sees no more than any key of theirs."""
+    caller = caller or any_key_of(owner)
     query = hold_query(session, owner=owner, query_id=request.query)
-    version = hold_usable_version(session, request.reference, request.version)
+    asked = resolve(session, request.reference, request.version, caller=caller)
+    version = hold_usable_version(session, asked.name, asked.version, caller=caller)
     mapping_id = new_id()
     job = enqueue(
         session,
@@ -125,6 +139,7 @@ def store_mapping(
         owner=owner,
         query_id=query.id,
         reference_version_id=version.id,
+        reference_alias=asked.alias,
         job_id=job.id,
         options=request.options(),
         external_id=request.external_id,
@@ -171,7 +186,13 @@ def view_mapping(session: Session, mapping: QueryMapping) -> MappingView:
     version = session.get_one(ReferenceVersion, mapping.reference_version_id)
     may_start = job.state == "queued" and job.waits_for == 0
     position = queue_position(session, job) if may_start else None
-    return MappingView(mapping, job, version.name, version.version, position)
+    return MappingView(
+        mapping,
+        job,
+        version=version,
+        queue_position=position,
+        warnings=warnings_about(session, version, any_key_of(mapping.owner)),
+    )
 
 
 def list_mappings(

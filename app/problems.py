@@ -170,6 +170,11 @@ class ReferenceInUse(Problem):
     title = "Mappings depend on this reference version."
 
 
+class WrongReferenceState(Problem):
+    status = 409
+    title = "The reference version's state does not allow this."
+
+
 class QueryRejected(Problem):
     status = 409
     title = "The query was rejected and cannot be used."

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.bell import Bell
 from app.jobs import Claim
+from app.keys import LOCAL_ADMINISTRATOR, Principal
+from app.licences import check_terms
 from app.moves import enqueue, fenced, move_job, move_version
 from app.ownership import hold_query
 from app.problems import (
@@ -22,15 +24,17 @@ from app.problems import (
     ReferenceBuilding,
     ReferenceExists,
     ReferenceInUse,
-    ReferenceNotReady,
     UnknownReference,
 )
+from app.standing import refusal
 from app.tables import Job, QueryMapping, ReferenceVersion, new_id
+from app.visibility import hidden_names, is_visible
 from models_store.manifest import NAME_PATTERN
 
 LARGEST_NUMBER = 2**63 - 1
 """What a database's integer can hold: a larger number is no version, and no query parameter."""
 USABLE_STATES = frozenset({"ready", "deprecated"})
+STANDING = ("state", "state_reason", "successor_id")
 
 
 def version_folder(name: str, version: int) -> str:
@@ -61,6 +65,7 @@ def submit_build(
 ) -> ReferenceVersion:
     """Record the next version of a reference; its build starts when the query is ready."""
     _check_name(name)
+    check_terms(options)
     query = hold_query(session, owner=owner, query_id=query_id)
     number = next_version(session, name)
     version_id = new_id()
@@ -108,6 +113,8 @@ def publish_version(
         "ready",
         manifest=manifest,
         manifest_sha256=manifest_digest(manifest),
+        licence=manifest.get("licence"),
+        citation=manifest.get("citation"),
         bundle_prefix=prefix,
         problem=None,
     )
@@ -115,56 +122,90 @@ def publish_version(
     return held
 
 
-def find_version(session: Session, name: str, version: int | None = None) -> ReferenceVersion:
-    """This version, or without a number the newest one that is ready."""
+def find_version(
+    session: Session, name: str, version: int | None = None, *, caller: Principal
+) -> ReferenceVersion:
+    """This version, or without a number the newest one that is ready.
+
+    What the caller may not see is not there.
+    """
+    check_known(session, name, caller=caller)
     wanted = select(ReferenceVersion).where(ReferenceVersion.name == name)
     if version is not None and abs(version) > LARGEST_NUMBER:
-        raise _unknown(session, name, version)
+        raise _unknown(session, name, version, caller)
     if version is not None:
         found = session.scalars(wanted.where(ReferenceVersion.version == version)).one_or_none()
         if found is None:
-            raise _unknown(session, name, version)
+            raise _unknown(session, name, version, caller)
         return found
     versions = session.scalars(wanted.order_by(ReferenceVersion.version)).all()
     default = default_version(versions)
     if default is None:
-        raise _unknown(session, name, None)
+        raise _unknown(session, name, None, caller)
     if default.state != "ready":
-        raise _not_ready(default)
+        raise refusal(session, default, caller)
     return default
 
 
+def check_known(session: Session, name: str, *, caller: Principal) -> None:
+    """Raise UnknownReference unless there is, or was, a version of this name to be seen."""
+    known = session.scalar(select(ReferenceVersion.id).where(ReferenceVersion.name == name))
+    if known is None or not is_visible(session, name, caller):
+        raise _unknown(session, name, None, caller)
+
+
 def default_version(versions: Sequence[ReferenceVersion]) -> ReferenceVersion | None:
-    """Of versions in their order: the newest ready one, or the newest not removed meanwhile."""
+    """Of versions in their order: the newest ready one, or the newest that there is to show."""
     ready = [version for version in versions if version.state == "ready"]
     left = [version for version in versions if version.state != "withdrawn"]
-    return next(reversed(ready or left), None)
+    kept = [version for version in versions if version.bundle_prefix is not None]
+    return next(reversed(ready or left or kept), None)
 
 
 def find_usable_version(
-    session: Session, name: str, version: int | None = None
+    session: Session, name: str, version: int | None = None, *, caller: Principal
 ) -> ReferenceVersion:
     """A version that has a bundle to map onto."""
-    found = find_version(session, name, version)
+    found = find_version(session, name, version, caller=caller)
     if found.state not in USABLE_STATES:
-        raise _not_ready(found)
+        raise refusal(session, found, caller)
     return found
 
 
 def hold_usable_version(
-    session: Session, name: str, version: int | None = None
+    session: Session, name: str, version: int | None = None, *, caller: Principal
 ) -> ReferenceVersion:
     """The same, and it cannot be removed until the commit."""
-    found = find_usable_version(session, name, version)
-    session.refresh(found, attribute_names=["state"], with_for_update={"read": True})
+    found = find_usable_version(session, name, version, caller=caller)
+    session.refresh(found, attribute_names=STANDING, with_for_update={"read": True})
     if found.state not in USABLE_STATES:
-        raise _not_ready(found)
+        raise refusal(session, found, caller)
     return found
 
 
-def list_versions(session: Session) -> list[ReferenceVersion]:
+def find_built_version(
+    session: Session, name: str, version: int | None = None, *, caller: Principal
+) -> ReferenceVersion:
+    """A version whose bundle is here: a withdrawn one still explains the results made with it."""
+    found = find_version(session, name, version, caller=caller)
+    if found.manifest_sha256 is None or found.bundle_prefix is None:
+        raise refusal(session, found, caller)
+    return found
+
+
+def list_versions(session: Session, *, caller: Principal) -> list[ReferenceVersion]:
     ordered = select(ReferenceVersion).order_by(ReferenceVersion.name, ReferenceVersion.version)
-    return list(session.scalars(ordered))
+    hidden = hidden_names(session, caller)
+    return [version for version in session.scalars(ordered) if version.name not in hidden]
+
+
+def lock_name(session: Session, name: str) -> None:
+    """Whoever changes what belongs to a name, not to one version, comes here one at a time.
+
+    The name's first version stands for it: its row is always there.
+    """
+    first = select(ReferenceVersion.id).where(ReferenceVersion.name == name)
+    session.execute(first.order_by(ReferenceVersion.version).limit(1).with_for_update())
 
 
 def remove_version(session: Session, *, name: str, version: int) -> str:
@@ -173,7 +214,7 @@ def remove_version(session: Session, *, name: str, version: int) -> str:
     The row stays, so that no other bundle ever bears its number. Removing twice is no error: it
     removes what a crash left behind the first time.
     """
-    found = find_version(session, name, version)
+    found = find_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
     session.refresh(found, attribute_names=["state"], with_for_update=True)
     if found.state == "building":
         raise ReferenceBuilding(
@@ -185,22 +226,10 @@ def remove_version(session: Session, *, name: str, version: int) -> str:
             f"{used} mappings were made onto {name} version {version}.",
             fix="Delete those mappings first; their results name this version as their source.",
         )
-    move_version(session, found.id, "withdrawn", bundle_prefix=None)
+    move_version(session, found.id, "withdrawn")
+    found.bundle_prefix = None
     session.commit()
     return version_folder(name, version)
-
-
-def _not_ready(version: ReferenceVersion) -> Problem:
-    fixes = {
-        "building": "Wait until it is built; GET the reference to see how far it is.",
-        "failed": "Its `problem` says why the build failed; build it again.",
-        "withdrawn": "It was removed; choose another version.",
-    }
-    return ReferenceNotReady(
-        f"Reference {version.name} version {version.version} is {version.state}.",
-        fix=fixes.get(version.state, "Choose another version."),
-        state=version.state,
-    )
 
 
 def _check_name(name: str) -> None:
@@ -224,11 +253,11 @@ def commit_version(session: Session, name: str) -> None:
         ) from error
 
 
-def _unknown(session: Session, name: str, version: int | None) -> Problem:
+def _unknown(session: Session, name: str, version: int | None, caller: Principal) -> Problem:
     names = session.scalars(
         select(ReferenceVersion.name).where(ReferenceVersion.state == "ready").distinct()
     )
-    known = sorted(names)
+    known = sorted({*names} - hidden_names(session, caller))
     which = f"reference {name!r}" if version is None else f"version {version} of {name!r}"
     listed = f"Known references: {', '.join(known)}." if known else "No reference is ready yet."
     return UnknownReference(

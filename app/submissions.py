@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.bell import Bell
+from app.keys import Principal
 from app.mappings import MappingRequest, store_mapping
 from app.queries import query_prefix, removed_on_failure, store_query
 from app.staging import StagedFile
@@ -27,6 +28,7 @@ def submit_file(
     query_options: Mapping[str, Any],
     request: MappingRequest,
     max_attempts: int,
+    caller: Principal | None = None,
 ) -> QueryMapping:
     """Keep the file as a query and map it; `request.query` is filled in here."""
     query = store_query(
@@ -42,7 +44,9 @@ def submit_file(
     )
     request = replace(request, query=query.id)
     with removed_on_failure(storage, query_prefix(query.id)):
-        mapping = store_mapping(session, owner=owner, request=request, max_attempts=max_attempts)
+        mapping = store_mapping(
+            session, owner=owner, request=request, max_attempts=max_attempts, caller=caller
+        )
     session.commit()
     bell.ring(query.job_id, "check")
     bell.ring(mapping.job_id, "map")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String, Text
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -117,6 +117,13 @@ class ReferenceVersion(Table):
     """Where the bundle is in the store; None while there is none, or none any more."""
     options: Mapped[dict[str, Any]]
     problem: Mapped[dict[str, Any] | None]
+    licence: Mapped[str | None]
+    citation: Mapped[str | None] = mapped_column(Text)
+    """Both from the manifest, which is large; every answer that names the version has them."""
+    state_reason: Mapped[str | None] = mapped_column(String(1000))
+    """Why it is deprecated or withdrawn."""
+    successor_id: Mapped[str | None] = mapped_column(ID)
+    """The version to use instead. No foreign key: a version's row is never deleted."""
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     query_id: Mapped[str | None] = mapped_column(
         ForeignKey("queries.id", ondelete="SET NULL"), index=True
@@ -135,6 +142,8 @@ class QueryMapping(Table):
     reference_version_id: Mapped[str] = mapped_column(
         ForeignKey("reference_versions.id"), index=True
     )
+    reference_alias: Mapped[str | None]
+    """Which alias of that version was asked for, if one was."""
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     options: Mapped[dict[str, Any]]
     results: Mapped[list[Any] | None]

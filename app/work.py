@@ -9,7 +9,9 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.jobs import Claim
+from app.keys import any_key_of
 from app.problems import UnknownMapping, UnknownQuery, UnknownReference
+from app.standing import warnings_about
 from app.tables import Query, QueryMapping, ReferenceVersion, Shard
 
 _GONE = "It was deleted after the job was accepted; there is nothing left to do."
@@ -35,6 +37,8 @@ class MapWork:
     """Of the manifest as `app.references.manifest_digest` writes it: names this exact version."""
     options: dict[str, Any]
     query_facts: dict[str, Any]
+    reference_facts: dict[str, Any]
+    """How it was asked for, and what has become of it; see `app.standing`."""
     n_cells: int
     shards: tuple[str, ...]
     """Prefixes of what shards of the query hold, in order; none if it was not split."""
@@ -101,6 +105,10 @@ def _map_work(session: Session, mapping_id: str) -> MapWork:
         manifest_sha256=version.manifest_sha256 or "",
         options=mapping.options,
         query_facts={"filename": query.filename, "sha256": query.sha256},
+        reference_facts={
+            "alias": mapping.reference_alias,
+            "warnings": warnings_about(session, version, any_key_of(mapping.owner)),
+        },
         n_cells=int((query.inspection or {}).get("n_cells", 0)),
         shards=tuple(prefix or "" for prefix in session.scalars(_prefixes_of(mapping_id))),
     )

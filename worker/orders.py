@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class MapOrder:
     query_facts: dict[str, Any]
     threads: int
     device: str
+    reference_facts: dict[str, Any] = field(default_factory=dict)
     shards: tuple[Path, ...] = ()
     """Folders of the shards of a large query, in order; none where this order reads all cells."""
 

@@ -87,6 +87,7 @@ def map_query(place: Workplace, work: MapWork, attempt: Attempt) -> Outcome:
             out=scratch,
             options=work.options,
             query_facts=work.query_facts,
+            reference_facts=work.reference_facts,
             threads=place.threads,
             device=place.device,
             shards=tuple(store.folder(shard) for shard in work.shards),

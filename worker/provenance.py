@@ -74,6 +74,7 @@ def provenance(
             "files": dict(manifest.files),
             "licence": manifest.licence,
             "citation": manifest.citation,
+            **order.reference_facts,
         },
         "options": order.options,
         "recipe": mapped.recipe.model_dump(),

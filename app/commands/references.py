@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.aliases import aliases_of
 from app.commands.surroundings import DataDir, become_worker, open_database, settings_from
+from app.keys import LOCAL_ADMINISTRATOR
 from app.references import find_version, list_versions, remove_version
 from app.storage import open_storage
 
@@ -132,13 +134,17 @@ def import_(
 @commands.command("list")
 def list_(data_dir: DataDir = None) -> None:
     """All versions of all references."""
-    table = Table("name", "version", "state", "genes", "cells", "built")
+    table = Table("name", "version", "aliases", "state", "genes", "cells", "built")
     with open_database(settings_from(data_dir=data_dir)).reading() as session:
-        for version in list_versions(session):
+        versions = list_versions(session, caller=LOCAL_ADMINISTRATOR)
+        aliases = aliases_of(session, {version.name for version in versions})
+        for version in versions:
+            named = [each for each, at in aliases[version.name].items() if at == version.version]
             manifest = version.manifest or {}
             table.add_row(
                 version.name,
                 str(version.version),
+                ", ".join(named),
                 version.state,
                 str(len(manifest.get("genes", {}).get("ids", ())) or ""),
                 str(manifest.get("provenance", {}).get("n_cells", "")),
@@ -151,7 +157,7 @@ def list_(data_dir: DataDir = None) -> None:
 def show(name: Name, version: Version = None, data_dir: DataDir = None) -> None:
     """A version's manifest as JSON, without the columns as long as its gene panel."""
     with open_database(settings_from(data_dir=data_dir)).reading() as session:
-        found = find_version(session, name, version)
+        found = find_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
         told = dict(found.manifest or {})
         told.pop("expected_expression", None)
         genes = told.pop("genes", {})

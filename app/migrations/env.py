@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from app.tables import Table
+from app.reference_tables import Alias
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Table.metadata,
+    target_metadata=Alias.metadata,  # of all tables: its module imports the others
     render_as_batch=True,
     compare_type=True,
 )

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from app.licences import LONGEST_CITATION
 from models_store.manifest import NAME_PATTERN, RecipeName
 
 Item = TypeVar("Item")
@@ -21,6 +22,8 @@ Item = TypeVar("Item")
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Tags = Annotated[list[Tag], Field(max_length=64)]
+
+LICENCE = Field(default=None, description="SPDX, as its builder stated it; null: not stated.")
 
 
 class Sent(BaseModel):
@@ -81,6 +84,8 @@ class GeneCoverage(BaseModel):
     query_column: str
     reference_column: str
     advice: Literal["good", "low", "refused"]
+    licence: str | None = LICENCE
+    citation: str | None = None
 
 
 class QueryBody(QueryItem):
@@ -107,7 +112,7 @@ class MappingIn(Sent):
     )
 
     query: Name
-    reference: Name
+    reference: Name = Field(description="NAME, NAME@VERSION or NAME@ALIAS.")
     version: int | None = Field(default=None, gt=0, description="Default: the newest ready one.")
     batch_key: Name | list[Name] | None = Field(
         default=None, description="One or more obs columns; none: the whole query is one batch."
@@ -139,6 +144,9 @@ class MappingBody(Resource):
     query: str
     reference: str
     version: int
+    alias: str | None = Field(default=None, description="What was asked for, as in NAME@ALIAS.")
+    reference_licence: str | None = LICENCE
+    reference_citation: str | None = None
     recipe: str
     options: dict[str, Any]
     progress: float = Field(ge=0, le=1)
@@ -146,6 +154,10 @@ class MappingBody(Resource):
     queue_position: int | None = Field(default=None, description="1: next. Null once it runs.")
     eta_seconds: float | None = Field(default=None, description="Null while unknown.")
     verdict: dict[str, Any] | None = None
+    warnings: list[dict[str, Any]] = Field(
+        default=[],
+        description="What has become of the reference version since: deprecated, withdrawn.",
+    )
     results: list[ResultItem]
     summary: dict[str, Any] | None = None
     cancel_requested: bool
@@ -159,6 +171,8 @@ class MappingBody(Resource):
 class VersionItem(BaseModel):
     version: int
     state: str
+    licence: str | None = LICENCE
+    citation: str | None = None
     links: dict[str, str]
 
 
@@ -166,12 +180,19 @@ class ReferenceBody(Resource):
     state: Literal["building", "ready", "failed", "deprecated", "withdrawn"]
     name: str
     version: int
+    licence: str | None = LICENCE
+    citation: str | None = None
+    state_reason: str | None = Field(default=None, description="Why it is deprecated or withdrawn.")
+    successor: str | None = Field(default=None, description="NAME@VERSION to use instead.")
     progress: float
     stage: str | None = None
     description: dict[str, Any] | None = Field(
         default=None, description="From the manifest; null until the version is built."
     )
     model_card: str | None = None
+    aliases: dict[str, int] = Field(
+        default={}, description="Of the reference's name: the version that each names now."
+    )
     versions: list[VersionItem] | None = None
 
 
@@ -219,8 +240,8 @@ class BuildIn(Sent):
     architecture: dict[str, int | float | str | bool] = {}
     max_epochs: int | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
-    licence: Name | None = None
-    citation: str | None = None
+    licence: Name | None = Field(default=None, description="SPDX, such as CC-BY-4.0.")
+    citation: str | None = Field(default=None, max_length=LONGEST_CITATION)
     species: Name | None = None
 
 

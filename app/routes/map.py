@@ -8,6 +8,8 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from app import mappings
+from app.aliases import resolve
+from app.keys import Principal
 from app.problems import (
     Forbidden,
     MalformedRequest,
@@ -43,7 +45,7 @@ async def upload_and_map(
     request: Request, response: Response, service: Served, caller: Submitter, options: MapQuery
 ) -> MappingBody:
     """202 at the mapping, which waits until its file is checked; both are durable by then."""
-    return await _map(request, response, service, caller.owner, options, None)
+    return await _map(request, response, service, caller, options, None)
 
 
 @router.put("/{filename}", summary="Upload and map (`curl -T FILE .../map/`)", **MAP)
@@ -55,20 +57,20 @@ async def upload_named_and_map(
     filename: str,
     options: MapQuery,
 ) -> MappingBody:
-    return await _map(request, response, service, caller.owner, options, filename)
+    return await _map(request, response, service, caller, options, filename)
 
 
 async def _map(
     request: Request,
     response: Response,
     service: Service,
-    owner: str,
+    caller: Principal,
     options: MapOptions,
     filename: str | None,
 ) -> MappingBody:
     # A wrong reference is said before the file travels; a form may name it after the file.
     if options.reference is not None:
-        await to_thread.run_sync(_check_reference, service, options)
+        await to_thread.run_sync(_check_reference, service, caller, options)
     elif "multipart" not in request.headers.get("content-type", ""):
         options.mapping_request("")
     async with arrive(request, service, options.sha256) as received:
@@ -76,21 +78,22 @@ async def _map(
         mapping_request = options.mapping_request("")
 
         def keep() -> MappingBody:
-            _check_reference(service, options)  # before the bytes are kept
+            _check_reference(service, caller, options)  # before the bytes are kept
             with service.database.writing() as session:
                 mapping = submit_file(
                     session,
                     service.bell,
-                    owner=owner,
+                    owner=caller.owner,
                     staged=received.staged,
                     storage=service.storage,
                     filename=safe_filename(received.filename or filename),
                     query_options=options.query_options(),
                     request=mapping_request,
                     max_attempts=service.max_attempts,
+                    caller=caller,
                 )
             with service.database.reading() as session:
-                row = mappings.find_mapping(session, owner=owner, mapping_id=mapping.id)
+                row = mappings.find_mapping(session, owner=caller.owner, mapping_id=mapping.id)
                 return mapping_body(mappings.view_mapping(session, row))
 
         body = await service.uploads.keep(keep)
@@ -98,7 +101,8 @@ async def _map(
     return body
 
 
-def _check_reference(service: Service, options: MapOptions) -> None:
+def _check_reference(service: Service, caller: Principal, options: MapOptions) -> None:
     assert options.reference is not None
     with service.database.reading() as session:
-        find_usable_version(session, options.reference, options.version)
+        asked = resolve(session, options.reference, options.version, caller=caller)
+        find_usable_version(session, asked.name, asked.version, caller=caller)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import partial
 from typing import Annotated
 
@@ -71,7 +73,7 @@ def submit(
     """A ready query is checked against the reference at once. One that is still being checked
     is accepted, and its mapping fails with the query's problem if it is rejected."""
     request = _request(body)
-    admit(service, owner=caller.owner, request=request, idempotency_key=idempotency_key)
+    admit(service, caller=caller, request=request, idempotency_key=idempotency_key)
     mapping, replayed = service.database.write(
         partial(
             mappings.submit_mapping,
@@ -80,6 +82,7 @@ def submit(
             request=request,
             idempotency_key=idempotency_key,
             max_attempts=service.max_attempts,
+            caller=caller,
         )
     )
     if replayed:
@@ -131,12 +134,12 @@ async def mapping(
     `If-None-Match: ETAG` as well, it comes at the first change; without one, 304."""
     read = partial(_read, service, caller.owner, mapping_id)
     body, job_id, revision = await to_thread.run_sync(read)
-    known = names_etag(request.headers.get("if-none-match"), _etag(revision))
+    known = names_etag(request.headers.get("if-none-match"), _etag(revision, body))
     wanted = changed_since(revision) if known else finished
     if wait and not body.terminal:
         await wait_until(service, job_id, wanted, wait)
         body, _, revision = await to_thread.run_sync(read)
-    etag = _etag(revision)
+    etag = _etag(revision, body)
     if names_etag(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag
@@ -196,8 +199,11 @@ def _request(body: MappingIn) -> mappings.MappingRequest:
     return mappings.MappingRequest(**fields, batch_key=batch_key or None, tags=tuple(body.tags))
 
 
-def _etag(revision: int) -> str:
-    return f'W/"{revision}"'
+def _etag(revision: int, body: MappingBody) -> str:
+    """Of the job's revision, and of what has become of the reference meanwhile."""
+    told = json.dumps(body.warnings).encode() if body.warnings else b""
+    mark = f"-{hashlib.sha256(told).hexdigest()[:12]}" if told else ""
+    return f'W/"{revision}{mark}"'
 
 
 def _read(service: Service, owner: str, mapping_id: str) -> tuple[MappingBody, str, int]:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app import queries
+from app.keys import Principal
 from app.ownership import find_query
 from app.problems import (
     Forbidden,
@@ -93,7 +94,7 @@ def list_mine(
 async def query(service: Served, caller: Reader, query_id: str, wait: Wait = 0) -> QueryBody:
     """200 also for a rejected query: its `problem` says what to correct. `?wait=` waits until
     the check is done."""
-    read = partial(_read, service, caller.owner, query_id)
+    read = partial(_read, service, caller, query_id)
     body, job_id = await to_thread.run_sync(read)
     if wait and not body.terminal:
         await wait_until(service, job_id, finished, wait)
@@ -148,16 +149,19 @@ async def _upload(
     return body
 
 
-def _read(service: Service, owner: str, query_id: str) -> tuple[QueryBody, str]:
+def _read(service: Service, caller: Principal, query_id: str) -> tuple[QueryBody, str]:
     with service.database.reading() as session:
-        row = find_query(session, owner=owner, query_id=query_id)
-        coverage = _coverage(service, session, row) if row.state == "ready" else None
+        row = find_query(session, owner=caller.owner, query_id=query_id)
+        coverage = _coverage(service, session, caller, row) if row.state == "ready" else None
         body = QueryBody(
             **query_item(row).model_dump(), inspection=row.inspection, gene_coverage=coverage
         )
         return body, row.job_id
 
 
-def _coverage(service: Service, session: Session, row: QueryRow) -> list[GeneCoverage]:
-    ready = [version for version in list_versions(session) if version.state == "ready"]
+def _coverage(
+    service: Service, session: Session, caller: Principal, row: QueryRow
+) -> list[GeneCoverage]:
+    seen = list_versions(session, caller=caller)
+    ready = [version for version in seen if version.state == "ready"]
     return [gene_coverage(version, service.genes.coverage(row, version)) for version in ready]

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy.orm import Session
 
+from app.keys import Principal
 from app.problems import (
     Forbidden,
     MalformedRequest,
@@ -20,7 +20,7 @@ from app.problems import (
 )
 from app.references import (
     default_version,
-    find_usable_version,
+    find_built_version,
     find_version,
     list_versions,
     submit_build,
@@ -29,10 +29,11 @@ from app.routes.access import Administrator, Reader, Served
 from app.routes.answers import problems
 from app.routes.bodies import BuildIn, Listed, ReferenceBody
 from app.routes.downloads import StoredFile, send_file, stored_size
-from app.routes.shapes import reference_body, version_path
+from app.routes.reference_answers import reference_answer
+from app.routes.shapes import CELLS_FILE, version_path
 from app.service import Service
-from app.storage import read_whole
-from app.tables import Job, ReferenceVersion
+from app.tables import ReferenceVersion
+from app.visibility import shows_cells
 from models_store.manifest import Manifest
 
 PARQUET = "application/vnd.apache.parquet"
@@ -44,10 +45,10 @@ router = APIRouter(prefix="/references", tags=["references"])
 def list_references(service: Served, caller: Reader) -> Listed[ReferenceBody]:
     with service.database.reading() as session:
         by_name: dict[str, list[ReferenceVersion]] = {}
-        for version in list_versions(session):
+        for version in list_versions(session, caller=caller):
             by_name.setdefault(version.name, []).append(version)
         items = [
-            _body(service, session, default, versions=versions)
+            reference_answer(service, session, default, caller=caller, versions=versions)
             for versions in by_name.values()
             if (default := default_version(versions)) is not None
         ]
@@ -87,22 +88,26 @@ def build(
     )
     response.headers["Location"] = version_path(version)
     with service.database.reading() as session:
-        return _body(service, session, session.get_one(ReferenceVersion, version.id))
+        return reference_answer(
+            service, session, session.get_one(ReferenceVersion, version.id), caller=caller
+        )
 
 
 @router.get("/{name}", summary="A reference", responses=problems(UnknownReference))
 def reference(service: Served, caller: Reader, name: str) -> ReferenceBody:
     """Its newest ready version, or the newest one while none is ready; and all versions."""
     with service.database.reading() as session:
-        versions = [each for each in list_versions(session) if each.name == name]
-        chosen = default_version(versions) or find_version(session, name)
-        return _body(service, session, chosen, versions=versions)
+        versions = [each for each in list_versions(session, caller=caller) if each.name == name]
+        chosen = default_version(versions) or find_version(session, name, caller=caller)
+        return reference_answer(service, session, chosen, caller=caller, versions=versions)
 
 
 @router.get("/{name}/versions/{version}", responses=problems(UnknownReference))
 def reference_version(service: Served, caller: Reader, name: str, version: int) -> ReferenceBody:
     with service.database.reading() as session:
-        return _body(service, session, find_version(session, name, version))
+        return reference_answer(
+            service, session, find_version(session, name, version, caller=caller), caller=caller
+        )
 
 
 @router.get(
@@ -111,14 +116,14 @@ def reference_version(service: Served, caller: Reader, name: str, version: int) 
     responses=problems(UnknownReference, ReferenceNotReady),
 )
 def genes(service: Served, caller: Reader, name: str) -> dict[str, Any]:
-    return _genes(_built(service, name, None)[1])
+    return _genes(_built(service, caller, name, None)[1])
 
 
 @router.get(
     "/{name}/versions/{version}/genes", responses=problems(UnknownReference, ReferenceNotReady)
 )
 def version_genes(service: Served, caller: Reader, name: str, version: int) -> dict[str, Any]:
-    return _genes(_built(service, name, version)[1])
+    return _genes(_built(service, caller, name, version)[1])
 
 
 @router.get(
@@ -127,7 +132,7 @@ def version_genes(service: Served, caller: Reader, name: str, version: int) -> d
     responses=problems(UnknownReference, ReferenceNotReady),
 )
 def cells(request: Request, service: Served, caller: Reader, name: str) -> Response:
-    return _send_cells(request, service, *_built(service, name, None))
+    return _send_cells(request, service, caller, name, None)
 
 
 @router.get(
@@ -137,12 +142,14 @@ def cells(request: Request, service: Served, caller: Reader, name: str) -> Respo
 def version_cells(
     request: Request, service: Served, caller: Reader, name: str, version: int
 ) -> Response:
-    return _send_cells(request, service, *_built(service, name, version))
+    return _send_cells(request, service, caller, name, version)
 
 
-def _built(service: Service, name: str, number: int | None) -> tuple[ReferenceVersion, Manifest]:
+def _built(
+    service: Service, caller: Principal, name: str, number: int | None
+) -> tuple[ReferenceVersion, Manifest]:
     with service.database.reading() as session:
-        version = find_usable_version(session, name, number)
+        version = find_built_version(session, name, number, caller=caller)
         return version, service.genes.manifest(version)
 
 
@@ -153,48 +160,25 @@ def _genes(manifest: Manifest) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "version": manifest.version,
+        "licence": manifest.licence,
+        "citation": manifest.citation,
         "n_genes": len(manifest.genes.ids),
         **columns,
     }
 
 
 def _send_cells(
-    request: Request, service: Service, version: ReferenceVersion, manifest: Manifest
+    request: Request, service: Service, caller: Principal, name: str, number: int | None
 ) -> Response:
-    key = f"{version.bundle_prefix}/cells.parquet"
-    digest = manifest.files.get("cells.parquet")
-    if digest is None:
+    version, manifest = _built(service, caller, name, number)
+    key = f"{version.bundle_prefix}/{CELLS_FILE}"
+    digest = manifest.files.get(CELLS_FILE)
+    with service.database.reading() as session:
+        shown = shows_cells(session, name, caller)
+    if digest is None or not shown:
         raise UnknownReference(
             f"Reference {version.name} has no cells to show.", fix="It was made without them."
         )
-    name = f"{version.name}-{version.version}-cells.parquet"
-    file = StoredFile(key, name, stored_size(service.storage, key), digest, PARQUET)
+    shown_name = f"{version.name}-{version.version}-{CELLS_FILE}"
+    file = StoredFile(key, shown_name, stored_size(service.storage, key), digest, PARQUET)
     return send_file(request, service.storage, file)
-
-
-def _body(
-    service: Service,
-    session: Session,
-    version: ReferenceVersion,
-    *,
-    versions: list[ReferenceVersion] | None = None,
-) -> ReferenceBody:
-    job = session.get_one(Job, version.job_id)
-    built = version.manifest_sha256 is not None
-    return reference_body(
-        version,
-        job,
-        service.genes.manifest(version) if built else None,
-        versions=versions,
-        model_card=_model_card(service, version),
-    )
-
-
-def _model_card(service: Service, version: ReferenceVersion) -> str | None:
-    if version.bundle_prefix is None:
-        return None
-    key = f"{version.bundle_prefix}/MODEL_CARD.md"
-    try:
-        return read_whole(service.storage, key).decode()
-    except FileNotFoundError:
-        return None

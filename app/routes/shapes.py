@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +21,8 @@ from app.routes.bodies import (
 )
 from app.tables import ApiKey, Job, Query, ReferenceVersion
 from models_store.manifest import Manifest
+
+CELLS_FILE = "cells.parquet"
 
 
 def query_item(query: Query) -> QueryItem:
@@ -47,12 +49,17 @@ def gene_coverage(version: ReferenceVersion, coverage: Coverage) -> GeneCoverage
         name: value for name, value in asdict(coverage).items() if name in GeneCoverage.model_fields
     }
     return GeneCoverage(
-        reference=version.name, version=version.version, advice=coverage.advice, **figures
+        reference=version.name,
+        version=version.version,
+        licence=version.licence,
+        citation=version.citation,
+        advice=coverage.advice,
+        **figures,
     )
 
 
 def mapping_body(view: MappingView) -> MappingBody:
-    mapping, job = view.mapping, view.job
+    mapping, job, version = view.mapping, view.job, view.version
     here = f"/v1/mappings/{mapping.id}"
     return MappingBody(
         id=mapping.id,
@@ -68,17 +75,21 @@ def mapping_body(view: MappingView) -> MappingBody:
             "results": f"{here}/results",
             "cancel": f"{here}/cancel",
             "query": f"/v1/queries/{mapping.query_id}",
-            "reference": f"/v1/references/{view.reference}/versions/{view.version}",
+            "reference": version_path(version),
         },
         problem=job.problem,
         query=mapping.query_id,
-        reference=view.reference,
-        version=view.version,
+        reference=version.name,
+        version=version.version,
+        alias=mapping.reference_alias,
+        reference_licence=version.licence,
+        reference_citation=version.citation,
         recipe=mapping.options["recipe"],
         options=mapping.options,
         progress=job.progress,
         stage=job.stage,
         queue_position=view.queue_position,
+        warnings=view.warnings,
         eta_seconds=eta_seconds(job),
         results=[result_item(mapping.id, result) for result in mapping.results or ()],
         summary=mapping.summary,
@@ -105,7 +116,11 @@ def eta_seconds(job: Job) -> float | None:
 
 def version_item(version: ReferenceVersion) -> VersionItem:
     return VersionItem(
-        version=version.version, state=version.state, links={"self": version_path(version)}
+        version=version.version,
+        state=version.state,
+        licence=version.licence,
+        citation=version.citation,
+        links={"self": version_path(version)},
     )
 
 
@@ -118,15 +133,18 @@ def reference_body(
     job: Job,
     manifest: Manifest | None,
     *,
+    cells: bool = True,
     versions: Sequence[ReferenceVersion] | None = None,
     model_card: str | None = None,
+    successor: str | None = None,
+    aliases: Mapping[str, int] | None = None,
 ) -> ReferenceBody:
     here = version_path(version)
     links = {"self": here, "reference": f"/v1/references/{version.name}"}
     if manifest is not None and version.bundle_prefix is not None:
-        links |= {"genes": f"{here}/genes"}
-        if "cells.parquet" in manifest.files:
-            links |= {"cells": f"{here}/cells.parquet"}
+        links["genes"] = f"{here}/genes"
+        if cells and CELLS_FILE in manifest.files:
+            links["cells"] = f"{here}/{CELLS_FILE}"
     return ReferenceBody(
         id=version.id,
         state=version.state,
@@ -137,10 +155,15 @@ def reference_body(
         problem=version.problem,
         name=version.name,
         version=version.version,
+        licence=version.licence,
+        citation=version.citation,
+        state_reason=version.state_reason,
+        successor=successor,
         progress=job.progress,
         stage=job.stage,
         description=None if manifest is None else describe_manifest(manifest),
         model_card=model_card,
+        aliases=dict(aliases or {}),
         versions=None if versions is None else [version_item(each) for each in versions],
     )
 

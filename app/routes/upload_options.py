@@ -32,7 +32,9 @@ class UploadOptions(Sent):
 
 
 class MapOptions(UploadOptions):
-    reference: Name | None = Field(default=None, description="Needed, here or in the form.")
+    reference: Name | None = Field(
+        default=None, description="NAME, NAME@VERSION or NAME@ALIAS; needed, here or in the form."
+    )
     version: int | None = Field(default=None, gt=0)
     batch_key: list[Name] | None = Field(default=None, description="May be repeated.")
     labels_key: Name | None = None

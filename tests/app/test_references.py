@@ -36,7 +36,8 @@ def test_the_registry(client: TestClient, database: Database, storage: LocalStor
     listed = client.get("/v1/references").json()["items"]
     assert [(each["name"], each["version"]) for each in listed] == [("pbmc", 2)]
     genes = client.get("/v1/references/pbmc/genes").json()
-    assert genes == {"name": "pbmc", "version": 2, "n_genes": 4, "ids": GENES}
+    unstated = {"licence": None, "citation": None}
+    assert genes == {"name": "pbmc", "version": 2, "n_genes": 4, "ids": GENES, **unstated}
     assert client.get("/v1/references/pbmc/versions/1/genes").json()["version"] == 1
     cells = client.get("/v1/references/pbmc/cells.parquet")
     assert cells.content == b"cells"

@@ -37,6 +37,8 @@ def test_a_query_when_ready(client: TestClient, database: Database, storage: Loc
             "query_column": "index",
             "reference_column": "ids",
             "advice": "good",
+            "licence": None,
+            "citation": None,
         }
     ]
 

@@ -14,6 +14,7 @@ import typer
 from app.bell import PollingBell
 from app.jobs import claim_next, fail_job
 from app.keys import LOCAL_OWNER
+from app.licences import check_terms
 from app.logs import set_up_logs
 from app.problems import Problem, WorkerLost
 from app.queries import create_query
@@ -102,6 +103,7 @@ def _submit(
     opened: Opened, file: Path, name: str, options: dict[str, Any], settings: Settings
 ) -> Watch:
     """Take the file in as a query of the local owner; it stays, as the build's provenance."""
+    check_terms(options)
     staged = _stage(opened.staging, file, settings.disk_reserve_bytes)
     continuous = options["architecture"].get("likelihood") == "normal"
     with opened.database.writing() as session:

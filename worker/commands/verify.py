@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from app.database import Database
+from app.keys import LOCAL_ADMINISTRATOR
 from app.problems import Problem
 from app.references import find_usable_version
 from app.settings import Settings
@@ -45,7 +46,7 @@ def _find(settings: Settings, name: str, version: int | None) -> tuple[str, int]
     database.migrate()
     try:
         with database.reading() as session:
-            found = find_usable_version(session, name, version)
+            found = find_usable_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
     finally:
         database.close()
     return found.bundle_prefix or "", found.version

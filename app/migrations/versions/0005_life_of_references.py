@@ -1,0 +1,75 @@
+"""The life of references: licences at hand, why versions are retired, aliases, who sees what."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+ID = sa.String(32)
+NAME = sa.String(255)
+JSON = sa.JSON(none_as_null=True)
+INSTANT = sa.DateTime(timezone=True)
+
+
+def upgrade() -> None:
+    op.add_column("reference_versions", sa.Column("licence", NAME))
+    op.add_column("reference_versions", sa.Column("citation", sa.Text()))
+    _copy_terms()
+    op.add_column("reference_versions", sa.Column("state_reason", sa.String(1000)))
+    op.add_column("reference_versions", sa.Column("successor_id", ID))
+    op.add_column("mappings", sa.Column("reference_alias", NAME))
+    op.create_table(
+        "reference_aliases",
+        sa.Column("reference", NAME, nullable=False),
+        sa.Column("alias", NAME, nullable=False),
+        sa.Column("version_id", ID, nullable=False),
+        sa.Column("updated_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version_id"],
+            ["reference_versions.id"],
+            name="fk_reference_aliases_version_id_reference_versions",
+        ),
+        sa.PrimaryKeyConstraint("reference", "alias", name="pk_reference_aliases"),
+    )
+    op.create_index("ix_reference_aliases_version_id", "reference_aliases", ["version_id"])
+    op.create_table(
+        "reference_restrictions",
+        sa.Column("reference", NAME, nullable=False),
+        sa.Column("owners", JSON),
+        sa.Column("cells", sa.String(16), nullable=False),
+        sa.Column("cells_owners", JSON),
+        sa.Column("updated_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("reference", name="pk_reference_restrictions"),
+    )
+
+
+def _copy_terms() -> None:
+    """From the manifests of the versions that are there."""
+    versions = sa.table(
+        "reference_versions",
+        sa.column("id", ID),
+        sa.column("manifest", JSON),
+        sa.column("licence", NAME),
+        sa.column("citation", sa.Text()),
+    )
+    connection = op.get_bind()
+    for version_id in connection.scalars(sa.select(versions.c.id)).all():
+        this = versions.c.id == version_id
+        manifest = connection.scalar(sa.select(versions.c.manifest).where(this)) or {}
+        terms = {name: manifest.get(name) for name in ("licence", "citation")}
+        if any(terms.values()):
+            connection.execute(sa.update(versions).where(this).values(**terms))
+
+
+def downgrade() -> None:
+    op.drop_table("reference_restrictions")
+    op.drop_table("reference_aliases")
+    op.drop_column("mappings", "reference_alias")
+    op.drop_column("reference_versions", "successor_id")
+    for column in ("state_reason", "citation", "licence"):
+        op.drop_column("reference_versions", column)

@@ -1,0 +1,36 @@
+"""The tables of what belongs to references beside their versions: aliases, and who sees them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.columns import utc_now
+from app.tables import Table
+
+
+class Alias(Table):
+    """A second name of a version, as `stable` in hlca@stable. Its history is in the events."""
+
+    __tablename__ = "reference_aliases"
+
+    reference: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    version_id: Mapped[str] = mapped_column(ForeignKey("reference_versions.id"), index=True)
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Restriction(Table):
+    """Who sees a reference and its cells; one without a row is seen by everybody."""
+
+    __tablename__ = "reference_restrictions"
+
+    reference: Mapped[str] = mapped_column(primary_key=True)
+    owners: Mapped[list[Any] | None]
+    cells: Mapped[str] = mapped_column(String(16), default="open")
+    """`open`, `admin`, or `owners`: those of `cells_owners`."""
+    cells_owners: Mapped[list[Any] | None]
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now)

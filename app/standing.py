@@ -1,0 +1,63 @@
+"""What a version's state means to those who map onto it: warnings, and why it is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.keys import Principal
+from app.problems import Problem, ReferenceNotReady
+from app.tables import ReferenceVersion
+from app.visibility import is_visible
+
+WARNED_STATES = frozenset({"deprecated", "withdrawn"})
+
+
+def successor_of(session: Session, version: ReferenceVersion, caller: Principal) -> str | None:
+    """The version to use instead, as NAME@VERSION, if the caller may know of it."""
+    if version.successor_id is None:
+        return None
+    successor = session.get_one(ReferenceVersion, version.successor_id)
+    if not is_visible(session, successor.name, caller):
+        return None
+    return f"{successor.name}@{successor.version}"
+
+
+def warnings_about(
+    session: Session, version: ReferenceVersion, caller: Principal
+) -> list[dict[str, Any]]:
+    """For every answer of a mapping that was made on this version; none while it is ready."""
+    if version.state not in WARNED_STATES:
+        return []
+    successor = successor_of(session, version, caller)
+    why = f": {version.state_reason}" if version.state_reason else "."
+    return [
+        {
+            "code": f"reference-{version.state}",
+            "detail": f"Reference {version.name} version {version.version} is {version.state}{why}",
+            "fix": f"Map onto {successor}." if successor else "Ask who keeps it what to use.",
+            "reason": version.state_reason,
+            "successor": successor,
+        }
+    ]
+
+
+def refusal(session: Session, version: ReferenceVersion, caller: Principal) -> Problem:
+    """Why this version takes no new mapping, and what to use instead."""
+    successor = successor_of(session, version, caller)
+    named = f"{version.name}@{version.version}"
+    fixes = {
+        "building": "Wait until it is built; GET the reference to see how far it is.",
+        "failed": "Its `problem` says why the build failed; build it again.",
+        "withdrawn": "Choose another version.",
+        "deprecated": f"No version is ready; name this one if it must be it: {named}.",
+    }
+    why = f": {version.state_reason}" if version.state_reason else "."
+    return ReferenceNotReady(
+        f"Reference {version.name} version {version.version} is {version.state}{why}",
+        fix=f"Use {successor}." if successor else fixes.get(version.state, "Choose another."),
+        state=version.state,
+        reason=version.state_reason,
+        successor=successor,
+    )
