@@ -64,6 +64,8 @@ class Outcome:
     kills: Counter[str] = field(default_factory=Counter)
     uploads: int = 0
     mappings: int = 0
+    shards: int = 0
+    """Jobs that mappings of large queries were split into."""
     swept: int = 0
     seconds: float = 0.0
     violations: list[Violation] = field(default_factory=list)
@@ -170,6 +172,7 @@ def _judge(service: Service, history: History, outcome: Outcome) -> list[Violati
         outcome.swept, disagreements = sweep(database, storage)
         fsck = (*disagreements, *_fsck(service))
         findings = survey(database, storage, results, fsck)
+    outcome.shards = len(findings.shards)
     return violations(history.entries(), findings)
 
 
