@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from app.commands import (
     keys,
     mapping,
+    mappings,
     reference_history,
     reference_life,
     references,
@@ -40,6 +41,7 @@ for command in (
 ):
     references.commands.command()(command)
 cli.add_typer(references.commands, name="references")
+cli.add_typer(mappings.commands, name="mappings")
 cli.add_typer(keys.commands, name="keys")
 
 

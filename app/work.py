@@ -71,7 +71,7 @@ def describe_work(session: Session, claim: Claim) -> Work:
     if claim.kind == "check":
         return _check_work(session, claim.subject_id)
     if claim.kind == "map":
-        return _map_work(session, claim.subject_id)
+        return describe_mapping(session, claim.subject_id)
     if claim.kind == "shard":
         return _shard_work(session, claim.subject_id)
     return _build_work(session, claim.subject_id)
@@ -89,7 +89,8 @@ def _check_work(session: Session, query_id: str) -> CheckWork:
     )
 
 
-def _map_work(session: Session, mapping_id: str) -> MapWork:
+def describe_mapping(session: Session, mapping_id: str) -> MapWork:
+    """Read what a mapping is about, whatever its state."""
     mapping = session.get(QueryMapping, mapping_id)
     if mapping is None:
         raise UnknownMapping("The mapping of this job does not exist any more.", fix=_GONE)
@@ -122,7 +123,7 @@ def _shard_work(session: Session, shard_id: str) -> ShardWork:
     shard = session.get(Shard, shard_id)
     if shard is None:
         raise UnknownMapping("The mapping of this shard does not exist any more.", fix=_GONE)
-    return ShardWork(_map_work(session, shard.mapping_id), shard.start, shard.stop)
+    return ShardWork(describe_mapping(session, shard.mapping_id), shard.start, shard.stop)
 
 
 def _build_work(session: Session, version_id: str) -> BuildWork:

@@ -164,12 +164,13 @@ def _pieces(network: SCVI, kind: Kind) -> Iterator[Piece]:
     for ours, theirs in heads.items():
         head = modules.get(ours)
         if isinstance(head, nn.Linear):
-            yield from _head(ours, _head_name(theirs, network), head)
+            yield from _head(ours, head_name(theirs, network), head)
     yield from _dispersion(network)
     yield from _priors(network)
 
 
-def _head_name(theirs: str, network: SCVI) -> str:
+def head_name(theirs: str, network: SCVI) -> str:
+    """Where a linear layer is: without hidden layers, a classifier's output is its first."""
     alone = theirs == LABEL_HEADS["classifier.output"] and network.architecture.linear_classifier
     return LINEAR_CLASSIFIER if alone else theirs
 

@@ -6,6 +6,7 @@ import typer
 
 from worker.commands.build import build
 from worker.commands.demo import demo_data
+from worker.commands.export import export
 from worker.commands.import_ import import_
 from worker.commands.run import run
 from worker.commands.verify import verify
@@ -19,6 +20,7 @@ cli = typer.Typer(
 cli.command()(run)
 cli.command()(build)
 cli.command("import")(import_)
+cli.command()(export)
 cli.command()(verify)
 cli.command("demo-data")(demo_data)
 

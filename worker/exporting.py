@@ -1,0 +1,134 @@
+"""A mapping as a folder that scvi-tools loads as the query model: nobody is locked in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from safetensors.torch import load_file
+
+from models_store.manifest import Manifest
+from models_store.scvi_export import (
+    QueryColumns,
+    attributes,
+    label_names,
+    looks_at_labels,
+    state_dict,
+)
+from models_store.surgery import graft, load_query_weights
+from worker.mapping import QUERY_WEIGHTS_FILE
+from worker.matched_query import MatchedQuery, match_query
+from worker.names import free_name
+from worker.orders import MapOrder
+from worker.reference_cache import ReferenceCache
+from worker.results import BATCH
+
+LABELS = "cellgraft_given_label"
+MODEL_FILE, CELLS_FILE = "model.pt", "adata.h5ad"
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """What was written, for the person who asked for it."""
+
+    kind: str
+    n_cells: int
+    n_absent_genes: int
+    batch_key: str
+
+
+def export_mapping(order: MapOrder, results: Path) -> ExportedModel:
+    """Write `model.pt` and `adata.h5ad` into the order's folder.
+
+    Args:
+        order: the mapping as it was made; `out` is where the files go.
+        results: the folder of its results, with its query weights.
+
+    Raises:
+        Problem: the query or the reference is not what it was.
+    """
+    matched = match_query(order, ReferenceCache())
+    manifest = matched.surgery.manifest
+    grafted = graft(matched.surgery.cvae, matched.surgery.design.n_new)
+    load_query_weights(grafted, load_file(results / QUERY_WEIGHTS_FILE))
+    obs, columns = _obs(matched)
+    _write_cells(order.out / CELLS_FILE, matched, obs)
+    # Only written: what scvi-tools reads is a pickle, and nothing here ever reads one.
+    torch.save(
+        {
+            "model_state_dict": state_dict(grafted, manifest.kind),
+            "var_names": np.array(manifest.genes.ids, dtype=object),
+            "attr_dict": attributes(manifest, columns),
+        },
+        order.out / MODEL_FILE,
+    )
+    absent = matched.match.n_panel - matched.match.n_matched
+    return ExportedModel(manifest.kind.upper(), columns.n_cells, absent, columns.batch)
+
+
+def _obs(matched: MatchedQuery) -> tuple[pd.DataFrame, QueryColumns]:
+    """The query's obs with the columns that the model reads, under the mapping's own names."""
+    design, manifest = matched.surgery.design, matched.surgery.manifest
+    obs, names = matched.obs.copy(), _categories(matched)
+    taken = {str(column) for column in (*obs.columns, obs.index.name)}
+    batch = free_name(BATCH, taken)
+    for key, code, categories in zip((batch, *_keys(manifest)), design.codes, names, strict=True):
+        obs[key] = pd.Categorical.from_codes(code, categories=pd.Index(categories, dtype=object))
+    labels = None
+    if looks_at_labels(manifest):
+        labels = free_name(LABELS, taken)
+        obs[labels] = _labels(matched)
+    size_factor = None
+    if design.size_factor is not None:
+        size_factor = free_name("cellgraft_size_factor", taken)
+        obs[size_factor] = design.size_factor
+    return obs, QueryColumns(
+        n_cells=len(obs),
+        batch=batch,
+        labels=labels,
+        covariates=_keys(manifest),
+        continuous=manifest.continuous_covariates,
+        size_factor=size_factor,
+        categories=names,
+    )
+
+
+def _keys(manifest: Manifest) -> tuple[str, ...]:
+    return tuple(covariate.key or "" for covariate in manifest.extra_covariates)
+
+
+def _categories(matched: MatchedQuery) -> tuple[tuple[str, ...], ...]:
+    manifest, design = matched.surgery.manifest, matched.surgery.design
+    covariates = (manifest.batch, *manifest.extra_covariates)
+    return tuple(
+        (*covariate.categories, *new)
+        for covariate, new in zip(covariates, design.new_categories, strict=True)
+    )
+
+
+def _labels(matched: MatchedQuery) -> Any:
+    """What the query said of its cells; for SCANVI all count as unlabelled.
+
+    There a model whose cells all have a label would have one class too many.
+    """
+    manifest, given = matched.surgery.manifest, matched.surgery.design.given_labels
+    names = np.array(label_names(manifest), dtype=object)
+    nobody = np.full(len(matched.obs), len(names) - 1)
+    codes = nobody if given is None or manifest.kind == "scanvi" else given.codes
+    return pd.Categorical(names[codes], categories=pd.Index(names, dtype=object))
+
+
+def _write_cells(path: Path, matched: MatchedQuery, obs: pd.DataFrame) -> None:
+    """The counts in the order of the reference's genes; those that the query lacks are zero."""
+    counts = matched.counts
+    rows = [block for _, _, block in counts.blocks(0, counts.n_cells)]
+    var = pd.DataFrame(index=pd.Index(matched.surgery.manifest.genes.ids, dtype=object))
+    cells = anndata.AnnData(sp.vstack(rows, format="csr"), obs=obs, var=var)
+    with anndata.settings.override(allow_write_nullable_strings=True):
+        cells.write_h5ad(path)
