@@ -71,9 +71,8 @@ def test_the_decoder_expects_genes_where_there_are_no_counts(folder: Path, tmp_p
     state = {name: t.double().numpy() for name, t in MODEL.state.items()}
     rng, total = np.random.default_rng(0), np.zeros(len(GENES))
     for batch in range(2):
-        h = np.concatenate(
-            [rng.normal(size=(20_000, 3)), np.tile(np.eye(2)[batch], (20_000, 1))], 1
-        )
+        batches = np.tile(np.eye(2)[batch], (20_000, 1))
+        h = np.concatenate([rng.normal(size=(20_000, 3)), batches], axis=1)
         for i in range(2):
             layer = f"decoder.px_decoder.fc_layers.Layer {i}.0"
             if i:
