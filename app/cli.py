@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from app.commands import (
     keys,
     mapping,
+    reference_files,
     reference_history,
     reference_life,
     references,
@@ -37,8 +38,11 @@ for command in (
     reference_life.visibility,
     reference_history.compare,
     reference_history.impact,
+    reference_files.export,
+    reference_files.keygen,
 ):
     references.commands.command()(command)
+references.commands.command("import")(reference_files.import_)
 cli.add_typer(references.commands, name="references")
 cli.add_typer(keys.commands, name="keys")
 

@@ -74,6 +74,16 @@ class InputKindMismatch(Problem):
     title = "The query's kind of values is not what the reference was trained on."
 
 
+class InvalidReferenceFile(Problem):
+    status = 422
+    title = "The file is not a reference that can be imported."
+
+
+class UntrustedReferenceFile(Problem):
+    status = 422
+    title = "Nobody who is trusted has signed the reference file."
+
+
 class NotFinite(Problem):
     status = 422
     title = "The mapping gives numbers that are not finite."
@@ -128,6 +138,11 @@ class ReferenceNotReady(Problem):
 class ReferenceExists(Problem):
     status = 409
     title = "A version of this reference is already being built."
+
+
+class ReferenceVersionTaken(Problem):
+    status = 409
+    title = "The reference has a version of this number already."
 
 
 class ReferenceBuilding(Problem):

@@ -13,7 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.columns import UTCDateTime, utc_now
 
-JobKind = Literal["check", "map", "shard", "build"]
+JobKind = Literal["check", "map", "shard", "build", "import"]
+"""`import` is done by an administrator's command itself: no worker ever claims one."""
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 QueryState = Literal["checking", "ready", "rejected"]
 VersionState = Literal["building", "ready", "failed", "deprecated", "withdrawn"]
