@@ -9,7 +9,9 @@ from app.commands import (
     keys,
     mapping,
     mappings,
+    reference_files,
     reference_history,
+    reference_imports,
     reference_life,
     references,
     serving,
@@ -38,8 +40,11 @@ for command in (
     reference_life.visibility,
     reference_history.compare,
     reference_history.impact,
+    reference_files.export,
+    reference_files.keygen,
 ):
     references.commands.command()(command)
+references.commands.command("import")(reference_imports.import_)
 cli.add_typer(references.commands, name="references")
 cli.add_typer(mappings.commands, name="mappings")
 cli.add_typer(keys.commands, name="keys")

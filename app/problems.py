@@ -104,6 +104,16 @@ class HubUnreachable(Problem):
     title = "The model cannot be fetched from the Hugging Face Hub."
 
 
+class InvalidReferenceFile(Problem):
+    status = 422
+    title = "The file is not a reference that can be imported."
+
+
+class UntrustedReferenceFile(Problem):
+    status = 422
+    title = "Nobody who is trusted has signed the reference file."
+
+
 class NotFinite(Problem):
     status = 422
     title = "The mapping gives numbers that are not finite."
@@ -158,6 +168,11 @@ class ReferenceNotReady(Problem):
 class ReferenceExists(Problem):
     status = 409
     title = "A version of this reference is already being built."
+
+
+class ReferenceVersionTaken(Problem):
+    status = 409
+    title = "The reference has a version of this number already."
 
 
 class ReferenceBuilding(Problem):

@@ -53,6 +53,16 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def described(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What a version's row says of its manifest; whoever registers a version says all of it."""
+    return {
+        "manifest": manifest,
+        "manifest_sha256": manifest_digest(manifest),
+        "licence": manifest.get("licence"),
+        "citation": manifest.get("citation"),
+    }
+
+
 def submit_build(
     session: Session,
     bell: Bell,
@@ -111,10 +121,7 @@ def publish_version(
         session,
         claim.subject_id,
         "ready",
-        manifest=manifest,
-        manifest_sha256=manifest_digest(manifest),
-        licence=manifest.get("licence"),
-        citation=manifest.get("citation"),
+        **described(manifest),
         bundle_prefix=prefix,
         problem=None,
     )

@@ -1,4 +1,4 @@
-"""references: build, import, list, show, verify, remove."""
+"""references: build, list, show, verify, remove."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from app.aliases import aliases_of
-from app.commands.surroundings import DataDir, become_worker, open_database, settings_from
+from app.commands.surroundings import (
+    DataDir,
+    become_worker,
+    open_database,
+    option,
+    options,
+    settings_from,
+)
 from app.keys import LOCAL_ADMINISTRATOR
 from app.references import find_version, list_versions, remove_version
 from app.storage import open_storage
@@ -59,75 +66,24 @@ def build(
     become_worker(
         "build",
         str(file),
-        _option("--name", name),
-        _option("--kind", kind),
-        _option("--batch-key", batch_key),
-        _options("--labels-key", labels_key),
-        _option("--unlabeled-category", unlabeled_category),
+        option("--name", name),
+        option("--kind", kind),
+        option("--batch-key", batch_key),
+        options("--labels-key", labels_key),
+        option("--unlabeled-category", unlabeled_category),
         ["--pretraining"] if pretraining else [],
-        _option("--n-top-genes", n_top_genes),
-        _option("--genes", genes),
-        _option("--max-epochs", max_epochs),
-        _option("--seed", seed),
-        _options("--set", set_),
-        _options("--extra-categorical", extra_categorical),
-        _options("--continuous", continuous),
-        _option("--size-factor-key", size_factor_key),
-        _option("--layer", layer),
-        _option("--licence", licence),
-        _option("--citation", citation),
-        _option("--species", species),
-    )
-
-
-@commands.command("import")
-def import_(
-    path: Annotated[str, typer.Argument(help="A folder, a model.pt, or hf://owner/name[@rev].")],
-    *,
-    name: Annotated[str, typer.Option(help="Lower-case letters, digits, dots, dashes.")],
-    prefix: Annotated[
-        str | None, typer.Option(help="What stands before model.pt, where a folder has several.")
-    ] = None,
-    cells: Annotated[
-        Path | None,
-        typer.Option(help="An h5ad of the reference's cells; default: adata.h5ad beside the save."),
-    ] = None,
-    no_cells: Annotated[bool, typer.Option("--no-cells", help="Take no cells.")] = False,
-    latent_key: Annotated[
-        str | None, typer.Option(help="Latents in obsm, instead of encoding counts.")
-    ] = None,
-    labels_key: Annotated[
-        Many, typer.Option(help="obs column of labels; repeatable, in the order of levels.")
-    ] = None,
-    umap_key: Annotated[str | None, typer.Option(help="A published UMAP in obsm.")] = None,
-    batch_key: Annotated[
-        str | None, typer.Option(help="obs column of the batches, if renamed since.")
-    ] = None,
-    layer: Annotated[
-        str | None, typer.Option(help="layers/NAME or raw/X; default: what the model names.")
-    ] = None,
-    licence: Annotated[str | None, typer.Option(help="SPDX identifier.")] = None,
-    citation: Annotated[str | None, typer.Option()] = None,
-    species: Annotated[str | None, typer.Option()] = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Import a model that scvi-tools saved, as the next version of a name; nothing is trained."""
-    settings_from(data_dir=data_dir)
-    become_worker(
-        "import",
-        path,
-        _option("--name", name),
-        _option("--prefix", prefix),
-        _option("--cells", cells),
-        ["--no-cells"] if no_cells else [],
-        _option("--latent-key", latent_key),
-        _options("--labels-key", labels_key),
-        _option("--umap-key", umap_key),
-        _option("--batch-key", batch_key),
-        _option("--layer", layer),
-        _option("--licence", licence),
-        _option("--citation", citation),
-        _option("--species", species),
+        option("--n-top-genes", n_top_genes),
+        option("--genes", genes),
+        option("--max-epochs", max_epochs),
+        option("--seed", seed),
+        options("--set", set_),
+        options("--extra-categorical", extra_categorical),
+        options("--continuous", continuous),
+        option("--size-factor-key", size_factor_key),
+        option("--layer", layer),
+        option("--licence", licence),
+        option("--citation", citation),
+        option("--species", species),
     )
 
 
@@ -189,11 +145,3 @@ def remove(
         settings.storage_url, cache=settings.cache_dir, cache_bytes=settings.cache_bytes
     ).delete(prefix)
     typer.echo(f"Removed {name} version {version}.")
-
-
-def _option(flag: str, value: object) -> list[str]:
-    return [] if value is None else [flag, str(value)]
-
-
-def _options(flag: str, values: Many) -> list[str]:
-    return [part for value in values or () for part in (flag, value)]

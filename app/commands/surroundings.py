@@ -43,3 +43,13 @@ def become_worker(*arguments: str | Sequence[str]) -> NoReturn:
     flat = [part for each in arguments for part in ([each] if isinstance(each, str) else each)]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "worker", *flat])  # noqa: S606
+
+
+def option(flag: str, value: object) -> list[str]:
+    """An option for another command; nothing where it was not given."""
+    return [] if value is None else [flag, str(value)]
+
+
+def options(flag: str, values: Sequence[str] | None) -> list[str]:
+    """The same of one that may be repeated."""
+    return [part for value in values or () for part in (flag, value)]

@@ -93,3 +93,23 @@ def test_who_sees_a_reference(command: Command, database: Database, storage: Loc
         "visibility", "pbmc", "--public", "--cells", "admin"
     )
     command("visibility", "pbmc", "--public", "--owners", "x", code=2)
+
+
+def test_a_file_for_another_house(
+    command: Command, database: Database, storage: LocalStorage, tmp_path: Path
+) -> None:
+    built(database, storage)
+    key, file = str(tmp_path / "key"), str(tmp_path / "pbmc.cgref")
+    command("keygen", key)
+    assert "signed." in command("export", "pbmc", "1", file, "--sign-with", key)
+    with pytest.raises(Problem, match="was not said to be trusted"):
+        command("import", file)
+    with pytest.raises(Problem, match="the same one"):
+        command("import", file, "--trust", f"{key}.pub")
+    elsewhere = ["--data-dir", str(tmp_path / "elsewhere")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CELLGRAFT_DATABASE_URL", "")
+        told = command("import", file, "--trust", f"{key}.pub", *elsewhere)
+        assert "pbmc version 1 is ready, signed by" in told
+        assert "references verify pbmc 1" in told
+        assert "ready" in command("list", *elsewhere)
