@@ -12,6 +12,12 @@ from app.tables import ReferenceVersion
 from app.visibility import is_visible
 
 WARNED_STATES = frozenset({"deprecated", "withdrawn"})
+NO_EFFECT = {
+    "code": "surgery-has-no-effect",
+    "detail": "This reference's encoder does not see the batch, so surgery cannot change a latent: "
+    "these are the coordinates of recipe `forward`, whatever the recipe.",
+    "fix": "Build the reference with encode_covariates=true to let surgery correct batches.",
+}
 
 
 def successor_of(session: Session, version: ReferenceVersion, caller: Principal) -> str | None:
@@ -27,7 +33,18 @@ def successor_of(session: Session, version: ReferenceVersion, caller: Principal)
 def warnings_about(
     session: Session, version: ReferenceVersion, caller: Principal
 ) -> list[dict[str, Any]]:
-    """For every answer of a mapping that was made on this version; none while it is ready."""
+    """For every answer of a mapping that was made on this version."""
+    return [*_of_its_network(version), *_of_its_state(session, version, caller)]
+
+
+def _of_its_network(version: ReferenceVersion) -> list[dict[str, Any]]:
+    architecture = (version.manifest or {}).get("architecture", {})
+    return [] if architecture.get("encode_covariates", True) else [NO_EFFECT]
+
+
+def _of_its_state(
+    session: Session, version: ReferenceVersion, caller: Principal
+) -> list[dict[str, Any]]:
     if version.state not in WARNED_STATES:
         return []
     successor = successor_of(session, version, caller)

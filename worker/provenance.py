@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from app.standing import NO_EFFECT
 from models_store.blocks import BLOCK
 from models_store.encoding import Latents
 from models_store.manifest import GeneMatch, Recipe
@@ -17,13 +18,6 @@ from models_store.scanvi import CLASSIFICATION_RATIO
 from worker.grafting import GroupFit, QuerySurgery
 from worker.orders import MapOrder
 from worker.results import EMPTY
-
-NO_EFFECT = {
-    "code": "surgery-has-no-effect",
-    "detail": "This reference's encoder does not see the batch, so surgery cannot change a latent: "
-    "these are the coordinates of recipe `forward`, whatever the recipe.",
-    "fix": "Build the reference with encode_covariates=true to let surgery correct batches.",
-}
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from app.mappings import record_results
 from app.problems import ReferenceNotReady
 from app.retirement import retire_version
 from app.storage import LocalStorage
-from app.tables import Event
+from app.tables import Event, QueryMapping
+from app.work import describe_mapping
 
-from .factories import asked, built, checked, claimed, mapped
+from .factories import GENES, asked, built, checked, claimed, mapped, record
 from .test_keys import key_for
 from .test_ownership import meanwhile, stored
 
@@ -172,3 +173,27 @@ def test_no_mapping_slips_in_beside_a_withdrawal(database: Database, storage: Lo
             session.commit()
             with pytest.raises(ReferenceNotReady, match=REASON):
                 mapping.result()
+
+
+def test_every_answer_says_when_surgery_can_change_nothing(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    blind = {"n_genes": len(GENES), "encode_covariates": False}
+    built(database, storage, architecture=blind)
+    query = checked(database, storage)
+    asked_for = client.post("/v1/mappings", json={"query": query.id, "reference": "pbmc"})
+    (warning,) = asked_for.json()["warnings"]
+    assert warning["code"] == "surgery-has-no-effect"
+    here = f"/v1/mappings/{asked_for.json()['id']}"
+    assert client.get(here).json()["warnings"] == [warning]
+    record(database, storage, asked_row(database, asked_for.json()["id"]), claimed(database, "map"))
+    assert client.get(here).json()["warnings"] == [warning]
+    assert client.get("/v1/mappings").json()["items"][0]["warnings"] == [warning]
+    with database.reading() as session:
+        told = describe_mapping(session, asked_for.json()["id"]).reference_facts["warnings"]
+    assert told == [warning]
+
+
+def asked_row(database: Database, mapping_id: str) -> QueryMapping:
+    with database.reading() as session:
+        return session.get_one(QueryMapping, mapping_id)
