@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.cells import cells, write
 from tests.e2e.service import REFERENCE, cellgraft
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def add(data_dir: Path, file: Path, *options: str) -> str:
