@@ -12,8 +12,9 @@ from tests.e2e.cells import GENES, cells, write
 from .clients import REFERENCE, Work
 from .services import CELLGRAFT, Service
 
-STUB_FILES, STUB_CELLS = 4, 30
-REAL_FILES, REAL_CELLS = 2, 600
+STUB_CELLS = (30, 30, 30, 2500)
+"""Of each file. The last one is read in shards where there are several workers."""
+REAL_CELLS = (600, 600)
 BUILD = ("--batch-key", "sample", "--labels-key", "cell_type", "--max-epochs", "5")
 BUILD += ("--set", "n_hidden=32", "--set", "n_latent=4")
 STUB_RESULTS = ("latent.npy", "latent.parquet", "query_weights.safetensors")
@@ -45,9 +46,9 @@ def register(service: Service, folder: Path, *, real: bool) -> None:
 
 def work(folder: Path, *, real: bool) -> Work:
     """The files are the same in every round."""
-    number, size = (REAL_FILES, REAL_CELLS) if real else (STUB_FILES, STUB_CELLS)
     files = [
-        write(folder / f"{seed}.h5ad", cells(size, ["S1"], seed=seed)) for seed in range(number)
+        write(folder / f"{seed}.h5ad", cells(size, ["S1"], seed=seed))
+        for seed, size in enumerate(REAL_CELLS if real else STUB_CELLS)
     ]
     if real:
         return Work(files, ["scvi-tools", "forward"], REAL_RESULTS)

@@ -23,6 +23,7 @@ from tests.redis_server import RedisServer
 ROOT = Path(__file__).parents[2]
 CELLGRAFT = (sys.executable, "-m", "app.cli")
 QUICK = {"lease_seconds": "3", "heartbeat_seconds": "0.5", "disk_reserve_bytes": "0"}
+SHARDS = {"shard_cells": "1024"}
 PATIENT = {"max_attempts": "1000"}
 """No number of kills is a reason to give up, so every job has to succeed."""
 STOP_SECONDS = 40.0
@@ -183,7 +184,7 @@ def _command(
 ) -> Command:
     data_dir.mkdir(parents=True, exist_ok=True)
     plain = {key: value for key, value in os.environ.items() if "CELLGRAFT" not in key}
-    ours = {"data_dir": str(data_dir), **QUICK, **PATIENT, **settings}
+    ours = {"data_dir": str(data_dir), **QUICK, **SHARDS, **PATIENT, **settings}
     named = {f"CELLGRAFT_{key.upper()}": value for key, value in ours.items()}
     stubbed = (str(Path(__file__).parent / "stubbed"),) if stub else ()
     plain.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -25,6 +25,7 @@ class Tally:
     violations: Counter[str] = field(default_factory=Counter)
     uploads: int = 0
     mappings: int = 0
+    shards: int = 0
     swept: int = 0
     longest_seconds: float = 0.0
     """Of a round: what the next one may take."""
@@ -36,6 +37,7 @@ class Tally:
         self.violations += Counter(violation.kind for violation in outcome.violations)
         self.uploads += outcome.uploads
         self.mappings += outcome.mappings
+        self.shards += outcome.shards
         self.swept += outcome.swept
         self.longest_seconds = max(self.longest_seconds, outcome.seconds)
 
@@ -53,7 +55,7 @@ class Tally:
         return (
             f"{self.kills.total()} of {wanted} kills ({by_target}) in {self.rounds} rounds "
             f"({by_mode}); {self.uploads} uploads and {self.mappings} mappings "
-            f"acknowledged; {self.swept} files of dead attempts swept; "
+            f"acknowledged, {self.shards} shards; {self.swept} files of dead attempts swept; "
             f"violations: {broken or 'none'}"
         )
 

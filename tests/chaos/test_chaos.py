@@ -42,3 +42,9 @@ def test_kills_cost_time_and_nothing_else(plan: Plan, outcome: Outcome) -> None:
     assert outcome.violations == [], plan.folder
     assert outcome.kills.total() == plan.kills
     assert outcome.mappings > plan.kills
+
+
+def test_where_there_are_several_workers_a_large_query_is_split(
+    plan: Plan, outcome: Outcome
+) -> None:
+    assert outcome.shards > 0 or plan.mode == "embedded"
