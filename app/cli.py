@@ -6,6 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from app.commands import (
+    golden,
     keys,
     mapping,
     mappings,
@@ -45,6 +46,7 @@ for command in (
 ):
     references.commands.command()(command)
 references.commands.command("import")(reference_imports.import_)
+references.commands.add_typer(golden.commands, name="golden")
 cli.add_typer(references.commands, name="references")
 cli.add_typer(mappings.commands, name="mappings")
 cli.add_typer(keys.commands, name="keys")

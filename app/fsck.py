@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.moves import TERMINAL_STATES
+from app.reference_tables import GoldenQuery
 from app.references import version_folder
 from app.storage import Storage
 from app.tables import Job, Query, QueryMapping, ReferenceVersion, Shard
@@ -74,6 +75,10 @@ def expected_files(session: Session) -> Iterator[Expected]:
             yield Expected(key, result["sha256"], f"mapping {mapping.id}")
     for version in session.scalars(select(ReferenceVersion)):
         yield from _of_version(version)
+    for golden in session.scalars(select(GoldenQuery)):
+        yield Expected(golden.storage_key, golden.sha256, f"golden query {golden.id}")
+        for latent in golden.latents.values():
+            yield Expected(latent["key"], latent["sha256"], f"golden query {golden.id}")
 
 
 def _of_query(query: Query) -> Iterator[Expected]:

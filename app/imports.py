@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.columns import utc_now
 from app.moves import record_event
-from app.references import commit_version, manifest_digest, version_folder
+from app.references import commit_version, described, version_folder
 from app.tables import Job, ReferenceVersion, new_id
 
 
@@ -56,9 +56,8 @@ def register_import(
         state="ready",
         options=dict(options),
         job_id=job.id,
-        manifest=manifest,
-        manifest_sha256=manifest_digest(manifest),
         bundle_prefix=prefix,
+        **described(manifest),
     )
     session.add(version)
     commit_version(session, name)

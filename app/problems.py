@@ -142,6 +142,11 @@ class UnknownResult(Problem):
     title = "The mapping has no such result."
 
 
+class UnknownGoldenQuery(Problem):
+    status = 404
+    title = "There is no such golden query."
+
+
 class UnknownKey(Problem):
     status = 404
     title = "There is no such API key."

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -26,6 +26,7 @@ from app.problems import (
     ReferenceInUse,
     UnknownReference,
 )
+from app.reference_tables import GoldenQuery
 from app.standing import refusal
 from app.tables import Job, QueryMapping, ReferenceVersion, new_id
 from app.visibility import hidden_names, is_visible
@@ -235,6 +236,7 @@ def remove_version(session: Session, *, name: str, version: int) -> str:
         )
     move_version(session, found.id, "withdrawn")
     found.bundle_prefix = None
+    session.execute(delete(GoldenQuery).where(GoldenQuery.version_id == found.id))
     session.commit()
     return version_folder(name, version)
 

@@ -51,6 +51,7 @@ def map_(
     try:
         mapping = _upload(client, file, options)
         mapping = _wait(client, mapping)
+        _warn(mapping)
         _download(client, mapping, out)
     except httpx.ConnectError as error:
         typer.echo(f"Nothing answers at {server}. Is the service running?", err=True)
@@ -83,6 +84,12 @@ def _wait(client: Client, mapping: dict[str, Any]) -> dict[str, Any]:
             bar.update(task, completed=now["progress"], description=now["stage"] or now["state"])
 
         return client.wait(mapping, tell)
+
+
+def _warn(mapping: dict[str, Any]) -> None:
+    # A service of an earlier version has none to tell.
+    for warning in mapping.get("warnings", ()):
+        typer.echo(f"Warning: {warning['detail']} {warning['fix']}", err=True)
 
 
 def _download(client: Client, mapping: dict[str, Any], out: Path) -> None:

@@ -124,7 +124,7 @@ def show(name: Name, version: Version = None, data_dir: DataDir = None) -> None:
 
 @commands.command()
 def verify(name: Name, version: Version = None, data_dir: DataDir = None) -> None:
-    """Check the files of a version against its manifest, and run its self-test again."""
+    """Check a version's files against its manifest, run its self-test and its golden queries."""
     settings_from(data_dir=data_dir)
     become_worker("verify", name, [str(version)] if version is not None else [])
 

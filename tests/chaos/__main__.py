@@ -11,11 +11,11 @@ from pathlib import Path
 
 from .modes import ROTATION, missing_programs
 from .round import Outcome, Plan, play
-from .tally import State
+from .tally import State, Tally
 
 ROUND_KILLS = {False: 40, True: 10}
 """Of one round, with the stub and with real mappings."""
-SLICE_SECONDS = 570.0
+SLICE_SECONDS, JUDGING_SECONDS = 570.0, 150.0
 FIRST_ROUND_SECONDS = 150.0
 
 
@@ -33,7 +33,8 @@ def main() -> int:
         if time.monotonic() - began + 1.2 * _round_seconds(tally.longest_seconds) > SLICE_SECONDS:
             break
         folder = out / f"{name}-round-{tally.rounds}"
-        outcome = _play(folder, name, tally.rounds, min(left, ROUND_KILLS[real]), real)
+        kills, last = min(left, ROUND_KILLS[real]), began + SLICE_SECONDS - JUDGING_SECONDS
+        outcome = _play(Plan(folder, f"{name}-{tally.rounds}", kills, _mode(tally), real), last)
         tally.add(outcome)
         state.write(name, tally)
         _say(tally.told(wanted))
@@ -41,13 +42,18 @@ def main() -> int:
     return _end(tally.told(wanted), bool(tally.violations), left > 0)
 
 
-def _play(folder: Path, name: str, number: int, kills: int, real: bool) -> Outcome:
-    """One round. Of a sound one only the history is kept; of any other everything is."""
-    shutil.rmtree(folder, ignore_errors=True)  # of a round that was interrupted
-    mode = ROTATION[number % len(ROTATION)]
+def _mode(tally: Tally) -> str:
+    mode = ROTATION[tally.rounds % len(ROTATION)]
     if lacking := missing_programs(mode):
         raise SystemExit(f"Install {' and '.join(lacking)}: the distributed mode is killed too.")
-    outcome = play(Plan(folder, f"{name}-{number}", kills, mode, real))
+    return mode
+
+
+def _play(plan: Plan, last_kill: float) -> Outcome:
+    """One round. Of a sound one only the history is kept; of any other everything is."""
+    folder = plan.folder
+    shutil.rmtree(folder, ignore_errors=True)  # of a round that was interrupted
+    outcome = play(plan, last_kill=last_kill)
     if not outcome.violations:
         shutil.copyfile(folder / "history.jsonl", folder.with_suffix(".jsonl"))
         shutil.rmtree(folder)

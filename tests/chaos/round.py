@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import subprocess
@@ -71,8 +72,12 @@ class Outcome:
     violations: list[Violation] = field(default_factory=list)
 
 
-def play(plan: Plan) -> Outcome:
-    """The history stays in the plan's folder."""
+def play(plan: Plan, *, last_kill: float = math.inf) -> Outcome:
+    """The history stays in the plan's folder.
+
+    Args:
+        last_kill: no more of them after this moment, as `time.monotonic` counts.
+    """
     began = time.monotonic()
     plan.folder.mkdir(parents=True)
     history = History(plan.folder / "history.jsonl")
@@ -86,7 +91,7 @@ def play(plan: Plan) -> Outcome:
         _run_undisturbed(service, history, todo)
         with _clients(plan.clients, service, history, todo, dice):
             _meet(plan, service, outcome.met, spared)
-            _kill(plan, service, history, dice, outcome, spared)
+            _kill(plan, service, history, dice, outcome, spared, last_kill)
         outcome.violations = _judge(service, history, outcome)
     _count(history, outcome)
     outcome.seconds = time.monotonic() - began
@@ -150,9 +155,12 @@ def _kill(
     dice: random.Random,
     outcome: Outcome,
     spared: Collection[int],
+    last_kill: float,
 ) -> None:
     longest, deck = plan.longest_pause, Deck(dice, plan.weights)
     for _ in range(plan.kills):
+        if time.monotonic() > last_kill:
+            return
         # A service that answers nobody loses nothing: between two kills the work moves on.
         before = history.answers
         service.until(lambda before=before: history.answers > before, STANDSTILL_SECONDS)

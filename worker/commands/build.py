@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -20,12 +19,11 @@ from app.problems import Problem, WorkerLost
 from app.queries import create_query
 from app.references import submit_build
 from app.settings import Settings
-from app.staging import StagedFile, StagingFile
+from app.staging import stage_local_file
 from app.tables import ReferenceVersion
 from worker.commands.opening import Opened, open_worker
 from worker.commands.watching import Watch
 
-READ_BLOCK = 4 * 1024 * 1024
 INTERRUPTED_EXIT = 130
 
 Many = list[str] | None
@@ -104,7 +102,7 @@ def _submit(
 ) -> Watch:
     """Take the file in as a query of the local owner; it stays, as the build's provenance."""
     check_terms(options)
-    staged = _stage(opened.staging, file, settings.disk_reserve_bytes)
+    staged = stage_local_file(opened.staging, file, settings.disk_reserve_bytes)
     continuous = options["architecture"].get("likelihood") == "normal"
     with opened.database.writing() as session:
         query = create_query(
@@ -130,18 +128,6 @@ def _submit(
             max_attempts=settings.max_attempts,
         )
     return Watch(opened.database, check=query.job_id, build=version.job_id, version_id=version.id)
-
-
-def _stage(folder: Path, file: Path, reserve_bytes: int) -> StagedFile:
-    staging = StagingFile(folder, max_bytes=sys.maxsize, reserve_bytes=reserve_bytes)
-    try:
-        with file.open("rb") as source:
-            while block := source.read(READ_BLOCK):
-                staging.write([block])
-        return staging.finish(length=None, sha256=None)
-    except BaseException:
-        staging.discard()
-        raise
 
 
 def _work(opened: Opened, watch: Watch) -> None:

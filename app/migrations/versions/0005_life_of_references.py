@@ -1,4 +1,4 @@
-"""The life of references: licences at hand, why versions are retired, aliases, who sees what."""
+"""The life of references: licences, retirement, aliases, who sees what, golden queries."""
 
 from __future__ import annotations
 
@@ -46,6 +46,31 @@ def upgrade() -> None:
         sa.Column("updated_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("reference", name="pk_reference_restrictions"),
     )
+    _create_golden_queries()
+
+
+def _create_golden_queries() -> None:
+    op.create_table(
+        "golden_queries",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("version_id", ID, nullable=False),
+        sa.Column("filename", NAME, nullable=False),
+        sa.Column("storage_key", NAME, nullable=False),
+        sa.Column("sha256", sa.String(64), nullable=False),
+        sa.Column("expect", sa.String(16), nullable=False),
+        sa.Column("options", JSON, nullable=False),
+        sa.Column("min_agreement", sa.Double()),
+        sa.Column("problem_type", NAME),
+        sa.Column("latents", JSON, nullable=False),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version_id"],
+            ["reference_versions.id"],
+            name="fk_golden_queries_version_id_reference_versions",
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_golden_queries"),
+    )
+    op.create_index("ix_golden_queries_version_id", "golden_queries", ["version_id"])
 
 
 def _copy_terms() -> None:
@@ -67,6 +92,7 @@ def _copy_terms() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("golden_queries")
     op.drop_table("reference_restrictions")
     op.drop_table("reference_aliases")
     op.drop_column("mappings", "reference_alias")
