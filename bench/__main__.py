@@ -1,4 +1,4 @@
-"""`python -m bench [epochs] [building] [service] [scanvi]`: all of them when none is named."""
+"""`python -m bench [epochs] [service] [building] [shards] [scanvi]`: all when none is named."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = ("epochs", "service", "building", "scanvi")
+BENCHMARKS = ("epochs", "service", "building", "shards", "scanvi")
 
 
 def main() -> None:
