@@ -29,6 +29,7 @@ from app.routes.answers import answer_problems
 from app.routes.bodies import ProblemBody
 from app.service import Service, check_binding, open_service
 from app.settings import Settings
+from app.unread_bodies import UnreadBodies
 
 
 def create_app(service: Service) -> FastAPI:
@@ -59,6 +60,7 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(module.router, prefix="/v1")
     answer_problems(app)
     app.add_middleware(Doors, service=service)
+    app.add_middleware(UnreadBodies)  # around everything that may refuse
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -16,6 +16,7 @@ from app.tables import JobKind
 TASKS: Mapping[JobKind, str] = {
     "check": "check_query",
     "map": "map_query",
+    "shard": "read_shard",
     "build": "build_reference",
 }
 CHANNEL = "cellgraft"
@@ -27,7 +28,7 @@ BROKEN = (OperationalError, OSError)
 
 def open_broker(url: str) -> Celery:
     """The Celery application; nothing connects before it is used."""
-    app = Celery("cellgraft", broker=url, set_as_current=False)
+    app = Celery("cellgraft", broker=_verifying(url), set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -86,6 +87,13 @@ def _every_worker() -> Broadcast:
     It expires because a killed worker does not take its queue along.
     """
     return Broadcast(CHANNEL, routing_key=CHANNEL, expires=QUEUE_EXPIRES_SECONDS)
+
+
+def _verifying(url: str) -> str:
+    """A rediss:// URL that says nothing of certificates: kombu would take any for good."""
+    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
 
 
 def _short_of_patience(url: str) -> dict[str, Any]:

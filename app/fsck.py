@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.moves import TERMINAL_STATES
 from app.references import version_folder
 from app.storage import Storage
-from app.tables import Job, Query, QueryMapping, ReferenceVersion
+from app.tables import Job, Query, QueryMapping, ReferenceVersion, Shard
 
 Tell = Callable[[str], None]
 
@@ -25,6 +25,11 @@ CANONICAL_FILES = (
     "data.npy",
     "obs.arrow",
 )
+
+
+IN_FLIGHT_SECONDS = 86_400
+"""A file may be stored for so long before its row is committed. A store counts the age of a large
+upload from its beginning, and 20 GiB at the slowest rate that it bears take 20 hours."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,24 @@ def repair(storage: Storage, findings: list[Finding]) -> int:
     return len(orphans)
 
 
+def in_flight(storage: Storage, findings: list[Finding], *, began: float) -> list[Finding]:
+    """Orphans that may be the work of a living process elsewhere, whose row is yet to come.
+
+    Args:
+        began: the store's clock before the check. A row that was committed while the check read
+            for hours is not in its list: only what was old at its beginning is surely nobody's.
+    """
+    orphans = [finding for finding in findings if finding.kind == "orphan"]
+    return [each for each in orphans if not _was_old(storage, each.key, began)]
+
+
+def _was_old(storage: Storage, key: str, began: float) -> bool:
+    try:
+        return storage.changed_at(key) < began - IN_FLIGHT_SECONDS
+    except FileNotFoundError:
+        return False  # somebody has removed it: a sign of life
+
+
 def _owned_prefixes(session: Session) -> list[str]:
     """Folders whose files may be more than rows list: canonical queries, and work in progress."""
     prefixes = [
@@ -119,6 +142,7 @@ def _owned_prefixes(session: Session) -> list[str]:
         .where(Job.state.not_in(TERMINAL_STATES))
     )
     prefixes += [f"mappings/{mapping_id}/" for mapping_id in session.scalars(unfinished)]
+    prefixes += [f"{prefix}/" for prefix in session.scalars(select(Shard.prefix)) if prefix]
     for version in session.scalars(select(ReferenceVersion)):
         if version.bundle_prefix is not None:
             prefixes.append(f"{version.bundle_prefix}/")

@@ -25,6 +25,7 @@ from app.ownership import hold_query
 from app.pages import Page, page_of
 from app.problems import AlreadyFinished, IdempotencyKeyInProgress, Problem, UnknownMapping
 from app.references import hold_usable_version
+from app.shards import delete_shards, end_shards
 from app.tables import Job, QueryMapping, ReferenceVersion, new_id
 from app.turns import queue_position
 
@@ -168,7 +169,8 @@ def find_mapping(session: Session, *, owner: str, mapping_id: str) -> QueryMappi
 def view_mapping(session: Session, mapping: QueryMapping) -> MappingView:
     job = session.get_one(Job, mapping.job_id)
     version = session.get_one(ReferenceVersion, mapping.reference_version_id)
-    position = queue_position(session, job) if job.state == "queued" else None
+    may_start = job.state == "queued" and job.waits_for == 0
+    position = queue_position(session, job) if may_start else None
     return MappingView(mapping, job, version.name, version.version, position)
 
 
@@ -196,6 +198,7 @@ def cancel_mapping(session: Session, *, owner: str, mapping_id: str) -> QueryMap
     if lock_job(session, mapping.job_id) is None:
         raise _unknown(mapping_id)
     this = Job.id == mapping.job_id
+    end_shards(session, mapping_id)
     if not move_job(session, [this, Job.state == "queued"], "cancelled", cancel_requested=True):
         asked = {"cancel_requested": True, "revision": Job.revision + 1}
         running = [this, Job.state == "running", Job.cancel_requested.is_(False)]
@@ -232,6 +235,7 @@ def delete_rows(session: Session, mapping: QueryMapping) -> bool:
         return False
     record_event(session, job, "map.deleted")
     forget_keys(session, mapping.id)
+    delete_shards(session, mapping.id)
     session.delete(mapping)
     session.flush()
     session.delete(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,20 @@ class S3Objects:
         names = [self._name(key) for key in keys]
         if names:
             self._ask(names[0], lambda: obstore.delete(self._store, names))
+
+    def changed_at(self, key: str) -> float:
+        """When the object was stored, or its upload in parts begun. Raises FileNotFoundError."""
+        meta = self._ask(key, lambda: obstore.head(self._store, self._name(key)))
+        return meta["last_modified"].timestamp()
+
+    def clock(self) -> float:
+        """Store something to see when that is, and remove it."""
+        key = f"{PROBE}{uuid.uuid4().hex}"
+        self._ask(key, lambda: obstore.put(self._store, self._name(key), b""))
+        try:
+            return self.changed_at(key)
+        finally:
+            self.delete([key])
 
     def probe(self) -> None:
         """Store something and remove it."""

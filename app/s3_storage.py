@@ -111,6 +111,12 @@ class S3Storage:
             yield prefix
         yield from (stored.key for stored in self._objects.listed(prefix))
 
+    def changed_at(self, key: str) -> float:
+        return self._objects.changed_at(_key(key))
+
+    def clock(self) -> float:
+        return self._objects.clock()
+
     def check_writable(self) -> None:
         self._hasty.probe()
 

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(default=1800.0, gt=0)
     """A job that does not move on for so long is taken from its worker."""
     max_attempts: int = Field(default=3, gt=0)
+    shard_cells: int = Field(default=262_144, gt=0)
+    """A query of more cells is read by several workers, in shards of about so many."""
     intake_seconds: float = Field(default=600.0, gt=0)
     intake_memory_bytes: int = Field(default=4 * GIB, gt=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -53,15 +55,23 @@ class Settings(BaseSettings):
     def _fill_in_places(self) -> Self:
         # Absolute, because the children of `cellgraft serve` must agree on one place.
         self.data_dir = self.data_dir.expanduser().absolute()
-        if not self.database_url:
-            self.database_url = f"sqlite:///{self.data_dir / 'cellgraft.db'}"
-        if not self.storage_url:
-            self.storage_url = (self.data_dir / "store").as_uri()
+        self.database_url = self.database_url or self._own_places[0]
+        self.storage_url = self.storage_url or self._own_places[1]
         if self.s3_endpoint and self.storage_url.startswith("s3://"):
             self.storage_url = _with_endpoint(self.storage_url, self.s3_endpoint)
         if self.broker_url and "poll_seconds" not in self.model_fields_set:
             self.poll_seconds = POLL_BESIDE_BELL_SECONDS
         return self
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether processes with other data folders may use the same database and store."""
+        return (self.database_url, self.storage_url) != self._own_places
+
+    @property
+    def _own_places(self) -> tuple[str, str]:
+        """The database and the store of a data folder that has its own."""
+        return f"sqlite:///{self.data_dir / 'cellgraft.db'}", (self.data_dir / "store").as_uri()
 
     @property
     def staging_dir(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
@@ -59,6 +60,12 @@ class Storage(Protocol):
         """Remove a key or a whole prefix; what is not there is no error."""
 
     def keys(self, prefix: str = "") -> Iterator[str]: ...
+
+    def changed_at(self, key: str) -> float:
+        """When a key was published, by `clock`, or a little later. Raises FileNotFoundError."""
+
+    def clock(self) -> float:
+        """Now, in seconds since 1970 as the store counts them."""
 
     def check_writable(self) -> None:
         """Raise OSError where nothing can be stored."""
@@ -142,6 +149,17 @@ class LocalStorage:
             folders.sort()
             for name in sorted(files):
                 yield (Path(folder) / name).relative_to(self.root).as_posix()
+
+    def changed_at(self, key: str) -> float:
+        found = self._path(key).stat()
+        # A rename leaves the time at which the upload was written, but is a change of the inode.
+        return max(found.st_mtime, found.st_ctime)
+
+    def clock(self) -> float:
+        with tempfile.NamedTemporaryFile(dir=self.root, prefix=".probe-") as probe:
+            probe.write(b"now")
+            probe.flush()
+            return os.fstat(probe.fileno()).st_mtime
 
     def check_writable(self) -> None:
         probe = self.root / f".probe-{os.getpid()}"

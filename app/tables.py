@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.columns import UTCDateTime, utc_now
 
-JobKind = Literal["check", "map", "build", "import"]
+JobKind = Literal["check", "map", "shard", "build", "import"]
 """`import` is done by an administrator's command itself: no worker ever claims one."""
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 QueryState = Literal["checking", "ready", "rejected"]
@@ -145,6 +145,20 @@ class QueryMapping(Table):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class Shard(Table):
+    """Cells `start` to `stop` of a large query, read by a job of their own for a mapping."""
+
+    __tablename__ = "shards"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
+    mapping_id: Mapped[str] = mapped_column(ForeignKey("mappings.id"), index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    start: Mapped[int]
+    stop: Mapped[int]
+    prefix: Mapped[str | None]
+    """Where its files are in the store; None before they are, and when they are gone again."""
+
+
 class Job(Table):
     """A piece of work. Every write after the claim is fenced by (id, attempt, worker)."""
 
@@ -157,6 +171,8 @@ class Job(Table):
     owner: Mapped[str]
     needs_query_id: Mapped[str | None] = mapped_column(ID, index=True)
     """Not claimable until this query is ready. No foreign key: queries point at jobs."""
+    waits_for: Mapped[int] = mapped_column(default=0)
+    """How many jobs have to succeed before this one is claimable: shards of its query."""
     state: Mapped[JobState] = mapped_column(String(16), default="queued")
     attempt: Mapped[int] = mapped_column(default=0)
     max_attempts: Mapped[int] = mapped_column(default=3)
@@ -220,6 +236,6 @@ class Turn(Table):
 
     owner: Mapped[str] = mapped_column(primary_key=True)
     lane: Mapped[str] = mapped_column(String(16), primary_key=True)
-    """`check`, or `compute`: mappings and builds."""
+    """`check`, or `compute`: mappings, their shards, and builds."""
     taken_at: Mapped[float]
     """Seconds since 1970 by the database's clock."""

@@ -25,6 +25,7 @@ def claimable(kinds: Collection[str], only: Collection[str] | None = None) -> Se
     found = select(Job.id).where(
         Job.state == "queued",
         Job.kind.in_(kinds),
+        Job.waits_for == 0,
         or_(Job.needs_query_id.is_(None), Job.needs_query_id.in_(ready)),
     )
     return found if only is None else found.where(Job.id.in_(only))
@@ -83,7 +84,7 @@ def _warm_elsewhere(session: Session, worker: str) -> set[str]:
 
 def waiting(session: Session) -> list[tuple[str, JobKind]]:
     """One job of each kind that could start, if somebody looked: what to ring for again."""
-    kinds: tuple[JobKind, ...] = ("check", "map", "build")
+    kinds: tuple[JobKind, ...] = ("check", "map", "shard", "build")
     rows = session.execute(
         select(func.min(Job.id), Job.kind).where(Job.id.in_(claimable(kinds))).group_by(Job.kind)
     )

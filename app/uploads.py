@@ -128,12 +128,9 @@ class Uploads:
 
 
 def _stalled(seconds: float) -> UploadStalled:
-    problem = UploadStalled(
-        f"No byte arrived for {seconds:g} seconds; nothing was kept.",
-        fix="Send the file again.",
+    return UploadStalled(
+        f"No byte arrived for {seconds:g} seconds; nothing was kept.", fix="Send the file again."
     )
-    problem.headers["Connection"] = "close"  # what comes after all would be no request
-    return problem
 
 
 async def _file_bytes(form: FormReader, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

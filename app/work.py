@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.jobs import Claim
 from app.problems import UnknownMapping, UnknownQuery, UnknownReference
-from app.tables import Query, QueryMapping, ReferenceVersion
+from app.tables import Query, QueryMapping, ReferenceVersion, Shard
 
 _GONE = "It was deleted after the job was accepted; there is nothing left to do."
 
@@ -34,6 +35,18 @@ class MapWork:
     """Of the manifest as `app.references.manifest_digest` writes it: names this exact version."""
     options: dict[str, Any]
     query_facts: dict[str, Any]
+    n_cells: int
+    shards: tuple[str, ...]
+    """Prefixes of what shards of the query hold, in order; none if it was not split."""
+
+
+@dataclass(frozen=True)
+class ShardWork:
+    """Cells `start` to `stop` of what `mapping` is about."""
+
+    mapping: MapWork
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -46,12 +59,17 @@ class BuildWork:
     options: dict[str, Any]
 
 
-def describe_work(session: Session, claim: Claim) -> CheckWork | MapWork | BuildWork:
+Work = CheckWork | MapWork | ShardWork | BuildWork
+
+
+def describe_work(session: Session, claim: Claim) -> Work:
     """Read what the job is about. A subject deleted meanwhile raises its `Unknown...` problem."""
     if claim.kind == "check":
         return _check_work(session, claim.subject_id)
     if claim.kind == "map":
         return _map_work(session, claim.subject_id)
+    if claim.kind == "shard":
+        return _shard_work(session, claim.subject_id)
     return _build_work(session, claim.subject_id)
 
 
@@ -83,7 +101,20 @@ def _map_work(session: Session, mapping_id: str) -> MapWork:
         manifest_sha256=version.manifest_sha256 or "",
         options=mapping.options,
         query_facts={"filename": query.filename, "sha256": query.sha256},
+        n_cells=int((query.inspection or {}).get("n_cells", 0)),
+        shards=tuple(prefix or "" for prefix in session.scalars(_prefixes_of(mapping_id))),
     )
+
+
+def _prefixes_of(mapping_id: str) -> Select[str | None]:
+    return select(Shard.prefix).where(Shard.mapping_id == mapping_id).order_by(Shard.start)
+
+
+def _shard_work(session: Session, shard_id: str) -> ShardWork:
+    shard = session.get(Shard, shard_id)
+    if shard is None:
+        raise UnknownMapping("The mapping of this shard does not exist any more.", fix=_GONE)
+    return ShardWork(_map_work(session, shard.mapping_id), shard.start, shard.stop)
 
 
 def _build_work(session: Session, version_id: str) -> BuildWork:

@@ -17,7 +17,9 @@ ALIVE_SECONDS = 30
 FORGOTTEN_SECONDS = 86_400
 
 
-def register_worker(session: Session, name: str, *, device: str, warm: Sequence[str]) -> None:
+def register_worker(
+    session: Session, name: str, *, device: str | None, warm: Sequence[str]
+) -> None:
     """Tell what this worker has at hand, and forget those that have been gone for a day."""
     note_worker(session, name)
     here = update(Worker).where(Worker.name == name)

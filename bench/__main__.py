@@ -1,4 +1,4 @@
-"""`python -m bench [epochs] [building] [service] [scanvi] [imports]`: all when none is named."""
+"""`python -m bench [epochs] [service] [building] [shards] [scanvi] [imports]`; all by default."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = ("epochs", "service", "building", "scanvi", "imports")
+BENCHMARKS = ("epochs", "service", "building", "shards", "scanvi", "imports")
 
 
 def main() -> None:

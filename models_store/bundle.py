@@ -15,9 +15,10 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+from models_store.blocks import BLOCK
 from models_store.cells import Cells
 from models_store.digests import file_sha256
-from models_store.encoding import BLOCK, encode, label_probabilities, project_block
+from models_store.encoding import encode, label_probabilities, project_block
 from models_store.kinds import untrained
 from models_store.manifest import MANIFEST_FILE, Manifest, SelfTest
 from models_store.model_card import model_card

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -46,6 +47,11 @@ class Projection:
         """The projections of some of the cells."""
         library = None if self.library is None else take(self.library, rows)
         return Projection(take(self.z, rows), library, take(self.log_library, rows))
+
+    def to(self, device: torch.device) -> "Projection":
+        """The same on another device; on its own, itself."""
+        library = None if self.library is None else self.library.to(device)
+        return Projection(self.z.to(device), library, self.log_library.to(device))
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from models_store.blocks import BLOCK, block_ranges
 from models_store.cells import Cells, Posterior, Projection
 from models_store.layers import Code, Codes
 from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
-
-BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,6 @@ class Latents:
 
     mean: Float[Tensor, "c z"]
     variance: Float[Tensor, "c z"]
-
-
-def block_ranges(n_cells: int) -> Iterator[tuple[int, int]]:
-    """Start and stop of each block of a query."""
-    for start in range(0, n_cells, BLOCK):
-        yield start, min(start + BLOCK, n_cells)
 
 
 @torch.no_grad()
@@ -62,14 +55,18 @@ def join_projections(parts: list[Projection]) -> Projection:
 
 
 @torch.no_grad()
-def encode(cvae: SCVI, projection: Projection, codes: Codes) -> Latents:
-    """Latents of all cells from their projections; the network must be in eval mode."""
+def encode(
+    cvae: SCVI, projection: Projection, codes: Codes, *, device: torch.device | None = None
+) -> Latents:
+    """Latents of all cells from their projections; the network must be in eval mode.
+
+    `device`: the network's, if the projections are elsewhere; blocks of them are taken there.
+    """
     assert not cvae.training
     means, variances = [], []
     for start, stop in block_ranges(len(projection.z)):
-        block = Projection(
-            _padded(projection.z[start:stop]), None, _padded(projection.log_library[start:stop])
-        )
+        here = projection.rows(slice(start, stop)).to(device or projection.z.device)
+        block = Projection(_padded(here.z), None, _padded(here.log_library))
         q_z: Posterior = cvae.posterior(block, tuple(_block(code, start, stop) for code in codes))
         means.append(cvae.latent(q_z)[: stop - start])
         variances.append(q_z.v[: stop - start])

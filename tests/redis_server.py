@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import redis
 from app.parent_death import die_with_parent
 
 from .app.live import free_port
+from .certificates import Issued
 
 
 class RedisServer:
@@ -52,16 +54,43 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            with self._connected() as connection:
                 connection.sendall(b"PING\r\n")
                 return connection.recv(5) == b"+PONG"
         except OSError:
             return False
 
+    def _connected(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=1)
+
+
+class TlsRedis(RedisServer):
+    """No port without TLS. With `asks_clients` they have to show a certificate of the authority."""
+
+    def __init__(self, program: str, folder: Path, issued: Issued, *, asks_clients: bool) -> None:
+        super().__init__(program, folder)
+        self.url = f"rediss://127.0.0.1:{self.port}/0"
+        self._command[1:3] = ["--port", "0", "--tls-port", str(self.port)]
+        self._command += ["--tls-cert-file", str(issued.certificate)]
+        self._command += ["--tls-key-file", str(issued.key)]
+        self._command += ["--tls-ca-cert-file", str(issued.authority)]
+        self._command += ["--tls-auth-clients", "yes" if asks_clients else "no"]
+        self._trusting = ssl.create_default_context(cafile=str(issued.authority))
+        self._trusting.load_cert_chain(issued.certificate, issued.key)
+        self._trusting.check_hostname = False
+
+    def _connected(self) -> socket.socket:
+        return self._trusting.wrap_socket(super()._connected())
+
 
 @contextmanager
 def own_redis(program: str, folder: Path) -> Iterator[RedisServer]:
-    server = RedisServer(program, folder)
+    with running(RedisServer(program, folder)) as server:
+        yield server
+
+
+@contextmanager
+def running(server: RedisServer) -> Iterator[RedisServer]:
     server.start()
     try:
         yield server

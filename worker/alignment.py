@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from models_store.encoding import block_ranges
+from models_store.blocks import block_ranges
 from models_store.manifest import GeneMatch
 
 Float32 = npt.NDArray[np.float32]
 UInt64 = npt.NDArray[np.uint64]
+Index = npt.NDArray[np.int64]
 
 
 class CountRows(Protocol):
@@ -48,23 +49,33 @@ class AlignedCounts:
         aligned.sum_duplicates()
         return aligned
 
-    def blocks(self) -> Iterator[tuple[int, int, sp.csr_matrix]]:
-        """The whole query once, in blocks of one size."""
-        for start, stop in block_ranges(self.n_cells):
-            yield start, stop, self.sparse(start, stop)
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[int, int, sp.csr_matrix]]:
+        """These cells once, in blocks; `start` is a multiple of a block."""
+        for first, last in block_ranges(stop, start):
+            yield first, last, self.sparse(first, last)
 
-    def dense(self, cells: npt.NDArray[np.int64]) -> Float32:
+    def chosen(self, cells: Index) -> sp.csr_matrix:
+        """Chosen cells, ascending, (cells, genes of the panel), in one pass by row."""
+        parts = [rows for _, rows in self._picked(cells)]
+        none = sp.csr_matrix((0, self.n_genes), dtype=np.float32)
+        return sp.vstack([none, *parts], format="csr")
+
+    def dense(self, cells: Index) -> Float32:
         """Chosen cells in the given order, (cells, genes of the panel), in one pass by row."""
         order = np.argsort(cells, kind="stable")
         dense = np.zeros((len(cells), self.n_genes), dtype=np.float32)
+        for where, rows in self._picked(cells[order]):
+            dense[order[where]] = rows.toarray()
+        return dense
+
+    def _picked(self, cells: Index) -> Iterator[tuple[slice, sp.csr_matrix]]:
+        """Ascending cells by block: which of them it holds, and their rows."""
         at = 0
         for start, stop in block_ranges(self.n_cells):
-            upto = int(np.searchsorted(cells[order], stop))
+            upto = int(np.searchsorted(cells, stop))
             if upto > at:
-                wanted = order[at:upto]
-                dense[wanted] = self.sparse(start, stop)[cells[wanted] - start].toarray()
+                yield slice(at, upto), self.sparse(start, stop)[cells[at:upto] - start]
             at = upto
-        return dense
 
 
 def row_hashes(rows: sp.csr_matrix) -> UInt64:

@@ -8,9 +8,10 @@ import pandas as pd
 import torch
 
 from app.problems import SelfTestFailed, UntrainableReference
+from models_store.blocks import BLOCK
 from models_store.bundle import InvalidBundle, with_large_query_weights, write_bundle
 from models_store.cells import Cells, select_cells
-from models_store.encoding import BLOCK, Latents, encode, join_projections, project_block
+from models_store.encoding import Latents, encode, join_projections, project_block
 from models_store.kinds import untrained
 from models_store.manifest import Manifest
 from models_store.scanvi import SCANVI

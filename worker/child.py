@@ -2,8 +2,8 @@
 
 Run as `python -m worker.child --fd N`. On the socket N it takes `{"order": number, ...}` and
 `{"cancel": number}`, and answers with `{"stage", "progress"}`, then with one of `{"done"}`,
-`{"problem"}`, `{"cancelled"}`. Its first message is `{"ready": true}`. It goes when the socket
-closes.
+`{"problem"}`, `{"cancelled"}`. Its first message is `{"ready": true, "device": DEVICE}`, the device
+that `auto` stands for. It goes when the socket closes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ TELL_SECONDS = 0.1
 class Runs(Protocol):
     """The module that computes; `worker.runs` unless a test brings another."""
 
-    def prepare(self, threads: int) -> None: ...
+    def prepare(self, threads: int) -> str | None:
+        """Get ready; returns the device that `auto` stands for. None: it computes nothing."""
 
     def run(self, order: Order, report: Report) -> dict[str, Any]: ...
 
@@ -93,9 +94,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     lines = Lines(socket.socket(fileno=arguments.fd))
     runs = cast(Runs, importlib.import_module(arguments.runs))
-    runs.prepare(arguments.threads)
+    device = runs.prepare(arguments.threads)
     try:
-        lines.send({"ready": True})
+        lines.send({"ready": True, "device": device})
         serve(lines, runs)
     except Closed:
         return

@@ -12,7 +12,7 @@ from typing import Any
 from app.problems import Problem
 from worker.held_process import HeldProcess
 from worker.lines import Closed, Lines
-from worker.orders import MOST_WARM, MapOrder, Order, as_json
+from worker.orders import MOST_WARM, MapOrder, Order, ShardOrder, as_json
 from worker.outcomes import Stopped, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ class ChildProcess(HeldProcess):
         self.stall_seconds, self.grace_seconds = stall_seconds, grace_seconds
         self.warm: tuple[str, ...] = ()
         """Digests of the references that the child has loaded, the last used first."""
+        self.automatic_device: str | None = None
+        """What `auto` stands for, once the child has said so."""
         self._lines: Lines | None = None
         self._number = 0
 
@@ -68,7 +70,7 @@ class ChildProcess(HeldProcess):
             done = self._follow(self._lines, stopped, report)
         except Closed as error:
             raise WorkerDied("the compute child died") from error
-        if isinstance(order, MapOrder):
+        if isinstance(order, MapOrder | ShardOrder):
             others = (digest for digest in self.warm if digest != order.manifest_sha256)
             self.warm = (order.manifest_sha256, *others)[:MOST_WARM]
         return done
@@ -112,9 +114,12 @@ class ChildProcess(HeldProcess):
 
     def _hears_ready(self, seconds: float) -> bool:
         try:
-            return self._lines is not None and self._lines.receive(seconds) is not None
+            message = self._lines.receive(seconds) if self._lines is not None else None
         except Closed:
             return False
+        if message is not None:
+            self.automatic_device = message.get("device")
+        return message is not None
 
     def _environment(self) -> Mapping[str, str]:
         kept = {

@@ -1,8 +1,13 @@
-"""Surgery on a whole query: project every cell once, fit each group, encode every cell."""
+"""Surgery on a whole query: project every cell once, fit each group, encode every cell.
+
+Projecting may be shared out among several workers, each with some of the cells: `worker.shards`.
+"""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +21,29 @@ from models_store.encoding import Latents, encode, join_projections, project_blo
 from models_store.manifest import Manifest, Recipe
 from models_store.scvi import SCVI
 from models_store.surgery import graft, join_query_weights, load_query_weights, query_weights
-from worker.alignment import AlignedCounts, UInt64, fold_hashes, row_hashes
+from worker.alignment import AlignedCounts, Float32, Index, UInt64, fold_hashes, row_hashes
 from worker.covariates import Group, QueryDesign
 from worker.fitting import Fit, TrainingCells, fit
 
 Progress = Callable[[float], None]
-Index = npt.NDArray[np.int64]
 
 SMALLEST_PRIOR_VARIANCE = 1e-4
 
 
-@dataclass(frozen=True)
-class ProjectedQuery:
-    """What one pass over the counts leaves behind: nothing as wide as the gene panel."""
+class SampleCounts(Protocol):
+    """Where a fit finds the counts of the cells that it learns from."""
 
+    def dense(self, cells: Index) -> Float32:
+        """Chosen cells in the given order, (cells, genes of the panel)."""
+
+
+@dataclass(frozen=True)
+class ProjectedCells:
+    """What one pass over the counts of cells `start` to `stop` leaves behind of each: nothing as
+    wide as the gene panel."""
+
+    start: int
+    stop: int
     projection: Projection
     totals: Tensor
     """Counts of each cell in the reference's genes, float64, (c,)."""
@@ -37,6 +51,33 @@ class ProjectedQuery:
     """Cells with any value other than zero in the reference's genes, (c,)."""
     hashes: UInt64
     """Each cell by its content: counts and covariates, never its position, (c, 2)."""
+
+
+class ProjectedQuery:
+    """All cells of a query, in one part or in several that follow each other."""
+
+    start = 0
+
+    def __init__(self, parts: Sequence[ProjectedCells], counts: SampleCounts) -> None:
+        self.parts, self.counts = parts, counts
+        self.totals = torch.cat([part.totals for part in parts])
+        self.occupied = np.concatenate([part.occupied for part in parts])
+        self.hashes = np.concatenate([part.hashes for part in parts])
+
+    def rows(self, cells: Index) -> Projection:
+        """The projections of chosen cells, in the given order."""
+        order = np.argsort(cells, kind="stable")
+        ascending = cells[order]
+        bounds = np.searchsorted(
+            ascending, [part.start for part in self.parts] + [len(self.totals)]
+        )
+        found = join_projections(
+            [
+                _rows(part.projection, ascending[first:last] - part.start)
+                for part, (first, last) in zip(self.parts, pairwise(bounds), strict=True)
+            ]
+        )
+        return _rows(found, np.argsort(order))
 
 
 @dataclass(frozen=True)
@@ -61,16 +102,25 @@ class QuerySurgery:
 
     def project(self, progress: Progress) -> ProjectedQuery:
         """One pass over the counts, block by block."""
+        return ProjectedQuery([self.project_cells(0, self.counts.n_cells, progress)], self.counts)
+
+    def project_cells(self, start: int, stop: int, progress: Progress) -> ProjectedCells:
+        """The same of some cells; `start` is a multiple of a block."""
         parts, totals, occupied, hashes = [], [], [], []
-        for start, stop, rows in self.counts.blocks():
-            progress(start / self.counts.n_cells)
-            parts.append(project_block(self.cvae, self._cells(rows.toarray(), slice(start, stop))))
+        for first, last, rows in self.counts.blocks(start, stop):
+            progress((first - start) / (stop - start))
+            parts.append(project_block(self.cvae, self._cells(rows.toarray(), slice(first, last))))
             totals.append(_totals(rows))
             occupied.append(np.diff(rows.indptr) > 0)
             hashes.append(row_hashes(rows))
-        folded = fold_hashes(np.concatenate(hashes), _content_columns(self.design))
-        return ProjectedQuery(
-            join_projections(parts), torch.cat(totals), np.concatenate(occupied), folded
+        columns = [column[start:stop] for column in _content_columns(self.design)]
+        return ProjectedCells(
+            start,
+            stop,
+            join_projections(parts),
+            torch.cat(totals),
+            np.concatenate(occupied),
+            fold_hashes(np.concatenate(hashes), columns),
         )
 
     def fit(self, projected: ProjectedQuery, recipe: Recipe, progress: Progress) -> list[GroupFit]:
@@ -94,13 +144,32 @@ class QuerySurgery:
         grafted = graft(self.cvae, self.design.n_new)
         if weights is not None:
             load_query_weights(grafted, weights)
-        codes = tuple(torch.from_numpy(code).to(self.device) for code in self.design.codes)
-        return encode(grafted, projected.projection, codes)
+        found = []
+        for part in projected.parts:
+            codes = (code[part.start : part.stop] for code in self.design.codes)
+            on_device = tuple(torch.from_numpy(code).to(self.device) for code in codes)
+            found.append(encode(grafted, part.projection, on_device, device=self.device))
+        return Latents(
+            torch.cat([latents.mean for latents in found]),
+            torch.cat([latents.variance for latents in found]),
+        )
+
+    def sample_of(self, part: ProjectedCells, recipe: Recipe) -> Index:
+        """The cells of a part, ascending, among which are all of it that a fit will learn from.
+
+        A batch's sample are the first of its cells by content, so it is within the union of what
+        the parts would choose if each were the whole.
+        """
+        chosen = [np.empty(0, dtype=np.int64)]
+        for group in self.groups:
+            first, last = np.searchsorted(group.cells, [part.start, part.stop])
+            chosen.append(_by_content(part, group.cells[first:last])[: recipe.sample_size])
+        return np.sort(np.concatenate(chosen))
 
     def _fit_group(
         self, projected: ProjectedQuery, recipe: Recipe, group: Group, progress: Progress
     ) -> GroupFit:
-        order = _by_content(projected, group)
+        order = _by_content(projected, group.cells)
         seed = _seed(self.manifest, projected.hashes[order])
         if not len(order):
             return GroupFit(group, seed, None)
@@ -116,11 +185,10 @@ class QuerySurgery:
         return GroupFit(group, seed, found)
 
     def _training_cells(self, projected: ProjectedQuery, index: Index) -> TrainingCells:
-        cells = self._cells(self.counts.dense(index), index)
+        cells = self._cells(projected.counts.dense(index), index)
         if not self.design.is_coupled:  # alone, its batch is the first that surgery adds
             cells = replace(cells, codes=(self.n_reference, *cells.codes[1:]))
-        rows = torch.from_numpy(index).to(self.device)
-        return TrainingCells(cells, projected.projection.rows(rows))
+        return TrainingCells(cells, projected.rows(index).to(self.device))
 
     def _library_prior(self, projected: ProjectedQuery, group: Group, order: Index) -> Tensor:
         """Mean and population variance of the log library of each new batch, (batches, 2)."""
@@ -152,10 +220,14 @@ def _totals(rows: sp.csr_matrix) -> Tensor:
     return torch.from_numpy(np.asarray(rows.astype(np.float64).sum(axis=1)).ravel())
 
 
-def _by_content(projected: ProjectedQuery, group: Group) -> Index:
-    """The group's cells that have counts, in an order that only their content decides."""
-    cells = group.cells[projected.occupied[group.cells]]
-    hashes = projected.hashes[cells]
+def _rows(projection: Projection, cells: Index) -> Projection:
+    return projection.rows(torch.from_numpy(cells).to(projection.z.device))
+
+
+def _by_content(projected: ProjectedCells | ProjectedQuery, cells: Index) -> Index:
+    """Those of these cells that have counts, in an order that only their content decides."""
+    cells = cells[projected.occupied[cells - projected.start]]
+    hashes = projected.hashes[cells - projected.start]
     return np.asarray(cells[np.lexsort((hashes[:, 1], hashes[:, 0]))], dtype=np.int64)
 
 

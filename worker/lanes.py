@@ -25,13 +25,14 @@ from app.jobs import (
 )
 from app.moves import fenced
 from app.problems import Problem, StorageAway
+from app.shards import fail_torn_mappings
 from app.tables import Job
 from app.work import describe_work
 from worker.attempts import Attempt, fault_of
 from worker.held_process import START_SECONDS
 from worker.lookout import Lookout
 from worker.outcomes import Done, Ended, Failed, Outcome, Stopped
-from worker.performing import performer
+from worker.performing import performer, split_if_large
 from worker.workplace import Workplace
 
 log = logging.getLogger(__name__)
@@ -181,6 +182,10 @@ class Lane:
             except Problem as problem:
                 fail_job(session, claim, problem)
                 return
+            split = split_if_large(session, claim, work, shard_cells=self._place.shard_cells)
+        if split:
+            self._announce()
+            return
         self._cancelled, self._lost_at = False, None
         self._told = (None, 0.0)
         self._beaten = self._watched = now
@@ -247,6 +252,7 @@ class Lane:
                 log.warning("job %s was lost to another worker", attempt.claim.job_id)
             elif isinstance(outcome, Failed):
                 fail_job(session, attempt.claim, outcome.problem)
+                fail_torn_mappings(session)
             elif self._cancelled:
                 cancel_job(session, attempt.claim)
             else:

@@ -86,8 +86,11 @@ def _declare_tasks(app: Celery, heard: Callable[[JobKind], None]) -> None:
     def map_query(job_id: str) -> None:
         heard("map")
 
+    def read_shard(job_id: str) -> None:
+        heard("shard")
+
     def build_reference(job_id: str) -> None:
         heard("build")
 
-    for task in (check_query, map_query, build_reference):
+    for task in (check_query, map_query, read_shard, build_reference):
         app.task(task, name=task.__name__)

@@ -10,16 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from app.problems import InputKindMismatch, NoCells, NotFinite, TooFewGenes
+from app.problems import NotFinite
+from app.shards import READ_PROGRESS
 from models_store.encoding import label_probabilities
-from models_store.manifest import GeneMatch, Manifest, Recipe
 from models_store.scanvi import SCANVI
-from worker.alignment import AlignedCounts
-from worker.canonical import CanonicalQuery
-from worker.covariates import QueryDesign, design_query
-from worker.grafting import QuerySurgery
+from worker.matched_query import MatchedQuery, match_query
 from worker.obs import listed
 from worker.orders import MapOrder, Report
+from worker.packed_counts import OwnCounts, StoredCounts
 from worker.predictions import write_labels
 from worker.provenance import MappedQuery, provenance, summary
 from worker.reference_cache import ReferenceCache
@@ -31,19 +29,27 @@ from worker.results import (
     write_latent,
     write_weights,
 )
+from worker.shards import read_shards
 
 QUERY_WEIGHTS_FILE = "query_weights.safetensors"
 PROVENANCE_FILE = "provenance.json"
 
-STAGES = {"loading": 0.0, "reading": 0.02, "fitting": 0.15, "encoding": 0.85, "writing": 0.9}
+STAGES = {
+    "loading": 0.0,
+    "reading": 0.02,
+    "fitting": READ_PROGRESS,
+    "encoding": 0.85,
+    "writing": 0.9,
+}
 """Where each stage begins on the way from 0 to 1."""
 
 
 class Stages:
     """Says which stage a mapping is in, and keeps the seconds of each."""
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self, report: Report, *, begin: float = 0.0) -> None:
+        """`begin`: the progress that was made before."""
+        self._report, self._least = report, begin
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -56,7 +62,7 @@ class Stages:
         self.seconds[name] = round(time.monotonic() - began, 3)
 
     def progress(self, share: float) -> None:
-        self._report(self._name, self._begin + self._span * share)
+        self._report(self._name, max(self._least, self._begin + self._span * share))
 
 
 def run_mapping(order: MapOrder, references: ReferenceCache, report: Report) -> dict[str, Any]:
@@ -65,32 +71,19 @@ def run_mapping(order: MapOrder, references: ReferenceCache, report: Report) -> 
     Raises:
         Problem: the query and the reference do not fit together, with what to do about it.
     """
-    stages = Stages(report)
+    stages = Stages(report, begin=READ_PROGRESS if order.shards else 0.0)
     with stages.stage("loading"):
-        reference = references.get(order.bundle, order.manifest_sha256, order.device)
-        manifest = reference.manifest
-        query = CanonicalQuery.open(order.canonical)
-        match = _match(query, manifest)
-        obs = query.obs()
-        design = _design(obs, manifest, order.options)
-        recipe = manifest.recipe(order.options.get("recipe") or "default")
-    surgery = QuerySurgery(manifest, reference.cvae, AlignedCounts(query, match), design)
-    columns = added_columns(obs, labelled=manifest.kind == "scanvi")
-    mapped = _map(surgery, recipe, match, columns, stages)
+        matched = match_query(order, references)
+    mapped = _map(matched, order, stages)
     _refuse_infinite(mapped)
     with stages.stage("writing"):
-        return _write(order, reference.manifest_sha256, query, obs, mapped, stages)
+        return _write(order, matched, mapped, stages)
 
 
-def _map(
-    surgery: QuerySurgery,
-    recipe: Recipe,
-    match: GeneMatch,
-    columns: dict[str, str],
-    stages: Stages,
-) -> MappedQuery:
+def _map(matched: MatchedQuery, order: MapOrder, stages: Stages) -> MappedQuery:
+    surgery, recipe = matched.surgery, matched.recipe
     with stages.stage("reading"):
-        projected = surgery.project(stages.progress)
+        projected = read_shards(order.shards) if order.shards else surgery.project(stages.progress)
     with stages.stage("fitting"):
         fits = surgery.fit(projected, recipe, stages.progress)
     with stages.stage("encoding"):
@@ -98,13 +91,13 @@ def _map(
         return MappedQuery(
             surgery=surgery,
             recipe=recipe,
-            match=match,
+            match=matched.match,
             fits=fits,
             weights=weights,
             latents=surgery.encode(projected, weights),
             forward=surgery.encode(projected, None),
             empty=~projected.occupied,
-            columns=columns,
+            columns=added_columns(matched.obs, labelled=surgery.manifest.kind == "scanvi"),
         )
 
 
@@ -130,50 +123,10 @@ def _refuse_infinite(mapped: MappedQuery) -> None:
     )
 
 
-def _match(query: CanonicalQuery, manifest: Manifest) -> GeneMatch:
-    if query.n_cells == 0:
-        raise NoCells("The query has no cells.", fix="Upload a file with at least one cell.")
-    if query.input != manifest.input:
-        raise InputKindMismatch(
-            f"The reference expects {manifest.input} and the query was uploaded as {query.input}.",
-            fix=f"Upload the query again with `input={manifest.input}`.",
-        )
-    columns = query.gene_columns()
-    match = manifest.match_genes(columns)
-    share = match.n_matched / match.n_panel
-    if match.n_matched == 0 or share < manifest.thresholds.refuse_below:
-        theirs = ", ".join(next(iter(columns.values()))[:3])
-        ours = ", ".join(manifest.genes.ids[:3])
-        raise TooFewGenes(
-            f"The query has {match.n_matched} of the reference's {match.n_panel} genes. Its genes "
-            f"look like {theirs}; the reference's like {ours}.",
-            fix="Name genes as the reference does, in the var index or in a var column, or choose "
-            "a reference of this species and annotation.",
-            n_matched=match.n_matched,
-            n_panel=match.n_panel,
-        )
-    return match
-
-
-def _design(obs: pd.DataFrame, manifest: Manifest, options: dict[str, Any]) -> QueryDesign:
-    return design_query(
-        obs,
-        manifest,
-        batch_key=options.get("batch_key"),
-        labels_key=options.get("labels_key"),
-        reuse_batches=bool(options.get("reuse_batches")),
-        size_factor_key=options.get("size_factor_key"),
-    )
-
-
 def _write(
-    order: MapOrder,
-    manifest_sha256: str,
-    query: CanonicalQuery,
-    obs: pd.DataFrame,
-    mapped: MappedQuery,
-    stages: Stages,
+    order: MapOrder, matched: MatchedQuery, mapped: MappedQuery, stages: Stages
 ) -> dict[str, Any]:
+    query, obs = matched.query, matched.obs
     latent = np.ascontiguousarray(mapped.latents.mean.cpu().numpy(), dtype=np.float32)
     write_latent(order.out, obs.index, latent)
     stages.progress(0.3)
@@ -188,8 +141,9 @@ def _write(
         blocks = label_probabilities(cvae, mapped.latents.mean)
         extra |= write_labels(order.out, obs.index, labels, blocks).columns(mapped.columns)
     added = pd.DataFrame(extra, index=obs.index)
-    write_annotated_h5ad(order.out / "query.h5ad", query, latent, added)
+    packed = StoredCounts(order.shards) if order.shards else OwnCounts(query, threads=order.threads)
+    write_annotated_h5ad(order.out / "query.h5ad", query, packed, latent, added)
     stages.progress(0.9)
-    told = json.dumps(provenance(order, manifest_sha256, mapped, stages.seconds), indent=1)
+    told = json.dumps(provenance(order, matched.manifest_sha256, mapped, stages.seconds), indent=1)
     (order.out / PROVENANCE_FILE).write_text(told + "\n", encoding="utf-8")
     return summary(mapped, query.n_cells, stages.seconds)

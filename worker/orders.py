@@ -32,6 +32,23 @@ class MapOrder:
     query_facts: dict[str, Any]
     threads: int
     device: str
+    shards: tuple[Path, ...] = ()
+    """Folders of the shards of a large query, in order; none where this order reads all cells."""
+
+
+@dataclass(frozen=True)
+class ShardOrder:
+    """Project cells `start` to `stop` of a large query; the shard goes to the folder `out`."""
+
+    canonical: Path
+    bundle: Path
+    manifest_sha256: str
+    out: Path
+    options: dict[str, Any]
+    start: int
+    stop: int
+    threads: int
+    device: str
 
 
 @dataclass(frozen=True)
@@ -48,17 +65,21 @@ class BuildOrder:
     device: str
 
 
-Order = MapOrder | BuildOrder
+Order = MapOrder | ShardOrder | BuildOrder
+_KINDS: Mapping[str, type[Order]] = {"map": MapOrder, "shard": ShardOrder, "build": BuildOrder}
 _PATHS = ("canonical", "bundle", "out")
 
 
 def as_json(order: Order) -> dict[str, Any]:
-    kind = "map" if isinstance(order, MapOrder) else "build"
+    kind = next(name for name, of in _KINDS.items() if isinstance(order, of))
     fields = {name: str(v) if name in _PATHS else v for name, v in asdict(order).items()}
+    if isinstance(order, MapOrder):
+        fields["shards"] = [str(folder) for folder in order.shards]
     return {"kind": kind, **fields}
 
 
 def from_json(message: Mapping[str, Any]) -> Order:
     fields: dict[str, Any] = {n: Path(v) if n in _PATHS else v for n, v in message.items()}
-    kind = fields.pop("kind")
-    return MapOrder(**fields) if kind == "map" else BuildOrder(**fields)
+    if "shards" in fields:
+        fields["shards"] = tuple(Path(folder) for folder in fields["shards"])
+    return _KINDS[fields.pop("kind")](**fields)

@@ -19,6 +19,7 @@ from app.bell import Bell, PollingBell
 from app.database import Database
 from app.database_errors import AWAY
 from app.jobs import reap
+from app.shards import fail_torn_mappings, forget_files, shards_prefix, spent_shards
 from app.tables import Job, JobKind
 from app.turns import waiting
 from app.workers import dismiss_worker, register_worker
@@ -47,7 +48,7 @@ class Parent:
         self.only = only
         self._database, self._place, self._timing = database, place, timing
         self._bell = bell or PollingBell()
-        self._warm: Sequence[str] | None = None
+        self._told: tuple[str | None, Sequence[str]] | None = None
         self._stopping = False
         self._swept = False
         self._finished = threading.Event()
@@ -55,7 +56,7 @@ class Parent:
         self._reaped = -timing.reap_seconds
         self.lanes = [
             self._lane({"check"}, place.zygote),
-            self._lane({"map", "build"}, place.child),
+            self._lane({"map", "shard", "build"}, place.child),
         ]
 
     def stop(self) -> None:
@@ -104,6 +105,8 @@ class Parent:
                 # What a killed worker left behind is nobody's only from here on.
                 reaped = reap(session, stall_seconds=self._timing.stall_seconds)
                 self._swept = reaped == 0 and self._swept
+                fail_torn_mappings(session)
+            self._remove_spent_shards()
             self._announce()
 
     def _drain(self) -> None:
@@ -118,13 +121,15 @@ class Parent:
             dismiss_worker(session, self.name)
 
     def _register(self) -> None:
-        """Tell what is loaded, when that has changed."""
-        warm = self._place.child.warm
-        if warm == self._warm:
+        """Tell what computes and what is loaded, when that has changed."""
+        asked, child = self._place.device, self._place.child
+        # This process has no torch to ask; until the child is ready nobody knows.
+        here = (child.automatic_device if asked == "auto" else asked, child.warm)
+        if here == self._told:
             return
         with self._database.writing() as session:
-            register_worker(session, self.name, device=self._place.device, warm=warm)
-        self._warm = warm
+            register_worker(session, self.name, device=here[0], warm=here[1])
+        self._told = here
 
     def _announce(self) -> None:
         """Ring for what waits: a ring may have been lost, or came before the job could start."""
@@ -132,6 +137,15 @@ class Parent:
             jobs = waiting(session)
         for job_id, kind in jobs:
             self._bell.ring(job_id, kind)
+
+    def _remove_spent_shards(self) -> None:
+        """However a mapping ended, what was read for it is of no more use."""
+        with self._database.reading() as session:
+            spent = spent_shards(session)
+        for mapping_id in spent:
+            self._place.storage.delete(shards_prefix(mapping_id))
+            with self._database.writing() as session:
+                forget_files(session, mapping_id)
 
     def _sweep(self) -> None:
         """Remove the scratch of attempts that nobody works on any more."""

@@ -10,16 +10,18 @@ from app.jobs import Claim
 from app.mappings import record_results
 from app.queries import accept_query
 from app.references import bundle_prefix, publish_version
-from app.work import BuildWork, CheckWork, MapWork
+from app.shards import record_shard, shards_prefix, split_mapping
+from app.turns import RECENT_SECONDS
+from app.work import BuildWork, CheckWork, MapWork, ShardWork, Work
+from app.workers import workers_seen
+from models_store.blocks import shard_ranges
 from worker.attempt_store import AttemptStore
 from worker.attempts import Attempt
 from worker.checking import CheckOrder
 from worker.intake.limits import Limits
-from worker.orders import BuildOrder, MapOrder
+from worker.orders import BuildOrder, MapOrder, ShardOrder
 from worker.outcomes import Done, Outcome
 from worker.workplace import Workplace, describe_files
-
-Work = CheckWork | MapWork | BuildWork
 
 
 def performer(place: Workplace, work: Work) -> Callable[[Attempt], Outcome]:
@@ -28,7 +30,18 @@ def performer(place: Workplace, work: Work) -> Callable[[Attempt], Outcome]:
         return lambda attempt: check_query(place, work, attempt)
     if isinstance(work, MapWork):
         return lambda attempt: map_query(place, work, attempt)
+    if isinstance(work, ShardWork):
+        return lambda attempt: read_shard(place, work, attempt)
     return lambda attempt: build_reference(place, work, attempt)
+
+
+def split_if_large(session: Session, claim: Claim, work: Work, *, shard_cells: int) -> bool:
+    """Share out the reading of a large query, where there are workers to share it with."""
+    if not isinstance(work, MapWork) or work.shards or work.n_cells <= shard_cells:
+        return False
+    if workers_seen(session, within_seconds=RECENT_SECONDS) < 2:
+        return False
+    return split_mapping(session, claim, shard_ranges(work.n_cells, shard_cells))
 
 
 def check_query(place: Workplace, work: CheckWork, attempt: Attempt) -> Outcome:
@@ -76,6 +89,7 @@ def map_query(place: Workplace, work: MapWork, attempt: Attempt) -> Outcome:
             query_facts=work.query_facts,
             threads=place.threads,
             device=place.device,
+            shards=tuple(store.folder(shard) for shard in work.shards),
         )
         summary = place.child.run(order, stopped=attempt.stopped, report=attempt.report)
         results = describe_files(scratch)
@@ -85,6 +99,32 @@ def map_query(place: Workplace, work: MapWork, attempt: Attempt) -> Outcome:
         return record_results(
             session, claim, results_prefix=prefix, results=results, summary=summary
         )
+
+    return Done(record, prefix)
+
+
+def read_shard(place: Workplace, work: ShardWork, attempt: Attempt) -> Outcome:
+    """Read some cells of a large query for a mapping that waits for them."""
+    scratch = place.new_scratch(attempt.claim)
+    mapping = work.mapping
+    prefix = f"{shards_prefix(mapping.mapping_id)}/{work.start}-{attempt.claim.attempt}"
+    with _store(place, attempt) as store:
+        order = ShardOrder(
+            canonical=store.folder(mapping.canonical_prefix),
+            bundle=store.folder(mapping.reference_prefix),
+            manifest_sha256=mapping.manifest_sha256,
+            out=scratch,
+            options=mapping.options,
+            start=work.start,
+            stop=work.stop,
+            threads=place.threads,
+            device=place.device,
+        )
+        place.child.run(order, stopped=attempt.stopped, report=attempt.report)
+        store.publish(scratch, prefix)
+
+    def record(session: Session, claim: Claim) -> bool:
+        return record_shard(session, claim, prefix=prefix)
 
     return Done(record, prefix)
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models_store.encoding import BLOCK, Latents
+from models_store.blocks import BLOCK
+from models_store.encoding import Latents
 from models_store.manifest import GeneMatch, Recipe
 from models_store.scanvi import CLASSIFICATION_RATIO
 from worker.grafting import GroupFit, QuerySurgery

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from worker.canonical import CanonicalQuery
 from worker.names import free_name
+from worker.packed_counts import ARRAYS, LEVEL, PackedCounts, chunk_length
 from worker.predictions import LABEL, PROBABILITY
 
 LATENT = "X_latent"
 BATCH, EMPTY = "cellgraft_batch", "cellgraft_empty"
 """What a mapping adds to obs, under these names unless the query has such columns."""
-CHUNK = 65_536
 ENCODED_CSR = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0"}
 LENGTH_BYTES = 8
 """Of the header's length, which begins a safetensors file; the header is padded to a multiple."""
@@ -64,6 +64,7 @@ def added_columns(obs: pd.DataFrame, *, labelled: bool = False) -> dict[str, str
 def write_annotated_h5ad(
     path: Path,
     canonical: CanonicalQuery,
+    packed: PackedCounts,
     latent: np.ndarray[Any, Any],
     extra_obs: pd.DataFrame | None = None,
 ) -> None:
@@ -73,7 +74,7 @@ def write_annotated_h5ad(
     """
     with h5py.File(path, "w") as file, _nullable_strings():
         _encode(file, {"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        _write_counts(file, canonical)
+        _write_counts(file, canonical, packed)
         anndata.io.write_elem(file, "obs", _all_obs(canonical, extra_obs))
         anndata.io.write_elem(file, "var", _var(canonical))
         values = np.ascontiguousarray(latent, dtype=np.float32)
@@ -92,18 +93,22 @@ def _encode(group: h5py.Group, attributes: dict[str, str]) -> None:
         group.attrs[name] = value
 
 
-def _write_counts(file: h5py.File, canonical: CanonicalQuery) -> None:
+def _write_counts(file: h5py.File, canonical: CanonicalQuery, packed: PackedCounts) -> None:
     group = file.create_group("X")
     _encode(group, ENCODED_CSR)
     group.attrs["shape"] = np.array([canonical.n_cells, canonical.n_genes], dtype=np.int64)
     group.create_dataset("indptr", data=canonical.indptr)
-    packed = {"chunks": (min(CHUNK, canonical.nnz),), "compression": "gzip", "shuffle": True}
-    for name, values in (("indices", canonical.indices), ("data", canonical.data)):
+    length = chunk_length(canonical.nnz)
+    # A chunk may be longer than an array without a value only where that array could grow.
+    layout = {"chunks": (length,), "maxshape": (None,)}
+    filters = {"compression": "gzip", "compression_opts": LEVEL, "shuffle": True}
+    for name in ARRAYS:
+        values = getattr(canonical, name)
         stored = group.create_dataset(
-            name, shape=values.shape, dtype=values.dtype, compression_opts=1, **packed
+            name, shape=values.shape, dtype=values.dtype, **layout, **filters
         )
-        for start in range(0, len(values), 16 * CHUNK):
-            stored[start : start + 16 * CHUNK] = values[start : start + 16 * CHUNK]
+        for number, chunk in enumerate(packed.chunks(name)):
+            stored.id.write_direct_chunk((number * length,), chunk)
 
 
 def _all_obs(canonical: CanonicalQuery, extra: pd.DataFrame | None) -> pd.DataFrame:

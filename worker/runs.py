@@ -1,4 +1,4 @@
-"""What the compute child does with an order: torch made deterministic, then map or build."""
+"""What the compute child does with an order, after torch has been made deterministic."""
 
 from __future__ import annotations
 
@@ -9,28 +9,35 @@ import torch
 
 from models_store.kernels import warm_up
 from worker.mapping import run_mapping
-from worker.orders import MapOrder, Order, Report
+from worker.orders import MapOrder, Order, Report, ShardOrder
+from worker.projecting import run_shard
 from worker.reference_cache import ReferenceCache
 
 _references = ReferenceCache()
 """Warm from one order to the next: this module lives as long as the child."""
 
 
-def prepare(threads: int) -> None:
-    """Make every result a function of its input alone. Imports above have warmed the child."""
+def prepare(threads: int) -> str:
+    """Make every result a function of its input alone. Imports above have warmed the child.
+
+    Returns the device that `auto` stands for.
+    """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory that it has not written, so filling it first only takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     warm_up()
+    return _device("auto")
 
 
 def run(order: Order, report: Report) -> dict[str, Any]:
-    """The mapping's summary, or the manifest of the new reference version."""
+    """The mapping's summary, a shard's figures, or the manifest of the new reference version."""
     torch.set_num_threads(order.threads)
     order = dataclasses.replace(order, device=_device(order.device))
     if isinstance(order, MapOrder):
         return run_mapping(order, _references, report)
+    if isinstance(order, ShardOrder):
+        return run_shard(order, _references, report)
     # Imported here because scanpy takes seconds, and most children only ever map.
     from worker.building import run_build
 

@@ -38,6 +38,8 @@ class Workplace:
     intake_seconds: float = 600.0
     intake_memory_bytes: int = Limits.memory_bytes
     disk_reserve_bytes: int = 0
+    shard_cells: int = 262_144
+    """Queries of more cells are read in shards of about so many, by whichever workers are free."""
     patience_seconds: float = 300.0
     """How long an attempt waits for a store that is away before the job goes back to the queue."""
 

@@ -112,7 +112,11 @@ class MappingIn(Sent):
     batch_key: Name | list[Name] | None = Field(
         default=None, description="One or more obs columns; none: the whole query is one batch."
     )
-    labels_key: Name | None = None
+    labels_key: Name | None = Field(
+        default=None,
+        description="An obs column of labels. On a SCANVI reference, known ones take part in the "
+        "fit; cells with another label, or none, are unlabelled.",
+    )
     recipe: RecipeName = "default"
     reuse_batches: bool = Field(
         default=False, description="Query batches named like a reference batch use its weights."

@@ -165,7 +165,12 @@ RESULTS = {
 def mapped(database: Database, storage: Storage, query: Query) -> QueryMapping:
     """A mapping that has succeeded, with its results."""
     mapping = asked(database, query)
-    claim = claimed(database, "map")
+    record(database, storage, mapping, claimed(database, "map"))
+    return mapping
+
+
+def record(database: Database, storage: Storage, mapping: QueryMapping, claim: Claim) -> None:
+    """What a worker does when it has mapped."""
     prefix = f"mappings/{mapping.id}/{claim.attempt}"
     published(storage, prefix, {name: content for name, (content, _) in RESULTS.items()})
     results = []
@@ -177,4 +182,3 @@ def mapped(database: Database, storage: Storage, query: Query) -> QueryMapping:
         assert record_results(
             session, claim, results_prefix=prefix, results=results, summary={"n_cells": 10}
         )
-    return mapping

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import ssl
 import subprocess
 import sys
 import uuid
@@ -13,6 +14,8 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
+
+from tests.certificates import Issued
 
 from .faulty_proxy import FaultyProxy, faulty_proxy
 from .live import free_port, until
@@ -25,15 +28,17 @@ SIGNED = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"
 
 
 @contextmanager
-def emulator(log: Path) -> Iterator[str]:
-    """moto's server as a process of its own, with a bucket; its endpoint."""
+def emulator(log: Path, issued: Issued | None = None) -> Iterator[str]:
+    """moto's server as a process of its own, with a bucket; its endpoint. With TLS if `issued`."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    if issued is not None:
+        command += ["--ssl", "-c", str(issued.certificate), "-k", str(issued.key)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        until(lambda: _has_bucket(port))
-        yield f"http://127.0.0.1:{port}"
+        until(lambda: _has_bucket(port, issued))
+        yield f"{'http' if issued is None else 'https'}://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
@@ -66,8 +71,11 @@ def behind_proxy(new_place: NewPlace) -> Iterator[tuple[str, FaultyProxy]]:
         yield place._replace(query=urlencode(options)).geturl(), proxy
 
 
-def _has_bucket(port: int) -> bool:
+def _has_bucket(port: int, issued: Issued | None) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    if issued is not None:
+        trusting = ssl.create_default_context(cafile=str(issued.authority))
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=trusting)
     try:
         connection.request("PUT", f"/{BUCKET}", headers={"Authorization": SIGNED})
         return connection.getresponse().status in {200, 409}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
 
-from .preparing import missing_programs
+from .modes import ROTATION, missing_programs
 from .round import Outcome, Plan, play
 from .tally import State
 
@@ -16,14 +17,14 @@ ROUND_KILLS = {False: 40, True: 10}
 """Of one round, with the stub and with real mappings."""
 SLICE_SECONDS = 570.0
 FIRST_ROUND_SECONDS = 150.0
-EMBEDDED_EVERY = 4
-"""One round in so many is in the embedded mode."""
 
 
 def main() -> int:
     arguments = _arguments()
     began = time.monotonic()
-    out: Path = arguments.out
+    # Whoever ends a slice early gets no half-alive servers.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    out: Path = arguments.out.absolute()  # processes may have folders of their own
     out.mkdir(exist_ok=True)
     state, real, wanted = State(out / "state.json"), arguments.real > 0, _wanted(arguments)
     name = f"{'real' if real else 'stub'}-seed-{arguments.seed}"
@@ -43,8 +44,8 @@ def main() -> int:
 def _play(folder: Path, name: str, number: int, kills: int, real: bool) -> Outcome:
     """One round. Of a sound one only the history is kept; of any other everything is."""
     shutil.rmtree(folder, ignore_errors=True)  # of a round that was interrupted
-    mode = "embedded" if number % EMBEDDED_EVERY == EMBEDDED_EVERY - 1 else "distributed"
-    if mode == "distributed" and (lacking := missing_programs()):
+    mode = ROTATION[number % len(ROTATION)]
+    if lacking := missing_programs(mode):
         raise SystemExit(f"Install {' and '.join(lacking)}: the distributed mode is killed too.")
     outcome = play(Plan(folder, f"{name}-{number}", kills, mode, real))
     if not outcome.violations:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Entry = Mapping[str, Any]
@@ -41,6 +41,15 @@ class FoundMapping:
     """Digests by file name, as the API tells them."""
     downloaded: Mapping[str, str]
     """Digests of the same files as the API hands them out."""
+    left: int = 0
+    """Files of its shards, which nobody needs when it has ended."""
+
+
+@dataclass(frozen=True)
+class FoundShard:
+    mapping: str
+    state: str
+    ends: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class Findings:
     queries: Mapping[str, FoundQuery]
     mappings: Mapping[str, FoundMapping]
     fsck: tuple[str, ...] = ()
+    shards: Mapping[str, FoundShard] = field(default_factory=dict)
 
 
 def violations(history: Sequence[Entry], findings: Findings) -> list[Violation]:
@@ -58,6 +68,7 @@ def violations(history: Sequence[Entry], findings: Findings) -> list[Violation]:
         *_lost_mappings(history, findings),
         *_doubled_mappings(history, findings),
         *_finals(history, findings),
+        *_shards(findings),
         *_result_sets(findings),
         *_bytes(history, findings),
         *_changed_answers(history, findings),
@@ -117,8 +128,26 @@ def _finals(history: Sequence[Entry], findings: Findings) -> Iterator[Violation]
             yield Violation("finished events", mapping, f"{found.state}, but told {found.ends}")
 
 
+def _shards(findings: Findings) -> Iterator[Violation]:
+    for shard, found in findings.shards.items():
+        of = findings.mappings.get(found.mapping)
+        if of is None:
+            yield Violation("lost mapping", found.mapping, "a shard of it is there")
+            continue
+        allowed = {"succeeded"} if of.state == "succeeded" else {"succeeded", "cancelled"}
+        if found.state not in TERMINAL:
+            yield Violation("unfinished", shard, f"a shard is still {found.state}")
+            continue
+        if found.state not in allowed:
+            yield Violation("failed", shard, f"a {found.state} shard of a {of.state} mapping")
+        if found.ends != (f"shard.{found.state}",):
+            yield Violation("finished events", shard, f"{found.state}, but told {found.ends}")
+
+
 def _result_sets(findings: Findings) -> Iterator[Violation]:
     for mapping, found in findings.mappings.items():
+        if found.left:
+            yield Violation("shards left", mapping, f"{found.left} files of a mapping that ended")
         if found.sets != (found.state == "succeeded"):
             yield Violation("result sets", mapping, f"{found.sets} of a {found.state} mapping")
 

@@ -22,6 +22,8 @@ RETRIED = {409, 429, 503}
 PAUSE_SECONDS = 0.15
 ANSWER_SECONDS = 90.0
 SESSION_SECONDS = 20.0
+LOOK_SECONDS = 1
+"""A client that waits hears late that the round is over."""
 
 
 class GaveUp(Exception):
@@ -86,7 +88,9 @@ class Caller:
 
     def look(self, mapping: str) -> dict[str, Any]:
         """Its body; a final one is noted."""
-        body: dict[str, Any] = self.call("GET", f"/v1/mappings/{mapping}?wait=5").json()
+        body: dict[str, Any] = self.call(
+            "GET", f"/v1/mappings/{mapping}?wait={LOOK_SECONDS}"
+        ).json()
         if body["state"] in TERMINAL:
             told = {"state": body["state"], "results": digests(body)}
             self.history.note("seen", mapping=mapping, **told)

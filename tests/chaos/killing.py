@@ -21,21 +21,46 @@ MARKS = {
     "postgresql": "/postgres -D ",
     "redis": "redis-server ",
 }
-WEIGHTS = {
+DISTRIBUTED = {
     "api": 4,
     "worker": 4,
     "child": 6,
     "zygote": 2,
     "check": 1,
-    "supervisor": 1,
     "postgresql": 2,
     "redis": 2,
 }
 """`check` is what a zygote has forked to read one file: there for some tenths of a second."""
-REAL_WEIGHTS = {**WEIGHTS, "worker": 5, "child": 10, "zygote": 1, "check": 0, "redis": 1}
-"""Real mappings are there to be interrupted."""
+EMBEDDED = {"api": 3, "worker": 3, "child": 4, "zygote": 2, "check": 1, "supervisor": 3}
+REAL = {"worker": 5, "child": 10, "zygote": 1, "check": 0, "redis": 1}
+"""Instead of the above: real mappings are there to be interrupted."""
 LOOK_SECONDS = 0.01
 PATIENCE_SECONDS = 2.0
+
+
+class Deck:
+    """Targets in random order, each as often as its weight before any comes more often."""
+
+    def __init__(self, dice: random.Random, weights: Mapping[str, int]) -> None:
+        self._dice, self._weights = dice, weights
+        self._cards: list[str] = []
+
+    def draw(self) -> str:
+        if not self._cards:
+            self._cards = [name for name, weight in self._weights.items() for _ in range(weight)]
+            self._dice.shuffle(self._cards)
+        return self._cards.pop()
+
+    def put_back(self, card: str) -> None:
+        """Under the rest: what is not there at this moment is looked for again."""
+        self._cards.insert(0, card)
+
+
+def weights(mode: str, *, real: bool) -> dict[str, int]:
+    """How often each target of a mode is chosen, beside the others."""
+    found = EMBEDDED if mode == "embedded" else DISTRIBUTED
+    chosen = {name: REAL.get(name, each) if real else each for name, each in found.items()}
+    return {name: each for name, each in chosen.items() if each}
 
 
 def targets(spared: Collection[int]) -> dict[str, list[int]]:
@@ -58,8 +83,8 @@ def targets(spared: Collection[int]) -> dict[str, list[int]]:
 
 
 def kill_one(
+    deck: Deck,
     dice: random.Random,
-    weights: Mapping[str, int],
     *,
     spared: Collection[int],
     tend: Callable[[], None],
@@ -71,7 +96,7 @@ def kill_one(
         tend()
         time.sleep(min(0.05, max(ends - time.monotonic(), 0)))
     while True:
-        wanted = dice.choices(list(weights), list(weights.values()))[0]
+        wanted = deck.draw()
         patience = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < patience:
             for pid in dice.sample(pids := targets(spared).get(wanted, []), len(pids)):
@@ -80,6 +105,7 @@ def kill_one(
                     return wanted
             tend()
             time.sleep(LOOK_SECONDS)
+        deck.put_back(wanted)
 
 
 def _parent(pid: int) -> int:

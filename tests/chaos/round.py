@@ -14,21 +14,19 @@ from functools import partial
 from pathlib import Path
 
 from app.database import Database
-from app.storage import LocalStorage
 from tests.e2e.processes import descendants
 
 from .checker import TERMINAL, Violation, violations
 from .clients import Caller, Client, Work, digests
 from .history import History
-from .killing import REAL_WEIGHTS, WEIGHTS, kill_one
-from .preparing import opened, register, work
+from .killing import Deck, kill_one, targets, weights
+from .modes import opened
+from .preparing import register, work
 from .services import CELLGRAFT, Service
 from .survey import is_quiet, survey, sweep, told_results
 
 STANDSTILL_SECONDS = 5.0
-READY_SECONDS, QUIET_SECONDS = 120.0, 240.0
-AWAY = {"embedded": {"postgresql", "redis"}, "distributed": {"supervisor"}}
-"""What a mode does not have."""
+READY_SECONDS, MEET_SECONDS, QUIET_SECONDS = 120.0, 120.0, 240.0
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,7 @@ class Plan:
     @property
     def weights(self) -> dict[str, int]:
         """How often each target is chosen."""
-        weights = REAL_WEIGHTS if self.real else WEIGHTS
-        return {name: each for name, each in weights.items() if name not in AWAY[self.mode]}
+        return weights(self.mode, real=self.real)
 
     @property
     def clients(self) -> int:
@@ -61,9 +58,14 @@ class Plan:
 class Outcome:
     """What happened, and what was broken."""
 
+    mode: str
+    met: set[str] = field(default_factory=set)
+    """What was found alive, of all that can be killed in any mode."""
     kills: Counter[str] = field(default_factory=Counter)
     uploads: int = 0
     mappings: int = 0
+    shards: int = 0
+    """Jobs that mappings of large queries were split into."""
     swept: int = 0
     seconds: float = 0.0
     violations: list[Violation] = field(default_factory=list)
@@ -75,7 +77,7 @@ def play(plan: Plan) -> Outcome:
     plan.folder.mkdir(parents=True)
     history = History(plan.folder / "history.jsonl")
     dice = random.Random(plan.seed)
-    outcome = Outcome()
+    outcome = Outcome(plan.mode)
     spared = descendants(os.getpid())
     with opened(plan.folder, mode=plan.mode, real=plan.real) as service:
         register(service, plan.folder, real=plan.real)
@@ -83,6 +85,7 @@ def play(plan: Plan) -> Outcome:
         todo = work(plan.folder, real=plan.real)
         _run_undisturbed(service, history, todo)
         with _clients(plan.clients, service, history, todo, dice):
+            _meet(plan, service, outcome.met, spared)
             _kill(plan, service, history, dice, outcome, spared)
         outcome.violations = _judge(service, history, outcome)
     _count(history, outcome)
@@ -94,14 +97,22 @@ def _run_undisturbed(service: Service, history: History, todo: Work) -> None:
     """Every file by every recipe: the bytes that all other runs must give."""
     caller = Caller(service.urls, history, random.Random(0))
     with closing(caller):
-        for file in todo.files:
-            query = caller.upload(file)
-            for recipe in todo.recipes:
-                mapping = caller.submit(query, file.name, recipe)
-                told = partial(caller.look, mapping)
-                assert service.until(lambda told=told: told()["state"] in TERMINAL, QUIET_SECONDS)
-                results = {name: digests(told())[name] for name in todo.compared}
-                history.note("undisturbed", content=file.name, recipe=recipe, results=results)
+        queries = [(caller.upload(file), file.name) for file in todo.files]
+        asked = [
+            (caller.submit(query, content, recipe), content, recipe)
+            for query, content in queries
+            for recipe in todo.recipes
+        ]
+        for mapping, content, recipe in asked:
+            ends = partial(_has_ended, caller, mapping)
+            assert service.until(ends, QUIET_SECONDS), "no undisturbed run"
+            told = digests(caller.look(mapping))
+            results = {name: told[name] for name in todo.compared}
+            history.note("undisturbed", content=content, recipe=recipe, results=results)
+
+
+def _has_ended(caller: Caller, mapping: str) -> bool:
+    return caller.look(mapping)["state"] in TERMINAL
 
 
 @contextmanager
@@ -121,6 +132,17 @@ def _clients(
         service.until(lambda: not any(client.is_alive() for client in clients), 60)
 
 
+def _meet(plan: Plan, service: Service, met: set[str], spared: Collection[int]) -> None:
+    """A target that is never there would never be killed: then its weight is dead."""
+
+    def all_met() -> bool:
+        met.update(targets(spared))
+        return met >= plan.weights.keys()
+
+    service.until(all_met, MEET_SECONDS)
+    assert all_met(), f"never seen: {plan.weights.keys() - met}"
+
+
 def _kill(
     plan: Plan,
     service: Service,
@@ -129,14 +151,12 @@ def _kill(
     outcome: Outcome,
     spared: Collection[int],
 ) -> None:
-    longest = plan.longest_pause
+    longest, deck = plan.longest_pause, Deck(dice, plan.weights)
     for _ in range(plan.kills):
         # A service that answers nobody loses nothing: between two kills the work moves on.
         before = history.answers
         service.until(lambda before=before: history.answers > before, STANDSTILL_SECONDS)
-        target = kill_one(
-            dice, plan.weights, spared=spared, tend=service.tend, longest_pause=longest
-        )
+        target = kill_one(deck, dice, spared=spared, tend=service.tend, longest_pause=longest)
         history.note("killed", target=target)
         outcome.kills[target] += 1
 
@@ -148,10 +168,11 @@ def _judge(service: Service, history: History, outcome: Outcome) -> list[Violati
         service.until(lambda: is_quiet(database), QUIET_SECONDS)
         results = told_results(service.urls[0], database)
         service.stop()
-        storage = LocalStorage(service.data_dir / "store")
+        storage = service.storage()
         outcome.swept, disagreements = sweep(database, storage)
         fsck = (*disagreements, *_fsck(service))
-        findings = survey(database, service.data_dir / "store", results, fsck)
+        findings = survey(database, storage, results, fsck)
+    outcome.shards = len(findings.shards)
     return violations(history.entries(), findings)
 
 

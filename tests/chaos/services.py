@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from app.parent_death import die_with_parent
+from app.storage import Storage, open_storage
 from tests.app.live import answers, free_port
 from tests.postgresql import Server
 from tests.redis_server import RedisServer
@@ -22,9 +23,11 @@ from tests.redis_server import RedisServer
 ROOT = Path(__file__).parents[2]
 CELLGRAFT = (sys.executable, "-m", "app.cli")
 QUICK = {"lease_seconds": "3", "heartbeat_seconds": "0.5", "disk_reserve_bytes": "0"}
+SHARDS = {"shard_cells": "1024"}
 PATIENT = {"max_attempts": "1000"}
 """No number of kills is a reason to give up, so every job has to succeed."""
 STOP_SECONDS = 40.0
+CACHE_BYTES = 1024**3
 
 
 class Postgres(Server):
@@ -87,8 +90,10 @@ class Command:
 class Service:
     """Its processes; only the main thread starts any, as the kernel ends them with the thread."""
 
-    data_dir: Path
+    folder: Path
+    """Of the round."""
     database_url: str
+    storage_url: str
     ports: list[int]
     commands: list[Command]
     servers: list[Postgres | Redis] = field(default_factory=list)
@@ -96,6 +101,11 @@ class Service:
     @property
     def urls(self) -> list[str]:
         return [f"http://127.0.0.1:{port}" for port in self.ports]
+
+    def storage(self) -> Storage:
+        """Its files, past the API."""
+        cache = self.folder / "checker-cache"
+        return open_storage(self.storage_url, cache=cache, cache_bytes=CACHE_BYTES)
 
     def tend(self) -> None:
         """Start whatever has died."""
@@ -132,36 +142,56 @@ class Service:
                 command.process.wait()
 
 
-def embedded(data_dir: Path, *, stub: bool) -> Service:
+def embedded(folder: Path, *, stub: bool) -> Service:
     """`cellgraft serve`, which starts and restarts the rest itself."""
     port = free_port()
-    environment = _environment(data_dir, stub=stub, port=str(port))
-    serve = Command([*CELLGRAFT, "serve"], environment, data_dir.parent / "serve.log")
-    return Service(data_dir, f"sqlite:///{data_dir / 'cellgraft.db'}", [port], [serve])
+    serve = _command(folder, "serve", "serve", folder / "data", stub, {"port": str(port)})
+    database_url = f"sqlite:///{folder / 'data' / 'cellgraft.db'}"
+    return Service(folder, database_url, _store(folder), [port], [serve])
 
 
 def distributed(
-    data_dir: Path, database_url: str, postgres: Postgres, redis: Redis, *, workers: int, stub: bool
+    folder: Path,
+    urls: Mapping[str, str],
+    servers: Sequence[Postgres | Redis],
+    *,
+    workers: int,
+    stub: bool,
 ) -> Service:
-    """Two APIs and some workers on one PostgreSQL, one Redis and one folder."""
-    urls = {"database_url": database_url, "broker_url": redis.url}
+    """Two APIs and some workers, by settings that are URLs.
+
+    They share one data folder; or, with a storage URL, nothing but the URLs, as on machines of
+    their own.
+    """
     ports = [free_port(), free_port()]
+    roles = [("api", {"port": str(port)}) for port in ports] + [("worker", {})] * workers
     commands = []
-    for number, port in enumerate(ports):
-        environment = _environment(data_dir, stub=stub, port=str(port), **urls)
-        log = data_dir.parent / f"api-{number}.log"
-        commands.append(Command([*CELLGRAFT, "api"], environment, log))
-    for number in range(workers):
-        environment = _environment(data_dir, stub=stub, **urls)
-        log = data_dir.parent / f"worker-{number}.log"
-        commands.append(Command([*CELLGRAFT, "worker"], environment, log))
-    return Service(data_dir, database_url, ports, commands, [postgres, redis])
+    for number, (role, settings) in enumerate(roles):
+        name = f"{role}-{number}"
+        data_dir = folder / "data" / (name if "storage_url" in urls else "")
+        commands.append(_command(folder, role, name, data_dir, stub, {**urls, **settings}))
+    storage_url = urls.get("storage_url", _store(folder))
+    return Service(folder, urls["database_url"], storage_url, ports, commands, list(servers))
 
 
-def _environment(data_dir: Path, *, stub: bool, **settings: str) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if "CELLGRAFT" not in name}
-    ours = {"data_dir": str(data_dir), **QUICK, **PATIENT, **settings}
-    named = {f"CELLGRAFT_{name.upper()}": value for name, value in ours.items()}
+def _store(folder: Path) -> str:
+    """Where the files of a service lie that was told of no other place."""
+    return (folder / "data" / "store").as_uri()
+
+
+def _command(
+    folder: Path, role: str, name: str, data_dir: Path, stub: bool, settings: Mapping[str, str]
+) -> Command:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    plain = {key: value for key, value in os.environ.items() if "CELLGRAFT" not in key}
+    ours = {"data_dir": str(data_dir), **QUICK, **SHARDS, **PATIENT, **settings}
+    named = {f"CELLGRAFT_{key.upper()}": value for key, value in ours.items()}
     stubbed = (str(Path(__file__).parent / "stubbed"),) if stub else ()
-    path = {"PYTHONPATH": os.pathsep.join((*stubbed, str(ROOT)))}
-    return plain | {"OMP_WAIT_POLICY": "passive"} | named | path
+    plain.pop("PYTHONDONTWRITEBYTECODE", None)
+    python = {
+        "PYTHONPATH": os.pathsep.join((*stubbed, str(ROOT))),
+        # Processes start all the time: compiling anew what they import takes 1 s of each start.
+        "PYTHONPYCACHEPREFIX": str(folder.parent / "byte-code"),
+    }
+    environment = plain | {"OMP_WAIT_POLICY": "passive"} | named | python
+    return Command([*CELLGRAFT, role], environment, folder / f"{name}.log")

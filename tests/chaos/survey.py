@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import httpx
 from sqlalchemy import func, select
@@ -13,27 +12,32 @@ from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.fsck import check_everything, repair
-from app.storage import LocalStorage
-from app.tables import Event, Job, Query, QueryMapping
+from app.shards import shards_prefix, spent_shards
+from app.storage import Storage, read_whole
+from app.tables import Event, Job, Query, QueryMapping, Shard
 
-from .checker import TERMINAL, Findings, FoundMapping, FoundQuery
+from .checker import TERMINAL, Findings, FoundMapping, FoundQuery, FoundShard
 from .clients import digests
 
-ENDS = {f"{kind}.{state}" for kind in ("check", "map") for state in TERMINAL}
+ENDS = {f"{kind}.{state}" for kind in ("check", "map", "shard") for state in TERMINAL}
+Results = dict[str, tuple[dict[str, str], dict[str, str]]]
+"""By mapping: the digests that are told, and those of what is downloaded."""
+Ends = Mapping[str, tuple[str, ...]]
+"""By subject, every event that says its job is over."""
 
 
 def is_quiet(database: Database) -> bool:
-    """Whether every job has a final state."""
+    """Whether every job has a final state, and what was made for one alone is removed."""
     with database.reading() as session:
         open_jobs = select(func.count()).select_from(Job).where(Job.state.not_in(TERMINAL))
-        return session.scalar(open_jobs) == 0
+        return session.scalar(open_jobs) == 0 and not spent_shards(session)
 
 
-def told_results(url: str, database: Database) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-    """Of every mapping: the digests that the running API tells, and those of its downloads."""
+def told_results(url: str, database: Database) -> Results:
+    """Of every mapping, as the running API has it."""
     with database.reading() as session:
         mappings = list(session.scalars(select(QueryMapping.id)))
-    found = {}
+    found: Results = {}
     with httpx.Client(base_url=url, timeout=30) as http:
         for mapping in mappings:
             told = digests(http.get(f"/v1/mappings/{mapping}").raise_for_status().json())
@@ -44,7 +48,7 @@ def told_results(url: str, database: Database) -> dict[str, tuple[dict[str, str]
     return found
 
 
-def sweep(database: Database, storage: LocalStorage) -> tuple[int, tuple[str, ...]]:
+def sweep(database: Database, storage: Storage) -> tuple[int, tuple[str, ...]]:
     """Remove what kills left and no row speaks of, as `fsck --repair` does on a stopped service.
 
     How many files that was, and every other finding.
@@ -57,36 +61,54 @@ def sweep(database: Database, storage: LocalStorage) -> tuple[int, tuple[str, ..
 
 def survey(
     database: Database,
-    store: Path,
-    results: Mapping[str, tuple[dict[str, str], dict[str, str]]],
+    storage: Storage,
+    results: Results,
     fsck: tuple[str, ...],
 ) -> Findings:
     """All that the checker needs, of a service that is stopped and swept."""
     with database.reading() as session:
         ends = _ends(session)
-        queries = {
-            query.id: FoundQuery(
-                query.state, query.sha256, _sha256(store / query.storage_key), ends[query.id]
-            )
-            for query in session.scalars(select(Query))
-        }
-        rows = session.execute(
-            select(QueryMapping, Job.state).join(Job, Job.id == QueryMapping.job_id)
+        return Findings(
+            _queries(session, storage, ends),
+            _mappings(session, list(storage.keys("mappings")), results, ends),
+            fsck,
+            _shards(session, ends),
         )
-        mappings = {
-            mapping.id: FoundMapping(
-                mapping.external_id or "",
-                state,
-                ends[mapping.id],
-                _folders(store / "mappings" / mapping.id),
-                *results.get(mapping.id, ({}, {})),
-            )
-            for mapping, state in rows
-        }
-    return Findings(queries, mappings, fsck)
 
 
-def _ends(session: Session) -> Mapping[str, tuple[str, ...]]:
+def _queries(session: Session, storage: Storage, ends: Ends) -> dict[str, FoundQuery]:
+    return {
+        query.id: FoundQuery(
+            query.state, query.sha256, _sha256(storage, query.storage_key), ends[query.id]
+        )
+        for query in session.scalars(select(Query))
+    }
+
+
+def _mappings(
+    session: Session, keys: Sequence[str], results: Results, ends: Ends
+) -> dict[str, FoundMapping]:
+    rows = session.execute(select(QueryMapping, Job.state).join(Job, Job.id == QueryMapping.job_id))
+    sets = _sets(keys)
+    return {
+        mapping.id: FoundMapping(
+            mapping.external_id or "",
+            state,
+            ends[mapping.id],
+            sets[mapping.id],
+            *results.get(mapping.id, ({}, {})),
+            left=sum(key.startswith(f"{shards_prefix(mapping.id)}/") for key in keys),
+        )
+        for mapping, state in rows
+    }
+
+
+def _shards(session: Session, ends: Ends) -> dict[str, FoundShard]:
+    rows = session.execute(select(Shard, Job.state).join(Job, Job.id == Shard.job_id))
+    return {shard.id: FoundShard(shard.mapping_id, state, ends[shard.id]) for shard, state in rows}
+
+
+def _ends(session: Session) -> Ends:
     found: dict[str, tuple[str, ...]] = defaultdict(tuple)
     events = select(Event.subject_id, Event.kind).order_by(Event.id)
     for subject, kind in session.execute(events):
@@ -95,11 +117,14 @@ def _ends(session: Session) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+def _sha256(storage: Storage, key: str) -> str | None:
+    try:
+        return hashlib.sha256(read_whole(storage, key)).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
-def _folders(path: Path) -> int:
-    """Those with a file in them."""
-    attempts = path.iterdir() if path.is_dir() else ()
-    return sum(any(attempt.iterdir()) for attempt in attempts)
+def _sets(keys: Iterable[str]) -> Counter[str]:
+    """How many attempts have left files, by mapping: keys are `mappings/ID/ATTEMPT/NAME`."""
+    folders = {tuple(key.split("/")[1:3]) for key in keys}
+    return Counter(mapping for mapping, attempt in folders if attempt.isdecimal())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .checker import Findings, FoundMapping, FoundQuery, violations
+from .checker import Findings, FoundMapping, FoundQuery, FoundShard, violations
 
 RESULTS = {"latent.npy": "d1", "latent.csv": "d2"}
 QUERY = FoundQuery("ready", "abc", "abc", ("check.succeeded",))
@@ -22,7 +22,11 @@ HISTORY: list[dict[str, Any]] = [
     {"kind": "seen", "mapping": "m1", "state": "succeeded", "results": RESULTS},
     {"kind": "cancel asked", "mapping": "m2"},
 ]
-SOUND = Findings({"q1": QUERY}, {"m1": MAPPING, "m2": CANCELLED})
+SHARD = FoundShard("m1", "succeeded", ("shard.succeeded",))
+UNWANTED = FoundShard("m2", "cancelled", ("shard.cancelled",))
+SOUND = Findings(
+    {"q1": QUERY}, {"m1": MAPPING, "m2": CANCELLED}, shards={"s1": SHARD, "s2": UNWANTED}
+)
 
 
 def kinds(findings: Findings, *more: dict[str, Any]) -> set[str]:
@@ -37,6 +41,10 @@ def mapping(**changes: Any) -> Findings:
     return replace(SOUND, mappings={**SOUND.mappings, "m1": replace(MAPPING, **changes)})
 
 
+def shard(**changes: Any) -> Findings:
+    return replace(SOUND, shards={**SOUND.shards, "s1": replace(SHARD, **changes)})
+
+
 def test_what_is_sound_passes() -> None:
     assert violations(HISTORY, SOUND) == []
 
@@ -45,7 +53,7 @@ def test_what_nobody_was_told_of_may_be_there() -> None:
     """An answer that was lost on its way: the work is done all the same."""
     more = replace(MAPPING, key="k3")
     queries, mappings = {**SOUND.queries, "q2": QUERY}, {**SOUND.mappings, "m3": more}
-    assert violations(HISTORY, Findings(queries, mappings)) == []
+    assert violations(HISTORY, replace(SOUND, queries=queries, mappings=mappings)) == []
 
 
 @pytest.mark.parametrize(
@@ -68,6 +76,11 @@ def test_what_nobody_was_told_of_may_be_there() -> None:
         (mapping(sets=0), {"result sets"}),
         (mapping(downloaded={**RESULTS, "latent.csv": "d3"}), {"other bytes"}),
         (mapping(downloaded={"latent.npy": "d1"}), {"other bytes"}),
+        (mapping(left=3), {"shards left"}),
+        (shard(state="running", ends=()), {"unfinished"}),
+        (shard(state="cancelled", ends=("shard.cancelled",)), {"failed"}),
+        (shard(mapping="m2", state="failed", ends=("shard.failed",)), {"failed"}),
+        (shard(ends=("shard.succeeded", "shard.succeeded")), {"finished events"}),
         (replace(SOUND, fsck=("missing: queries/q1",)), {"fsck"}),
     ],
 )

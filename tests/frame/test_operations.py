@@ -13,9 +13,11 @@ from app import api
 from app.api import create_app
 from app.database import START_SECONDS
 from app.engines import CONNECTIONS
+from app.fsck import IN_FLIGHT_SECONDS
 from app.routes.streams import QUIET_SECONDS
 from app.service import open_service
 from app.settings import Settings
+from app.unread_bodies import LINGER_BYTES, LINGER_SECONDS
 from app.workers import ALIVE_SECONDS
 from worker.lanes import Timing
 from worker.workplace import Workplace
@@ -89,6 +91,7 @@ def test_numbers_are_those_of_the_code() -> None:
     assert f"events for up to {QUIET_SECONDS} seconds" in TOLD
     assert f"a sign of life in the last {ALIVE_SECONDS} seconds" in TOLD
     assert f"alive in the last {ALIVE_SECONDS} seconds" in TOLD
+    assert f"more than {IN_FLIGHT_SECONDS // 3600} hours before the check" in TOLD
     assert f"waits for it for {START_SECONDS} seconds, then ends" in TOLD
     assert "waits for it for 5 minutes" in TOLD
     assert Workplace.patience_seconds == 300
@@ -97,6 +100,8 @@ def test_numbers_are_those_of_the_code() -> None:
     assert services()["worker"]["stop_grace_period"] == "1m0s"
     assert "answering within five seconds" in TOLD
     assert "timeout_graceful_shutdown=5" in inspect.getsource(api)
+    assert f"at most {LINGER_SECONDS:g} seconds and {LINGER_BYTES // 1024**2} MiB after" in TOLD
+    assert LINGER_SECONDS < 5
 
 
 def test_polling_is_what_the_document_says(monkeypatch: pytest.MonkeyPatch) -> None:

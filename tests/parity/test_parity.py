@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from models_store.manifest import Architecture
+from models_store.scanvi import SCANVI
 
 from .configurations import CONFIGURATIONS
 from .measure import LIMITS, compare_query, compare_reference, error, failures, worst
+from .oracle import LABELS, build
 
 pytestmark = [
     pytest.mark.parity,
@@ -36,6 +38,29 @@ def test_query_after_surgery(name: str) -> None:
     errors = compare_query(name)
     assert len(errors) == 12 + _of_labels(name)
     assert failures(errors) == [], errors
+
+
+@torch.no_grad()
+def test_a_classifier_with_softmax_inside_gives_the_same_probabilities() -> None:
+    """As scvi-tools' files before 1.1 have it: the weights are those of the last linear layer."""
+    from scvi.module import Classifier
+
+    case = build("SCANVI: recommended")
+    side, a = case.reference, case.configuration.architecture
+    old = Classifier(
+        a.n_latent,
+        n_hidden=a.n_hidden,
+        n_labels=len(LABELS),
+        n_layers=a.n_layers,
+        logits=False,
+        use_batch_norm=False,
+        use_layer_norm=True,
+    ).eval()
+    old.load_state_dict(side.module.classifier.state_dict())
+    network = side.network
+    assert isinstance(network, SCANVI)
+    m = network.posterior(network.project(side.cells), side.cells.codes).m
+    assert error(network.label_probabilities(m), old(m)) < LIMITS["label probabilities"]
 
 
 def test_configurations_cover_every_option() -> None:

@@ -69,6 +69,7 @@ def open_worker(settings: Settings) -> Opened:
         intake_seconds=settings.intake_seconds,
         intake_memory_bytes=settings.intake_memory_bytes,
         disk_reserve_bytes=settings.disk_reserve_bytes,
+        shard_cells=settings.shard_cells,
     )
     timing = Timing(
         lease_seconds=settings.lease_seconds,

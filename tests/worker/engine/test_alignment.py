@@ -47,10 +47,12 @@ def test_genes_are_moved_summed_and_dropped(seed: int, n_cells: int, n_panel: in
         if position >= 0:
             expected[:, position] += counts[:, gene]
     aligned = AlignedCounts(Rows(counts), match(positions, n_panel))
-    blocks = [rows.toarray() for _, _, rows in aligned.blocks()]
+    blocks = [rows.toarray() for _, _, rows in aligned.blocks(0, n_cells)]
     assert np.array_equal(np.vstack(blocks), expected)
     wanted = generator.permutation(n_cells)[: max(1, n_cells // 2)]
     assert np.array_equal(aligned.dense(wanted), expected[wanted])
+    ascending = np.sort(wanted)
+    assert np.array_equal(aligned.chosen(ascending).toarray(), expected[ascending])
 
 
 @settings(max_examples=40, deadline=None)

@@ -38,7 +38,7 @@ FILES = {
 
 
 def order(reference: Reference, folder: Path, cells: Simulated, **options: Any) -> MapOrder:
-    write_canonical(folder / "q", cells)
+    write_canonical(folder / "q", cells, kind=reference.manifest.input)
     (folder / "out").mkdir()
     return MapOrder(
         mapping_id="m",

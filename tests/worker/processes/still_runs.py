@@ -8,8 +8,8 @@ from typing import Any
 from worker.orders import Order, Report
 
 
-def prepare(threads: int) -> None:
-    pass
+def prepare(threads: int) -> str:
+    return "cpu"
 
 
 def run(order: Order, report: Report) -> dict[str, Any]:

@@ -16,9 +16,14 @@ from safetensors import safe_open
 
 from tests.worker.intake.conftest import check_here
 from worker.canonical import CanonicalQuery
+from worker.packed_counts import OwnCounts
 from worker.results import added_columns, write_annotated_h5ad, write_latent, write_weights
 
 LATENT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3) / 3
+
+
+def packed(canonical: CanonicalQuery) -> OwnCounts:
+    return OwnCounts(canonical, threads=2)
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def test_the_annotated_file_is_what_was_uploaded_and_the_latent(
 ) -> None:
     names = {"cellgraft_batch": ["p", "q", "p", "q"], "cellgraft_empty": [False] * 4}
     extra = pd.DataFrame(names)
-    write_annotated_h5ad(tmp_path / "query.h5ad", canonical, LATENT, extra)
+    write_annotated_h5ad(tmp_path / "query.h5ad", canonical, packed(canonical), LATENT, extra)
     back = anndata.read_h5ad(tmp_path / "query.h5ad")
     first = anndata.read_h5ad(tmp_path / "uploaded.h5ad")
     assert (back.obsm["X_latent"] == LATENT).all()
@@ -81,7 +86,7 @@ def test_results_are_the_same_bytes_at_another_time(
         out = tmp_path / at
         out.mkdir()
         write_latent(out, canonical.obs().index, LATENT)
-        write_annotated_h5ad(out / "query.h5ad", canonical, LATENT)
+        write_annotated_h5ad(out / "query.h5ad", canonical, packed(canonical), LATENT)
         digests.append(
             {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}
         )
@@ -107,7 +112,7 @@ def test_an_index_named_like_a_column_is_still_written(
 ) -> None:
     obs = canonical.obs().rename_axis("sample")
     monkeypatch.setattr(CanonicalQuery, "obs", lambda self: obs.copy())
-    write_annotated_h5ad(tmp_path / "query.h5ad", canonical, LATENT)
+    write_annotated_h5ad(tmp_path / "query.h5ad", canonical, packed(canonical), LATENT)
     assert anndata.read_h5ad(tmp_path / "query.h5ad").obs_names.tolist() == obs.index.tolist()
 
 

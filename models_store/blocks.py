@@ -1,0 +1,24 @@
+"""Blocks of cells, the unit in which cells are encoded; without torch, for who only counts them."""
+
+from collections.abc import Iterator
+
+BLOCK = 1024
+"""Cells in a block. Every cell passes through matrix products of just so many rows."""
+
+
+def block_ranges(n_cells: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Start and stop of each block, from `start`, itself a multiple of a block, up to `n_cells`."""
+    for at in range(start, n_cells, BLOCK):
+        yield at, min(at + BLOCK, n_cells)
+
+
+def shard_ranges(n_cells: int, shard_cells: int) -> list[tuple[int, int]]:
+    """Start and stop of the fewest shards of at most about `shard_cells` cells, of like size.
+
+    A shard is a multiple of a block, so that its cells stand in the same blocks as in the whole.
+    """
+    n_blocks = -(-n_cells // BLOCK)
+    n_shards = max(1, -(-n_cells // max(shard_cells, BLOCK)))
+    blocks_each = -(-n_blocks // n_shards)
+    size = blocks_each * BLOCK
+    return [(at, min(at + size, n_cells)) for at in range(0, n_cells, size)]

@@ -1,0 +1,89 @@
+"""A canonical query beside a loaded reference: genes matched, covariates resolved, or refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from app.problems import InputKindMismatch, NoCells, TooFewGenes
+from models_store.manifest import GeneMatch, Manifest, Recipe
+from worker.alignment import AlignedCounts
+from worker.canonical import CanonicalQuery
+from worker.covariates import QueryDesign, design_query
+from worker.grafting import QuerySurgery
+from worker.orders import MapOrder, ShardOrder
+from worker.reference_cache import ReferenceCache
+
+
+@dataclass(frozen=True)
+class MatchedQuery:
+    """All that a mapping, or a shard of one, works with."""
+
+    manifest_sha256: str
+    query: CanonicalQuery
+    obs: pd.DataFrame
+    match: GeneMatch
+    counts: AlignedCounts
+    surgery: QuerySurgery
+    recipe: Recipe
+
+
+def match_query(order: MapOrder | ShardOrder, references: ReferenceCache) -> MatchedQuery:
+    """Load the reference and open the query of an order.
+
+    Raises:
+        Problem: the query and the reference do not fit together, with what to do about it.
+    """
+    reference = references.get(order.bundle, order.manifest_sha256, order.device)
+    manifest = reference.manifest
+    query = CanonicalQuery.open(order.canonical)
+    match = _match(query, manifest)
+    obs, counts = query.obs(), AlignedCounts(query, match)
+    design = _design(obs, manifest, order.options)
+    return MatchedQuery(
+        manifest_sha256=reference.manifest_sha256,
+        query=query,
+        obs=obs,
+        match=match,
+        counts=counts,
+        surgery=QuerySurgery(manifest, reference.cvae, counts, design),
+        recipe=manifest.recipe(order.options.get("recipe") or "default"),
+    )
+
+
+def _match(query: CanonicalQuery, manifest: Manifest) -> GeneMatch:
+    if query.n_cells == 0:
+        raise NoCells("The query has no cells.", fix="Upload a file with at least one cell.")
+    if query.input != manifest.input:
+        raise InputKindMismatch(
+            f"The reference expects {manifest.input} and the query was uploaded as {query.input}.",
+            fix=f"Upload the query again with `input={manifest.input}`.",
+        )
+    columns = query.gene_columns()
+    match = manifest.match_genes(columns)
+    share = match.n_matched / match.n_panel
+    if match.n_matched == 0 or share < manifest.thresholds.refuse_below:
+        theirs = ", ".join(next(iter(columns.values()))[:3])
+        ours = ", ".join(manifest.genes.ids[:3])
+        raise TooFewGenes(
+            f"The query has {match.n_matched} of the reference's {match.n_panel} genes. Its genes "
+            f"look like {theirs}; the reference's like {ours}.",
+            fix="Name genes as the reference does, in the var index or in a var column, or choose "
+            "a reference of this species and annotation.",
+            n_matched=match.n_matched,
+            n_panel=match.n_panel,
+        )
+    return match
+
+
+def _design(obs: pd.DataFrame, manifest: Manifest, options: dict[str, Any]) -> QueryDesign:
+    return design_query(
+        obs,
+        manifest,
+        batch_key=options.get("batch_key"),
+        labels_key=options.get("labels_key"),
+        reuse_batches=bool(options.get("reuse_batches")),
+        size_factor_key=options.get("size_factor_key"),
+    )
