@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models_store.cells import Cells
-from models_store.encoding import BLOCK
+from models_store.blocks import BLOCK
 from models_store.layers import ConditionalLinear
 from models_store.scvi import SCVI
 

@@ -59,7 +59,7 @@ class EncodedCells:
         self._grafted = with_large_query_weights(self.cvae)
 
     def blocks(self) -> Iterator[LatentBlock]:
-        for start, stop, rows in self.counts.blocks():
+        for start, stop, rows in self.counts.blocks(0, self.counts.n_cells):
             self._add_expression(rows)
             codes = tuple(torch.from_numpy(code[start:stop]) for code in self.codes)
             cells = self._cells(rows.toarray(), slice(start, stop), codes)
