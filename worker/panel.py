@@ -4,11 +4,9 @@ import re
 import warnings
 from collections.abc import Sequence
 
-import anndata
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scanpy
 import scipy.sparse as sp
 
 from app.problems import NotCounts, TooFewGenes
@@ -66,6 +64,10 @@ def _given(columns: dict[str, list[str]], given: Sequence[str]) -> npt.NDArray[n
 
 def _highly_variable(counts: sp.csr_matrix, batch: pd.Series, n_top: int) -> npt.NDArray[np.int64]:
     """seurat_v3 ranks genes within each batch, so batches too small for its curve are pooled."""
+    # Imported here because they take seconds, and a panel that is given needs neither.
+    import anndata
+    import scanpy
+
     sizes = batch.value_counts()
     large = sizes.index[sizes >= SMALLEST_BATCH_FOR_GENE_CHOICE]
     by_batch = len(large) == len(sizes) and len(sizes) > 1

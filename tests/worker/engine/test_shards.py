@@ -87,7 +87,8 @@ def test_every_file_is_the_same_bytes(
     reference: Reference, tmp_path: Path, short: Callable[..., None], recipe: str
 ) -> None:
     short(max_epochs=2)
-    labels = "cell_type" if reference.manifest.architecture.dispersion == "gene-label" else None
+    by_label = reference.manifest.architecture.dispersion == "gene-label"
+    labels = "cell_type" if by_label or reference.manifest.kind == "scanvi" else None
     options = {"recipe": recipe, "reuse_batches": True, "labels_key": labels}
     whole = order(reference, tmp_path, shuffled(), **options)
     told = run_mapping(whole, ReferenceCache(), nothing)
