@@ -28,12 +28,28 @@ def register_import(
 ) -> ReferenceVersion:
     """Record a version whose bundle is in the store, ready from the start.
 
-    Its job has succeeded: an import leaves nothing behind that a crash could leave half done.
-
     Raises:
         ReferenceExists: somebody took the number meanwhile.
     """
-    name, version_id, now = str(manifest["name"]), new_id(), utc_now()
+    version = store_import(session, owner=owner, prefix=prefix, manifest=manifest, options=options)
+    commit_version(session, version.name)
+    return version
+
+
+def store_import(
+    session: Session,
+    *,
+    owner: str,
+    prefix: str,
+    manifest: dict[str, Any],
+    options: Mapping[str, Any],
+    **told: Any,
+) -> ReferenceVersion:
+    """`register_import` without the commit; `told` joins the event.
+
+    Its job has succeeded: an import leaves nothing behind that a crash could leave half done.
+    """
+    version_id, now = new_id(), utc_now()
     job = Job(
         kind="import",
         subject_id=version_id,
@@ -47,11 +63,11 @@ def register_import(
     )
     session.add(job)
     session.flush()
-    record_event(session, job, "import.succeeded")
+    record_event(session, job, "import.succeeded", **told)
     version = ReferenceVersion(
         id=version_id,
         owner=owner,
-        name=name,
+        name=str(manifest["name"]),
         version=int(manifest["version"]),
         state="ready",
         options=dict(options),
@@ -60,5 +76,4 @@ def register_import(
         **described(manifest),
     )
     session.add(version)
-    commit_version(session, name)
     return version

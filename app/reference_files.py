@@ -15,10 +15,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.columns import utc_now
 from app.database import Database
+from app.imports import store_import
 from app.licences import LONGEST_LICENCE
-from app.moves import record_event
 from app.problems import (
     DamagedReference,
     DiskFull,
@@ -37,10 +36,10 @@ from app.reference_archive import (
     SignatureText,
     packed,
 )
-from app.references import described, manifest_digest, version_folder
+from app.references import manifest_digest, version_folder
 from app.signatures import Signature, is_signed_by, sign
 from app.storage import Storage, read_whole
-from app.tables import Job, ReferenceVersion, new_id
+from app.tables import ReferenceVersion, new_id
 from models_store.manifest import MANIFEST_FILE, Manifest
 
 
@@ -223,35 +222,15 @@ def _register(
     session: Session, owner: str, prefix: str, manifest: dict[str, Any], signer: str | None
 ) -> ReferenceVersion:
     """The rows, not yet committed."""
-    digest = manifest_digest(manifest)
-    _check_number(session, manifest["name"], manifest["version"], digest)
-    version_id, now = new_id(), utc_now()
-    job = Job(
-        kind="import",
-        subject_id=version_id,
+    _check_number(session, manifest["name"], manifest["version"], manifest_digest(manifest))
+    version = store_import(
+        session,
         owner=owner,
-        state="succeeded",
-        attempt=1,
-        max_attempts=1,
-        progress=1.0,
-        started_at=now,
-        finished_at=now,
-    )
-    session.add(job)
-    session.flush()
-    record_event(session, job, "import.succeeded", signed_by=signer)
-    version = ReferenceVersion(
-        id=version_id,
-        owner=owner,
-        name=manifest["name"],
-        version=manifest["version"],
-        state="ready",
+        prefix=prefix,
+        manifest=manifest,
         options={"import": "cgref", "signed_by": signer},
-        job_id=job.id,
-        bundle_prefix=prefix,
-        **described(manifest),
+        signed_by=signer,
     )
-    session.add(version)
     session.flush()
     return version
 
