@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from app.database import Database
 from app.fsck import check_everything
 from app.imports import import_prefix, register_import
+from app.keys import LOCAL_ADMINISTRATOR
 from app.problems import MalformedRequest, ReferenceExists
 from app.references import find_version, next_version
 from app.storage import LocalStorage
@@ -43,7 +44,7 @@ def test_an_import_is_ready_from_the_start(
     with database.reading() as session:
         kinds = [event.kind for event in session.query(Event).order_by(Event.id)]
         assert kinds[-1] == "import.succeeded"
-        assert find_version(session, "pbmc").bundle_prefix is not None
+        assert find_version(session, "pbmc", caller=LOCAL_ADMINISTRATOR).bundle_prefix is not None
         assert check_everything(session, storage, tell=lambda _: None) == []
 
 
@@ -54,7 +55,7 @@ def test_a_number_that_was_taken_meanwhile_is_not_taken_again(
     with pytest.raises(ReferenceExists):
         imported(database, storage, 1)
     with database.reading() as session:
-        kept = find_version(session, "pbmc", 1)
+        kept = find_version(session, "pbmc", 1, caller=LOCAL_ADMINISTRATOR)
         assert kept.id == first.id
         assert storage.exists(f"{kept.bundle_prefix}/manifest.json")
 

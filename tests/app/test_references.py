@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 from app.database import Database
 from app.fsck import check_everything
 from app.jobs import fail_job
+from app.keys import LOCAL_ADMINISTRATOR
 from app.problems import ReferenceBuilding, ReferenceInUse, UntrainableReference
 from app.references import bundle_prefix, find_version, remove_version
 from app.storage import LocalStorage
@@ -80,7 +81,10 @@ def test_building_with_labels(
     assert client.post("/v1/references", json={**wanted, **asked_for}).status_code == 202
     assert client.post("/v1/references", json=wanted).status_code == 202
     with database.reading() as session:
-        options = [find_version(session, "lung", number).options for number in (1, 2)]
+        options = [
+            find_version(session, "lung", number, caller=LOCAL_ADMINISTRATOR).options
+            for number in (1, 2)
+        ]
     named = ("kind", "unlabeled_category", "pretraining")
     assert [options[0][name] for name in named] == ["SCANVI", "unknown", True]
     assert [options[1][name] for name in named] == ["SCVI", None, False]
