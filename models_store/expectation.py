@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models_store.cells import Cells
 from models_store.blocks import BLOCK
+from models_store.cells import Cells
 from models_store.layers import ConditionalLinear
 from models_store.scvi import SCVI
 
