@@ -35,7 +35,7 @@ def cellgraft(data_dir: Path, *arguments: str, code: int = 0) -> str:
         env=environment(data_dir),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr

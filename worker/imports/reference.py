@@ -50,7 +50,6 @@ def run_import(order: ImportOrder, number: Callable[[], int], report: Report) ->
         Problem: the save or its cells are refused, with the reason.
     """
     torch.set_num_threads(order.threads)
-    torch.use_deterministic_algorithms(True)
     report("reading the model", 0.0)
     model = read_model(order)
     draft = _draft(order, model)
