@@ -12,6 +12,9 @@ KILLS ?= 1000
 REAL ?= 0
 SEED ?= 0
 
+# Where it is set, each of the hundreds of processes that tests start would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(VENV)/bin
 # Byte code is compiled when first imported: most of what is installed never is.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q -q
