@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import ssl
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
+from app.parent_death import die_with_parent
 from tests.certificates import Issued
 
 from .faulty_proxy import FaultyProxy, faulty_proxy
@@ -35,7 +38,12 @@ def emulator(log: Path, issued: Issued | None = None) -> Iterator[str]:
     if issued is not None:
         command += ["--ssl", "-c", str(issued.certificate), "-k", str(issued.key)]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            preexec_fn=partial(die_with_parent, signal.SIGKILL, parent=os.getpid()),
+        )
     try:
         until(lambda: _has_bucket(port, issued))
         yield f"{'http' if issued is None else 'https'}://127.0.0.1:{port}"
