@@ -15,12 +15,14 @@ from dataclasses import dataclass
 
 PR_SET_SECCOMP, MODE_FILTER = 22, 2
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000
-LOAD, EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06
+LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 NUMBER, ARCHITECTURE = 0, 4
 """Where the kernel keeps the call's number and the machine's in what a filter may look at."""
 NOT_PERMITTED, NO_SUCH_CALL = 1, 38
 
 CLONE_THREAD = 0x10000
+OTHER_NUMBERS = 0x40000000
+"""From here on x86_64 kernels may offer the same calls once more, for 32-bit pointers (x32)."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -85,6 +87,7 @@ def _program(machine: Machine) -> bytes:
     """Instructions of (code, where to jump if so, where if not, operand), 8 bytes each."""
     lines = [_line(LOAD, ARCHITECTURE), _line(EQUAL, machine.audit, yes=1)]
     lines += [_refuse(NOT_PERMITTED), _line(LOAD, NUMBER)]
+    lines += [_line(AT_LEAST, OTHER_NUMBERS, no=1), _refuse(NO_SUCH_CALL)]
     for number in machine.refused:
         lines += [_line(EQUAL, number, no=1), _refuse(NOT_PERMITTED)]
     for number in (CLONE3, OPENAT2):
