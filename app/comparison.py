@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models_store.manifest import Manifest
+from models_store.manifest import Covariate, Manifest
 
-PLAIN = ("kind", "input", "species", "licence", "citation", "size_factor_key")
+PLAIN = (
+    *("kind", "input", "species", "licence", "citation"),
+    *("size_factor_key", "unlabeled_category"),
+)
 FEWEST_GENES = 3
 SCALE = 1e4
 """Shares of the counts are compared as log(1 + share x 10,000), as single cells are plotted."""
@@ -58,8 +61,8 @@ def compare_manifests(before: Manifest, after: Manifest) -> Comparison:
         ),
         batches=_difference(before.batch.categories, after.batch.categories),
         extra_covariates=_by_key(
-            {each.key or "": each.categories for each in before.extra_covariates},
-            {each.key or "": each.categories for each in after.extra_covariates},
+            _by_name(before.extra_covariates),
+            _by_name(after.extra_covariates),
         ),
         changed=_changed(_fields(before), _fields(after)),
         expected_expression_correlation=_correlation(before, after),
@@ -81,6 +84,13 @@ def _by_key(
 ) -> dict[str, Difference]:
     keys = [*before, *(key for key in after if key not in before)]
     return {key: _difference(before.get(key, ()), after.get(key, ())) for key in keys}
+
+
+def _by_name(covariates: Sequence[Covariate]) -> dict[str, Sequence[str]]:
+    return {
+        each.key or f"covariate {number}": each.categories
+        for number, each in enumerate(covariates, start=1)
+    }
 
 
 def _fields(manifest: Manifest) -> dict[str, Any]:
@@ -106,7 +116,10 @@ def _correlation(before: Manifest, after: Manifest) -> float | None:
     ]
     if len(shared) < FEWEST_GENES:
         return None
-    logs = [[math.log1p(SCALE * share) for share in side] for side in zip(*shared, strict=True)]
+    logs = [
+        [math.log1p(SCALE * max(share, 0.0)) for share in side]
+        for side in zip(*shared, strict=True)
+    ]
     try:
         return statistics.correlation(*logs)
     except statistics.StatisticsError:  # one of them is the same for every gene

@@ -8,10 +8,12 @@ from typing import Any, Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.database import Database
 from app.keys import LOCAL_ADMINISTRATOR
 from app.problems import MalformedRequest, UnknownGoldenQuery
+from app.queries import removed_on_failure
 from app.reference_tables import GoldenQuery
-from app.references import find_built_version, version_folder
+from app.references import find_built_version, hold_built_version, version_folder
 from app.rfc9457 import every_problem
 from app.staging import StagedFile
 from app.storage import Storage
@@ -21,12 +23,12 @@ Expected = Literal["pass", "fail"]
 
 
 def add_golden(
-    session: Session,
+    database: Database,
+    storage: Storage,
     *,
     name: str,
     version: int,
     staged: StagedFile,
-    storage: Storage,
     filename: str,
     expect: Expected,
     options: Mapping[str, Any],
@@ -36,36 +38,42 @@ def add_golden(
     """Keep a file for `references verify`. It is no part of the bundle, which never changes.
 
     Args:
-        session: a writing one.
+        database: not held while the file is stored, which may take minutes.
+        storage: where the file goes, below the version.
         name: of the reference.
         version: which one.
         staged: the file, hashed.
-        storage: where it goes, below the version.
         filename: how lists call it.
         expect: `pass`: it must map; `fail`: it must be refused.
         options: `batch_key`, `labels_key`, `layer`.
         min_agreement: of labels, 0 to 1; for `pass` with a labels_key.
         problem_type: for `fail`; None: as the first run finds.
     """
-    found = find_built_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
     _check(expect, options, min_agreement, problem_type)
+    with database.reading() as session:
+        find_built_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
     golden_id = new_id()
-    key = f"{golden_prefix(name, version, golden_id)}/query.h5ad"
+    prefix = golden_prefix(name, version, golden_id)
+    key = f"{prefix}/query.h5ad"
     storage.publish_file(staged.path, key, sha256=staged.sha256)
-    golden = GoldenQuery(
-        id=golden_id,
-        version_id=found.id,
-        filename=filename,
-        storage_key=key,
-        sha256=staged.sha256,
-        expect=expect,
-        options=dict(options),
-        min_agreement=min_agreement,
-        problem_type=problem_type,
-        latents={},
-    )
-    session.add(golden)
-    session.commit()
+    with database.writing() as session:
+        with removed_on_failure(storage, prefix):
+            found = hold_built_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
+            golden = GoldenQuery(
+                id=golden_id,
+                version_id=found.id,
+                filename=filename,
+                storage_key=key,
+                sha256=staged.sha256,
+                expect=expect,
+                options=dict(options),
+                min_agreement=min_agreement,
+                problem_type=problem_type,
+                latents={},
+            )
+            session.add(golden)
+            session.flush()
+        session.commit()
     return golden
 
 

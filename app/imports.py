@@ -9,7 +9,9 @@ from sqlalchemy.orm import Session
 
 from app.columns import utc_now
 from app.moves import record_event
-from app.references import commit_version, described, version_folder
+from app.queries import removed_on_failure
+from app.references import described, flush_version, version_folder
+from app.storage import Storage
 from app.tables import Job, ReferenceVersion, new_id
 
 
@@ -20,6 +22,7 @@ def import_prefix(name: str, version: int) -> str:
 
 def register_import(
     session: Session,
+    storage: Storage,
     *,
     owner: str,
     prefix: str,
@@ -29,10 +32,15 @@ def register_import(
     """Record a version whose bundle is in the store, ready from the start.
 
     Raises:
-        ReferenceExists: somebody took the number meanwhile.
+        ReferenceExists: somebody took the number meanwhile; the bundle is removed.
     """
-    version = store_import(session, owner=owner, prefix=prefix, manifest=manifest, options=options)
-    commit_version(session, version.name)
+    with removed_on_failure(storage, prefix):
+        version = store_import(
+            session, owner=owner, prefix=prefix, manifest=manifest, options=options
+        )
+        flush_version(session, version.name)
+    # A commit that fails may have come through all the same: its files stay.
+    session.commit()
     return version
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -31,6 +31,8 @@ from app.shards import delete_shards, end_shards
 from app.standing import warnings_about
 from app.tables import Job, QueryMapping, ReferenceVersion, new_id
 from app.turns import queue_position
+
+Row = TypeVar("Row", Job, ReferenceVersion)
 
 
 @dataclass(frozen=True)
@@ -182,17 +184,40 @@ def find_mapping(session: Session, *, owner: str, mapping_id: str) -> QueryMappi
 
 
 def view_mapping(session: Session, mapping: QueryMapping) -> MappingView:
-    job = session.get_one(Job, mapping.job_id)
-    version = session.get_one(ReferenceVersion, mapping.reference_version_id)
+    (view,) = view_mappings(session, [mapping])
+    return view
+
+
+def view_mappings(session: Session, mappings: Sequence[QueryMapping]) -> list[MappingView]:
+    """Of one owner; jobs and versions are read at once, and warnings made once a version."""
+    jobs = _by_id(session, Job, {mapping.job_id for mapping in mappings})
+    wanted = {mapping.reference_version_id for mapping in mappings}
+    versions = _by_id(session, ReferenceVersion, wanted)
+    owners = {mapping.reference_version_id: mapping.owner for mapping in mappings}
+    warnings = {
+        version_id: warnings_about(session, versions[version_id], any_key_of(owner))
+        for version_id, owner in owners.items()
+    }
+    return [
+        MappingView(
+            mapping,
+            jobs[mapping.job_id],
+            version=versions[mapping.reference_version_id],
+            queue_position=_position(session, jobs[mapping.job_id]),
+            warnings=warnings[mapping.reference_version_id],
+        )
+        for mapping in mappings
+    ]
+
+
+def _by_id(session: Session, table: type[Row], ids: set[str]) -> dict[str, Row]:
+    rows = session.scalars(select(table).where(table.id.in_(ids)))
+    return {row.id: row for row in rows}
+
+
+def _position(session: Session, job: Job) -> int | None:
     may_start = job.state == "queued" and job.waits_for == 0
-    position = queue_position(session, job) if may_start else None
-    return MappingView(
-        mapping,
-        job,
-        version=version,
-        queue_position=position,
-        warnings=warnings_about(session, version, any_key_of(mapping.owner)),
-    )
+    return queue_position(session, job) if may_start else None
 
 
 def list_mappings(

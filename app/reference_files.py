@@ -121,12 +121,15 @@ def import_version(
 
 
 def _contents(storage: Storage, version: ReferenceVersion) -> Contents:
-    manifest_text = read_whole(storage, f"{version.bundle_prefix}/{MANIFEST_FILE}")
+    files = dict((version.manifest or {}).get("files", {}))
+    try:
+        manifest_text = read_whole(storage, f"{version.bundle_prefix}/{MANIFEST_FILE}")
+        sizes = {name: storage.size(f"{version.bundle_prefix}/{name}") for name in files}
+    except FileNotFoundError as error:
+        raise _damaged(version.name, "A file") from error
     digest = manifest_digest(json.loads(manifest_text))
     if digest != version.manifest_sha256:
         raise _damaged(version.name, MANIFEST_FILE)
-    files = dict((version.manifest or {}).get("files", {}))
-    sizes = {name: storage.size(f"{version.bundle_prefix}/{name}") for name in files}
     return Contents(
         name=version.name,
         version=version.version,

@@ -27,14 +27,13 @@ from app.problems import (
     UnknownReference,
 )
 from app.reference_tables import GoldenQuery
-from app.standing import refusal
+from app.standing import USABLE_STATES, refusal
 from app.tables import Job, QueryMapping, ReferenceVersion, new_id
 from app.visibility import hidden_names, is_visible
 from models_store.manifest import NAME_PATTERN
 
 LARGEST_NUMBER = 2**63 - 1
 """What a database's integer can hold: a larger number is no version, and no query parameter."""
-USABLE_STATES = frozenset({"ready", "deprecated"})
 STANDING = ("state", "state_reason", "successor_id")
 
 
@@ -61,7 +60,13 @@ def described(manifest: dict[str, Any]) -> dict[str, Any]:
         "manifest_sha256": manifest_digest(manifest),
         "licence": manifest.get("licence"),
         "citation": manifest.get("citation"),
+        "surgery_has_effect": sees_batch(manifest),
     }
+
+
+def sees_batch(manifest: Mapping[str, Any]) -> bool:
+    """Whether the encoder sees the batch: else surgery cannot change a latent."""
+    return bool(manifest.get("architecture", {}).get("encode_covariates", True))
 
 
 def submit_build(
@@ -165,9 +170,10 @@ def check_known(session: Session, name: str, *, caller: Principal) -> None:
 def default_version(versions: Sequence[ReferenceVersion]) -> ReferenceVersion | None:
     """Of versions in their order: the newest ready one, or the newest that there is to show."""
     ready = [version for version in versions if version.state == "ready"]
+    deprecated = [version for version in versions if version.state == "deprecated"]
     left = [version for version in versions if version.state != "withdrawn"]
     kept = [version for version in versions if version.bundle_prefix is not None]
-    return next(reversed(ready or left or kept), None)
+    return next(reversed(ready or deprecated or left or kept), None)
 
 
 def find_usable_version(
@@ -197,6 +203,19 @@ def find_built_version(
     """A version whose bundle is here: a withdrawn one still explains the results made with it."""
     found = find_version(session, name, version, caller=caller)
     if found.manifest_sha256 is None or found.bundle_prefix is None:
+        raise refusal(session, found, caller)
+    return found
+
+
+def hold_built_version(
+    session: Session, name: str, version: int | None = None, *, caller: Principal
+) -> ReferenceVersion:
+    """The same, and it cannot be removed until the commit."""
+    found = find_built_version(session, name, version, caller=caller)
+    session.refresh(
+        found, attribute_names=(*STANDING, "bundle_prefix"), with_for_update={"read": True}
+    )
+    if found.bundle_prefix is None:
         raise refusal(session, found, caller)
     return found
 
@@ -252,8 +271,14 @@ def _check_name(name: str) -> None:
 
 def commit_version(session: Session, name: str) -> None:
     """Commit a new version. Raises ReferenceExists: somebody took its number meanwhile."""
+    flush_version(session, name)
+    session.commit()
+
+
+def flush_version(session: Session, name: str) -> None:
+    """`commit_version` without the commit."""
     try:
-        session.commit()
+        session.flush()
     except IntegrityError as error:
         # Only where the database lets two writers in at once.
         session.rollback()

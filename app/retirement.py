@@ -6,6 +6,7 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
+from app.columns import utc_now
 from app.keys import LOCAL_ADMINISTRATOR
 from app.moves import move_version, record_event
 from app.problems import MalformedRequest, WrongReferenceState
@@ -39,6 +40,7 @@ def retire_version(
     told = {"state_reason": reason, "successor_id": following.id if following else None}
     if found.state == to:
         found.state_reason, found.successor_id = told["state_reason"], told["successor_id"]
+        found.updated_at = utc_now()
     elif not move_version(session, found.id, to, **told):
         raise _refused(found, to)
     record_event(

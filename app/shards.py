@@ -7,6 +7,7 @@ wait for each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
@@ -67,19 +68,24 @@ def _add_shard(session: Session, mapping_id: str, mapping_job: Job, start: int, 
 
 
 def record_shard(session: Session, claim: Claim, *, prefix: str) -> bool:
-    """The shard's files are in the store: publish them with the row, and move the mapping on."""
+    """The shard's files are in the store: publish them with the row, and move the mapping on.
+
+    False: another attempt has the shard, or the mapping has ended and nobody needs it.
+    """
     shard = session.get(Shard, claim.subject_id)
     mapping = shard and session.get(QueryMapping, shard.mapping_id)
     if shard is None or mapping is None:  # deleted meanwhile
         return False
     mapping_job = lock_job(session, mapping.job_id)
-    job = move_job(
-        session, [*fenced(claim), Job.state == "running"], "succeeded", progress=1.0, stage=None
-    )
+    held = [*fenced(claim), Job.state == "running"]
+    if mapping_job is None or mapping_job.state in TERMINAL_STATES:
+        move_job(session, held, "cancelled", stage=None)
+        session.commit()
+        return False
+    job = move_job(session, held, "succeeded", progress=1.0, stage=None)
     if job is not None:
         shard.prefix = prefix
-        if mapping_job is not None and mapping_job.state == "queued":
-            _move_on(session, mapping_job, mapping.id)
+        _move_on(session, mapping_job, mapping.id)
     session.commit()
     return job is not None
 
@@ -87,15 +93,10 @@ def record_shard(session: Session, claim: Claim, *, prefix: str) -> bool:
 def _move_on(session: Session, mapping_job: Job, mapping_id: str) -> None:
     shards = session.scalar(select(func.count()).where(Shard.mapping_id == mapping_id)) or 1
     left = mapping_job.waits_for - 1
-    change_job(
-        session,
-        [Job.id == mapping_job.id],
-        {
-            "waits_for": left,
-            "progress": READ_PROGRESS * (1 - left / shards),
-            "revision": Job.revision + 1,
-        },
-    )
+    values: dict[str, Any] = {"waits_for": left, "revision": Job.revision + 1}
+    if mapping_job.state == "queued":
+        values["progress"] = READ_PROGRESS * (1 - left / shards)
+    change_job(session, [Job.id == mapping_job.id], values)
 
 
 def fail_torn_mappings(session: Session) -> int:

@@ -11,6 +11,8 @@ from app.problems import Problem, ReferenceNotReady
 from app.tables import ReferenceVersion
 from app.visibility import is_visible
 
+USABLE_STATES = frozenset({"ready", "deprecated"})
+"""A version in one of these takes new mappings."""
 WARNED_STATES = frozenset({"deprecated", "withdrawn"})
 NO_EFFECT = {
     "code": "surgery-has-no-effect",
@@ -21,11 +23,11 @@ NO_EFFECT = {
 
 
 def successor_of(session: Session, version: ReferenceVersion, caller: Principal) -> str | None:
-    """The version to use instead, as NAME@VERSION, if the caller may know of it."""
+    """The version to use instead, as NAME@VERSION, if it can be used and the caller may know."""
     if version.successor_id is None:
         return None
     successor = session.get_one(ReferenceVersion, version.successor_id)
-    if not is_visible(session, successor.name, caller):
+    if successor.state not in USABLE_STATES or not is_visible(session, successor.name, caller):
         return None
     return f"{successor.name}@{successor.version}"
 
@@ -38,8 +40,7 @@ def warnings_about(
 
 
 def _of_its_network(version: ReferenceVersion) -> list[dict[str, Any]]:
-    architecture = (version.manifest or {}).get("architecture", {})
-    return [] if architecture.get("encode_covariates", True) else [NO_EFFECT]
+    return [NO_EFFECT] if version.surgery_has_effect is False else []
 
 
 def _of_its_state(

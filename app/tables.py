@@ -120,6 +120,8 @@ class ReferenceVersion(Table):
     licence: Mapped[str | None]
     citation: Mapped[str | None] = mapped_column(Text)
     """Both from the manifest, which is large; every answer that names the version has them."""
+    surgery_has_effect: Mapped[bool | None]
+    """Likewise: whether the encoder sees the batch. None before there is a manifest."""
     state_reason: Mapped[str | None] = mapped_column(String(1000))
     """Why it is deprecated or withdrawn."""
     successor_id: Mapped[str | None] = mapped_column(ID)

@@ -93,7 +93,7 @@ def waiting(session: Session) -> list[tuple[str, JobKind]]:
 
 def queue_position(session: Session, job: Job) -> int:
     """How many turns until this mapping or build is picked up; 1: it is the next."""
-    queued = [Job.state == "queued", Job.kind != "check"]
+    queued = [Job.state == "queued", Job.kind != "check", Job.waits_for == 0]
     before = or_(
         Job.created_at < job.created_at, and_(Job.created_at == job.created_at, Job.id < job.id)
     )

@@ -58,23 +58,20 @@ def add(
     settings.staging_dir.mkdir(parents=True, exist_ok=True)
     staged = stage_local_file(settings.staging_dir, file, settings.disk_reserve_bytes)
     try:
-        with open_database(settings).writing() as session:
-            golden = add_golden(
-                session,
-                name=name,
-                version=version,
-                staged=staged,
-                storage=open_storage(
-                    settings.storage_url,
-                    cache=settings.cache_dir,
-                    cache_bytes=settings.cache_bytes,
-                ),
-                filename=file.name,
-                expect=expect,
-                options={"batch_key": batch_key, "labels_key": labels_key, "layer": layer},
-                min_agreement=min_agreement,
-                problem_type=problem,
-            )
+        golden = add_golden(
+            open_database(settings),
+            open_storage(
+                settings.storage_url, cache=settings.cache_dir, cache_bytes=settings.cache_bytes
+            ),
+            name=name,
+            version=version,
+            staged=staged,
+            filename=file.name,
+            expect=expect,
+            options={"batch_key": batch_key, "labels_key": labels_key, "layer": layer},
+            min_agreement=min_agreement,
+            problem_type=problem,
+        )
     finally:
         staged.path.unlink(missing_ok=True)
     typer.echo(f"Golden query {golden.id}; `cellgraft references verify {name} {version}` maps it.")

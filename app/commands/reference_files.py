@@ -31,7 +31,8 @@ def export(
     settings = settings_from(data_dir=data_dir)
     with open_database(settings).reading() as session:
         found = find_built_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
-        contents = export_version(_storage(settings), found, file, key_file=sign_with)
+        assert found.manifest is not None  # read here: no session stays open while files are copied
+    contents = export_version(_storage(settings), found, file, key_file=sign_with)
     signed = "signed" if sign_with else "not signed"
     typer.echo(f"{file}: {name} version {version}, {contents.total_bytes:,} bytes, {signed}.")
 

@@ -75,7 +75,7 @@ def visibility(
     owners: Annotated[str | None, typer.Option(help="Who sees it, as lab-a,lab-b.")] = None,
     public: Annotated[bool, typer.Option("--public", help="Everybody sees it.")] = False,
     cells: Annotated[
-        str | None, typer.Option(help="Who gets cells.parquet: open, admin, or owners.")
+        str | None, typer.Option(help="Who gets cells.parquet: open, admin, or as lab-a,lab-b.")
     ] = None,
     data_dir: DataDir = None,
 ) -> None:

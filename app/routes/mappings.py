@@ -112,7 +112,7 @@ def list_mine(
             external_id=external_id,
             tags=tag or (),
         )
-        views = [mappings.view_mapping(session, row) for row in page.items]
+        views = mappings.view_mappings(session, page.items)
         return Listed(items=[mapping_body(view) for view in views], next=page.next)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter
 
 from app.routes.access import Reader, Served
-from models_store.manifest import MANIFEST_VERSION, RECIPES
+from models_store.manifest import MANIFEST_VERSION, RECIPES, Kind
 
 router = APIRouter(tags=["service"])
 
@@ -31,7 +31,7 @@ async def service_info(service: Served, caller: Reader) -> dict[str, Any]:
             "file": "h5ad",
         },
         "inputs": ["counts", "continuous"],
-        "reference_kinds": ["scvi"],
+        "reference_kinds": list(get_args(Kind)),
         "recipes": sorted(RECIPES),
         "manifest_versions": [MANIFEST_VERSION],
         "links": {"openapi": "/v1/openapi.json"},

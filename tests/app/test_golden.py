@@ -27,16 +27,15 @@ from .test_references import removed
 
 def add(database: Database, storage: LocalStorage, folder: Path, **changes: Any) -> GoldenQuery:
     wanted: dict[str, Any] = {"expect": "pass", "options": {"batch_key": ["sample"]}, **changes}
-    with database.writing() as session:
-        return add_golden(
-            session,
-            name="pbmc",
-            version=1,
-            staged=staged_file(folder),
-            storage=storage,
-            filename="golden.h5ad",
-            **wanted,
-        )
+    return add_golden(
+        database,
+        storage,
+        name="pbmc",
+        version=1,
+        staged=staged_file(folder),
+        filename="golden.h5ad",
+        **wanted,
+    )
 
 
 def faults(database: Database, storage: LocalStorage) -> list[tuple[str, str]]:

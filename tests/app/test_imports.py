@@ -26,7 +26,9 @@ def imported(database: Database, storage: LocalStorage, number: int) -> Referenc
         storage, prefix, {"manifest.json": json.dumps(told).encode(), "MODEL_CARD.md": b"# A card"}
     )
     with database.writing() as session:
-        return register_import(session, owner="local", prefix=prefix, manifest=told, options={})
+        return register_import(
+            session, storage, owner="local", prefix=prefix, manifest=told, options={}
+        )
 
 
 def test_an_import_is_ready_from_the_start(

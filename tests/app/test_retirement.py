@@ -9,12 +9,13 @@ from starlette.testclient import TestClient
 from app.database import Database
 from app.mappings import record_results
 from app.problems import ReferenceNotReady
+from app.references import submit_build
 from app.retirement import retire_version
 from app.storage import LocalStorage
 from app.tables import Event, QueryMapping
 from app.work import describe_mapping
 
-from .factories import GENES, asked, built, checked, claimed, mapped, record
+from .factories import BELL, GENES, asked, built, checked, claimed, mapped, record
 from .test_keys import key_for
 from .test_ownership import meanwhile, stored
 
@@ -197,3 +198,32 @@ def test_every_answer_says_when_surgery_can_change_nothing(
 def asked_row(database: Database, mapping_id: str) -> QueryMapping:
     with database.reading() as session:
         return session.get_one(QueryMapping, mapping_id)
+
+
+def test_a_successor_that_is_withdrawn_itself_is_not_recommended(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    built(database, storage)
+    retire(client, "deprecate", 1, successor="pbmc@2")
+    retire(client, "withdraw", 2)
+    query = checked(database, storage)
+    body = {"query": query.id, "reference": "pbmc", "version": 1}
+    (warning,) = client.post("/v1/mappings", json=body).json()["warnings"]
+    assert warning["successor"] is None
+    assert "pbmc@2" not in warning["fix"]
+
+
+def test_the_deprecated_version_is_named_where_no_other_can_be_used(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    retire(client, "deprecate", 1)
+    query = checked(database, storage)
+    with database.writing() as session:
+        submit_build(
+            session, BELL, owner="local", name="pbmc", query_id=query.id, options={}, max_attempts=3
+        )
+    answer = client.post("/v1/mappings", json={"query": query.id, "reference": "pbmc"})
+    assert answer.status_code == 409
+    assert "pbmc@1" in answer.json()["fix"]

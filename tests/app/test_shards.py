@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.database import Database
 from app.fsck import check_everything
@@ -219,9 +219,34 @@ def test_cancelling_while_shards_end_leaves_nothing_running(
     with ThreadPoolExecutor(4) as pool:
         reads = [pool.submit(read, database, storage, claim) for claim in claims]
         assert pool.submit(cancel).result(timeout=30)
-        assert all(each.result(timeout=30) for each in reads)
+        recorded = [each.result(timeout=30) for each in reads]
     assert job_of(database, mapping).state == "cancelled"
-    assert set(states(database)) == {"succeeded"}
+    assert states(database).count("succeeded") == sum(recorded)
+    assert set(states(database)) <= {"succeeded", "cancelled"}
+
+
+def test_a_shard_that_comes_after_the_end_is_not_recorded(
+    database: Database, storage: LocalStorage, mapping: QueryMapping
+) -> None:
+    late = claimed(database, "shard")
+    with database.writing() as session:
+        cancel_mapping(session, owner="local", mapping_id=mapping.id)
+    assert not read(database, storage, late)
+    assert states(database) == ["cancelled"] * 3
+    with database.reading() as session:
+        assert spent_shards(session) == []
+
+
+def test_a_shard_counts_whoever_has_taken_the_mapping_meanwhile(
+    database: Database, storage: LocalStorage, mapping: QueryMapping
+) -> None:
+    """As a worker of a version does that knows of no shards."""
+    claims = [claimed(database, "shard") for _ in RANGES]
+    with database.writing() as session:
+        session.execute(update(Job).where(Job.id == mapping.job_id).values(state="running"))
+        session.commit()
+    assert all(read(database, storage, claim) for claim in claims)
+    assert job_of(database, mapping).waits_for == 0
 
 
 @pytest.mark.parametrize("cascade", [False, True])

@@ -136,18 +136,15 @@ def _run(settings: Settings, database: Database, order: ImportOrder, number: Any
         report("registering", 0.98)
         where = import_prefix(manifest.name, manifest.version)
         storage.publish_folder(order.out, where)
-        try:
-            with database.writing() as session:
-                register_import(
-                    session,
-                    owner=LOCAL_OWNER,
-                    prefix=where,
-                    manifest=manifest.model_dump(mode="json"),
-                    options={"import": order.source, **order.options.as_dict()},
-                )
-        except BaseException:
-            storage.delete(where)
-            raise
+        with database.writing() as session:
+            register_import(
+                session,
+                storage,
+                owner=LOCAL_OWNER,
+                prefix=where,
+                manifest=manifest.model_dump(mode="json"),
+                options={"import": order.source, **order.options.as_dict()},
+            )
         report("done", 1.0)
     for sentence in tell(imported):
         typer.echo(sentence)

@@ -19,6 +19,7 @@ INSTANT = sa.DateTime(timezone=True)
 def upgrade() -> None:
     op.add_column("reference_versions", sa.Column("licence", NAME))
     op.add_column("reference_versions", sa.Column("citation", sa.Text()))
+    op.add_column("reference_versions", sa.Column("surgery_has_effect", sa.Boolean()))
     _copy_terms()
     op.add_column("reference_versions", sa.Column("state_reason", sa.String(1000)))
     op.add_column("reference_versions", sa.Column("successor_id", ID))
@@ -81,13 +82,19 @@ def _copy_terms() -> None:
         sa.column("manifest", JSON),
         sa.column("licence", NAME),
         sa.column("citation", sa.Text()),
+        sa.column("surgery_has_effect", sa.Boolean()),
     )
     connection = op.get_bind()
     for version_id in connection.scalars(sa.select(versions.c.id)).all():
         this = versions.c.id == version_id
-        manifest = connection.scalar(sa.select(versions.c.manifest).where(this)) or {}
-        terms = {name: manifest.get(name) for name in ("licence", "citation")}
-        if any(terms.values()):
+        manifest = connection.scalar(sa.select(versions.c.manifest).where(this))
+        if manifest:
+            terms = {
+                # Nobody had checked its length: the manifest has all of it.
+                "licence": (manifest.get("licence") or "")[:255] or None,
+                "citation": manifest.get("citation"),
+                "surgery_has_effect": manifest["architecture"].get("encode_covariates", True),
+            }
             connection.execute(sa.update(versions).where(this).values(**terms))
 
 
@@ -97,5 +104,5 @@ def downgrade() -> None:
     op.drop_table("reference_aliases")
     op.drop_column("mappings", "reference_alias")
     op.drop_column("reference_versions", "successor_id")
-    for column in ("state_reason", "citation", "licence"):
+    for column in ("state_reason", "surgery_has_effect", "citation", "licence"):
         op.drop_column("reference_versions", column)
