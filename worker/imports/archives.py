@@ -102,6 +102,13 @@ def _judge_entries(
             f"{name} packs {packed[0].filename[:60]!r}, which torch never does, and declares "
             f"{sum(entry.file_size for entry in packed):,} bytes when unpacked"
         )
+    for entry in entries:
+        # The zip reader gives back the smaller of the two without a word.
+        if entry.compress_size != entry.file_size:
+            raise too_large(
+                f"a record of {entry.file_size:,} bytes, of which {name} holds "
+                f"{entry.compress_size:,}"
+            )
     declared = sum(entry.file_size for entry in entries)
     if declared > size:
         raise too_large(f"{name} has {size:,} bytes and declares records of {declared:,}")
@@ -136,7 +143,8 @@ def _read_row(file: BinaryIO, name: str, size: int, limits: SaveLimits) -> Archi
     places = _places(file, name, size, keys, storages)
 
     def read(storage: Storage) -> bytes:
-        return os.pread(file.fileno(), storage.n_bytes, places[storage.key])
+        file.seek(places[storage.key])  # not os.pread, which ends at 2 GiB
+        return file.read(storage.n_bytes)
 
     return Archive(value, read, "row of pickles")
 

@@ -65,7 +65,7 @@ class Storage(Sealed):
 
 @dataclass(frozen=True)
 class Tensor(Sealed):
-    """A view of a storage, proved to lie inside it."""
+    """A view of a storage, proved to lie inside what the storage declares."""
 
     storage: Storage
     offset: int
@@ -77,8 +77,16 @@ class Tensor(Sealed):
         return int(np.prod(self.shape, dtype=object)) * self.storage.kind.item
 
     def read(self, read: Read) -> Array:
-        """The numbers, contiguous, in a type that safetensors and numpy share."""
+        """The numbers, contiguous, in a type that safetensors and numpy share.
+
+        Raises:
+            Refusal: the storage holds other than it declares, so the view may lie outside.
+        """
         raw = read(self.storage)
+        if len(raw) != self.storage.n_bytes:
+            raise too_large(
+                f"a tensor of {self.storage.n_bytes:,} bytes, of which {len(raw):,} are there"
+            )
         if self.storage.kind.dtype == "bfloat16":
             halves = np.frombuffer(raw, dtype="<u2").astype("<u4") << 16
             flat: Array = halves.view("<f4")

@@ -31,6 +31,7 @@ from worker.imports.limits import SaveLimits
 from worker.imports.reader import read_save_apart
 from worker.imports.refusal import Refusal
 from worker.imports.save import SaveFiles
+from worker.imports.tensors import Storage, StorageKind, Tensor
 
 from .files import import_save
 from .hostile import ATTACKS, archive, inside_a_save
@@ -170,6 +171,30 @@ def test_tensors_that_declare_what_they_do_not_hold(name: str, tmp_path: Path) -
     problem = refused(path, tmp_path)
     assert isinstance(problem, FileTooLarge | UnreadableSave)
     assert reason in problem.detail
+
+
+def test_a_record_that_declares_more_than_it_holds(tmp_path: Path) -> None:
+    """Sizes that add up to the file, and a checksum that fits the few bytes that are there."""
+    data = io.BytesIO(archive(tensor_pickle(25_000, (25_000,), (1,), "0"), data__0=bytes(16)))
+    with zipfile.ZipFile(data, "a") as file:
+        file.writestr("archive/data/pad", bytes(100_000))
+        file.filelist.remove(file.getinfo("archive/data/pad"))
+        file.getinfo("archive/data/0").file_size = 100_000
+    path = write_bytes(tmp_path / "model.pt", data.getvalue())
+    with zipfile.ZipFile(path) as file:
+        assert len(file.read("archive/data/0")) == 16  # and no error
+    problem = refused(path, tmp_path)
+    assert isinstance(problem, FileTooLarge)
+    assert "a record of 100,000 bytes, of which model.pt holds 16" in problem.detail
+
+
+@pytest.mark.parametrize("n_bytes", [0, 12, 20])
+def test_a_storage_that_gives_other_than_it_declares_is_not_viewed(n_bytes: int) -> None:
+    storage = Storage("0", StorageKind("<f4"), 4)
+    tensor = Tensor(storage, 0, (4,), (1,))
+    assert tensor.read(lambda _: bytes(16)).tolist() == [0.0] * 4
+    with pytest.raises(Refusal, match=f"16 bytes, of which {n_bytes} are there"):
+        tensor.read(lambda _: bytes(n_bytes))
 
 
 def test_the_same_in_the_format_of_old(saved: Path, tmp_path: Path) -> None:
