@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from models_store.bundle import CELLS_FILE, read_manifest
+from models_store.manifest import LabelLevel
 from worker.canonical import CanonicalQuery
-from worker.obs import category_names
+from worker.obs import MISSING, category_names
 
 NEIGHBOURS = 15
 
@@ -29,35 +30,44 @@ def label_agreement(bundle: Path, canonical: Path, latent: Path, labels_key: str
     Returns:
         As `share_found`; None also where the reference has no cells or labels.
     """
-    levels = [level.key for level in read_manifest(bundle).labels]
+    levels = read_manifest(bundle).labels
     obs = CanonicalQuery.open(canonical).obs()
     if not levels or labels_key not in obs.columns or not (bundle / CELLS_FILE).exists():
         return None
-    level = labels_key if labels_key in levels else levels[0]
+    level = next((level for level in levels if level.key == labels_key), levels[0])
     reference = pd.read_parquet(bundle / CELLS_FILE)
     return share_found(reference, level, np.load(latent), category_names(obs[labels_key]))
 
 
 def share_found(
-    reference: pd.DataFrame, level: str, latents: npt.NDArray[np.float32], given: pd.Series
+    reference: pd.DataFrame,
+    level: LabelLevel,
+    latents: npt.NDArray[np.float32],
+    given: pd.Series,
 ) -> float | None:
     """Share of cells whose label is that of most of their 15 nearest reference cells.
 
+    Reference cells without a label have no vote: they are near a query cell without telling
+    what it is.
+
     Args:
         reference: cells.parquet of the reference.
-        level: its column of labels.
+        level: its labels; what else the column of this name holds is none.
         latents: of the query, (cells, n_latent).
         given: labels of the query's cells; those whose label the reference lacks do not count.
 
     Returns:
         The share, 0 to 1; None where no cell counts.
     """
-    known = reference[level].astype(str).to_numpy(dtype=np.str_)
+    # A level that the network does not predict lists cells without a value as a category.
+    categories = [name for name in level.categories if name != MISSING]
+    voters = reference[reference[level.key].isin(categories)]
+    known = voters[level.key].to_numpy(dtype=np.str_)
     labels = given.astype(str).to_numpy(dtype=np.str_)
     counts = np.isin(labels, np.unique(known))
     if not counts.any():
         return None
-    found = _vote(_latents(reference), known, latents[counts])
+    found = _vote(_latents(voters, latents.shape[1]), known, latents[counts])
     return float(np.mean(found == labels[counts]))
 
 
@@ -73,9 +83,8 @@ def _vote(
     return np.asarray(classifier.fit(reference, labels).predict(query))
 
 
-def _latents(reference: pd.DataFrame) -> npt.NDArray[np.float32]:
-    names = [f"latent_{i}" for i in range(sum(n.startswith("latent_") for n in reference.columns))]
-    return reference[names].to_numpy(dtype=np.float32)
+def _latents(reference: pd.DataFrame, n_latent: int) -> npt.NDArray[np.float32]:
+    return reference[[f"latent_{i}" for i in range(n_latent)]].to_numpy(dtype=np.float32)
 
 
 def largest_difference(first: Path, second: Path) -> float:

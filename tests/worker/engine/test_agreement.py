@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from models_store.manifest import LabelLevel
 from worker.agreement import largest_difference, share_found
 
 
@@ -51,4 +52,37 @@ def test_agreement_is_a_share_of_the_cells_whose_label_is_known(
         }
     )
     query = np.float32([[0.1], [0.2], [9.9], [8.5]])
-    assert share_found(reference, "cell_type", query, pd.Series(labels)) == expected
+    level = LabelLevel(key="cell_type", categories=("B", "T"))
+    assert share_found(reference, level, query, pd.Series(labels)) == expected
+
+
+@pytest.mark.parametrize("categories", [("B", "T"), ("B", "T", "missing")])
+@pytest.mark.parametrize("unlabelled", ["Unknown", "missing"])
+def test_reference_cells_without_a_label_have_no_vote(
+    unlabelled: str, categories: tuple[str, ...]
+) -> None:
+    """They are the nearest ones; the next have labels. Nor does a query cell without one count."""
+    reference = pd.DataFrame(
+        {
+            "latent_0": np.repeat(np.float32([0, 1, 10]), 20),
+            "cell_type": np.repeat([unlabelled, "T", "B"], 20),
+        }
+    )
+    query, labels = np.float32([[0.1], [9.9], [0.0]]), pd.Series(["T", "B", unlabelled])
+    level = LabelLevel(key="cell_type", categories=categories)
+    assert share_found(reference, level, query, labels) == 1.0
+    assert share_found(reference, level, query[2:], labels[2:]) is None
+    nobody = reference.assign(cell_type=unlabelled)
+    assert share_found(nobody, level, query, labels) is None
+
+
+def test_a_level_may_be_called_like_latents() -> None:
+    """The latents are as many as those of the query, whatever other columns are called."""
+    reference = pd.DataFrame(
+        {
+            "latent_0": np.repeat(np.float32([0, 10]), 20),
+            "latent_type": np.repeat(["T", "B"], 20),
+        }
+    )
+    level = LabelLevel(key="latent_type", categories=("B", "T"))
+    assert share_found(reference, level, np.float32([[0.1]]), pd.Series(["T"])) == 1.0
