@@ -26,6 +26,9 @@ from worker.sandbox import allow_last_words, enter_sandbox
 
 Read = Callable[[Sink], dict[str, Any]]
 
+UNFILTERED = 3
+"""The exit status of a reader that read without a filter in the kernel."""
+
 FIXES = {
     "unreadable": "Load the model where it was made and save it again (model.save), or copy the "
     "file again and compare its size.",
@@ -81,9 +84,9 @@ def main() -> None:
     die_with_parent(signal.SIGKILL, parent=os.getppid())
     read, names = prepare(order)
     pipe = enter_sandbox(arguments.fd, Limits(**order["limits"]))
-    refuse_actions()
+    filtered = refuse_actions()
     _read(read, FrameWriter(pipe, names))
-    os._exit(0)
+    os._exit(0 if filtered else UNFILTERED)
 
 
 if __name__ == "__main__":

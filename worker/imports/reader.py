@@ -12,11 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from app.problems import FileTooLarge, InternalFault, JobTimeout, Problem, UnreadableSave
 from worker.imports.cells import CELLS_FILES, CellsRequest
+from worker.imports.child import UNFILTERED
 from worker.imports.limits import SaveLimits
 from worker.imports.save import WEIGHTS, SaveFiles
 from worker.intake.folder import CanonicalFolder
@@ -150,6 +152,8 @@ def _run(
             raise
         finally:
             status = child.wait()
+    if status == UNFILTERED:
+        _warn_of_no_filter()
     return _judge(receiver, status, seconds)
 
 
@@ -179,6 +183,15 @@ def _judge(receiver: Receiver, status: int, seconds: float) -> dict[str, Any]:
             "Reading the file failed.", fix="Report this with the log and where the file is from."
         )
     return outcome
+
+
+@cache
+def _warn_of_no_filter() -> None:
+    """Once in a process: an import reads more than one file."""
+    log.warning(
+        "This kernel or machine offers no filter of system calls (seccomp): foreign files are read "
+        "in a process with limits and without secrets, but nothing more holds it."
+    )
 
 
 def _crashes() -> UnreadableSave:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import signal
 import subprocess
 import sys
 import threading
@@ -17,12 +19,17 @@ from worker.imports.reader import read_save_apart
 from worker.imports.save import SaveFiles
 from worker.kernel_filter import MACHINES, refuse_actions
 
+from .saves import Model, write
+
 TRIES = """
-import os, signal, socket, subprocess, sys, threading
+import ctypes, os, resource, signal, socket, subprocess, sys, threading
 from worker.kernel_filter import refuse_actions
 from worker.sandbox import _prctl, PR_SET_NO_NEW_PRIVS
 
 folder = sys.argv[1]
+there = os.open(f"{folder}/there", os.O_RDONLY)
+libc = ctypes.CDLL(None, use_errno=True)
+parent = os.getppid()
 _prctl(PR_SET_NO_NEW_PRIVS, 1)
 assert refuse_actions()
 
@@ -46,6 +53,35 @@ attempt("folder", lambda: os.mkdir(f"{folder}/folder"))
 attempt("link", lambda: os.symlink("/", f"{folder}/link"))
 attempt("mode", lambda: os.chmod(f"{folder}/there", 0o777))
 attempt("signal", lambda: os.kill(os.getppid(), 0))
+def call(number, *arguments):
+    if libc.syscall(number, *arguments) != 0:
+        raise OSError(ctypes.get_errno(), "refused by whom?")
+
+x86 = os.uname().machine == "x86_64"
+attempt("tgkill", lambda: call(234 if x86 else 131, parent, parent, 0))
+attempt("queue", lambda: call(129 if x86 else 138, parent, 0, None))
+attempt("queue-thread", lambda: call(297 if x86 else 240, parent, parent, 0, None))
+attempt("pidfd", lambda: os.pidfd_open(parent))
+attempt("pidfd-signal", lambda: call(424, 99, 0, None, 0))
+attempt("pidfd-file", lambda: call(438, 99, 0, 0))
+attempt("limits", lambda: resource.prlimit(parent, resource.RLIMIT_CORE))
+attempt("pair", socket.socketpair)
+attempt("mode-open", lambda: os.fchmod(there, 0o777))
+attempt("mode-2", lambda: call(452, -100, f"{folder}/there".encode(), 0o777, 0))
+attempt("owner", lambda: os.chown(f"{folder}/there", -1, -1))
+attempt("owner-open", lambda: os.fchown(there, -1, -1))
+attempt("owner-link", lambda: os.lchown(f"{folder}/there", -1, -1))
+attempt("times", lambda: os.utime(f"{folder}/there", (0, 0)))
+attempt("times-open", lambda: os.utime(there, (0, 0)))
+attempt("attribute", lambda: os.setxattr(f"{folder}/there", "user.a", b"1"))
+attempt("attribute-open", lambda: os.removexattr(there, "user.a"))
+attempt("pipe-file", lambda: os.mkfifo(f"{folder}/pipe"))
+if x86:
+    attempt("node", lambda: call(133, f"{folder}/node".encode(), 0o010600, 0))
+    attempt("times-old", lambda: call(235, f"{folder}/there".encode(), None))
+attempt("own-limits", lambda: resource.setrlimit(
+    resource.RLIMIT_AS, resource.getrlimit(resource.RLIMIT_AS)))
+attempt("own-signal", lambda: signal.raise_signal(signal.SIGCONT))
 attempt("read", lambda: open(f"{folder}/there").read())
 attempt("thread", lambda: threading.Thread(target=int).start())
 """
@@ -59,9 +95,51 @@ def test_the_kernel_refuses_whatever_only_code_would_ask_for(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     found = dict(line.split() for line in done.stdout.splitlines())
     allowed = {name for name, outcome in found.items() if outcome == "done"}
-    assert allowed == {"read", "thread"}
-    assert len(found) == 15
+    assert allowed == {"read", "thread", "own-limits", "own-signal"}
+    assert len(found) == (37 if platform.machine() == "x86_64" else 35)
+    assert (tmp_path / "there").stat().st_mtime > 0
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+ABORTS = """
+import os
+from worker.kernel_filter import refuse_actions
+from worker.sandbox import _prctl, PR_SET_NO_NEW_PRIVS
+_prctl(PR_SET_NO_NEW_PRIVS, 1)
+assert refuse_actions()
+os.abort()
+"""
+
+
+def test_a_library_may_still_abort() -> None:
+    done = subprocess.run([sys.executable, "-c", ABORTS], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGABRT, done.stderr
+
+
+UNFILTERED = """
+import ctypes, logging, os, sys
+from pathlib import Path
+ctypes.CDLL(None).personality(0x0008)  # the kernel then calls the machine by its 32-bit name
+if os.uname().machine in ("x86_64", "aarch64"):
+    sys.exit(77)
+from worker.imports.limits import SaveLimits
+from worker.imports.reader import read_save_apart
+from worker.imports.save import SaveFiles
+logging.basicConfig()
+for name in ("one", "other"):
+    told = read_save_apart(SaveFiles(Path(sys.argv[1])), Path(sys.argv[2]) / name, SaveLimits())
+    assert told["attributes"]
+"""
+
+
+def test_an_import_without_a_filter_says_so_once(tmp_path: Path) -> None:
+    saved = write(tmp_path / "save", Model(), "1.4.2") / "model.pt"
+    command = [sys.executable, "-c", UNFILTERED, str(saved), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("this kernel has one name for the machine")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("no filter of system calls") == 1
 
 
 def test_other_machines_have_no_filter_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
