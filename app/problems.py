@@ -94,6 +94,11 @@ class InconsistentSave(Problem):
     title = "The parts of the saved model do not fit together."
 
 
+class UnexportableMapping(Problem):
+    status = 422
+    title = "There is no such model where the mapping is to go."
+
+
 class UnfitCells(Problem):
     status = 422
     title = "The cells are not those of the saved model."

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import torch
 from safetensors.torch import load_file
 
+from app.problems import UnexportableMapping
 from models_store.manifest import Manifest
 from models_store.scvi_export import (
     QueryColumns,
@@ -51,10 +52,12 @@ def export_mapping(order: MapOrder, results: Path) -> ExportedModel:
         results: the folder of its results, with its query weights.
 
     Raises:
+        UnexportableMapping: scvi-tools has no model like the reference.
         Problem: the query or the reference is not what it was.
     """
     matched = match_query(order, ReferenceCache())
     manifest = matched.surgery.manifest
+    _refuse_unknown_models(manifest)
     grafted = graft(matched.surgery.cvae, matched.surgery.design.n_new)
     load_query_weights(grafted, load_file(results / QUERY_WEIGHTS_FILE))
     obs, columns = _obs(matched)
@@ -72,10 +75,21 @@ def export_mapping(order: MapOrder, results: Path) -> ExportedModel:
     return ExportedModel(manifest.kind.upper(), columns.n_cells, absent, columns.batch)
 
 
+def _refuse_unknown_models(manifest: Manifest) -> None:
+    if manifest.kind == "scanvi" and manifest.architecture.dispersion == "gene-label":
+        raise UnexportableMapping(
+            "scvi-tools 1.4.2 has no SCANVI with dispersion by label: it makes one for no labels.",
+            fix="Use the mapping's results as they are, or map onto a reference of another "
+            "dispersion.",
+        )
+
+
 def _obs(matched: MatchedQuery) -> tuple[pd.DataFrame, QueryColumns]:
     """The query's obs with the columns that the model reads, under the mapping's own names."""
     design, manifest = matched.surgery.design, matched.surgery.manifest
     obs, names = matched.obs.copy(), _categories(matched)
+    if obs.index.name in obs.columns:
+        obs.index.name = None  # anndata refuses an index that shares a column's name
     taken = {str(column) for column in (*obs.columns, obs.index.name)}
     batch = free_name(BATCH, taken)
     for key, code, categories in zip((batch, *_keys(manifest)), design.codes, names, strict=True):

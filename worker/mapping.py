@@ -29,7 +29,7 @@ from worker.results import (
     write_latent,
     write_weights,
 )
-from worker.shards import read_shards
+from worker.shards import MadeBy, are_made_by, read_shards
 
 QUERY_WEIGHTS_FILE = "query_weights.safetensors"
 PROVENANCE_FILE = "provenance.json"
@@ -83,7 +83,9 @@ def run_mapping(order: MapOrder, references: ReferenceCache, report: Report) -> 
 def _map(matched: MatchedQuery, order: MapOrder, stages: Stages) -> MappedQuery:
     surgery, recipe = matched.surgery, matched.recipe
     with stages.stage("reading"):
-        projected = read_shards(order.shards) if order.shards else surgery.project(stages.progress)
+        # A worker of another kind would not have made the same bytes: then all is read again.
+        shards = order.shards if are_made_by(order.shards, MadeBy.order(order)) else ()
+        projected = read_shards(shards) if shards else surgery.project(stages.progress)
     with stages.stage("fitting"):
         fits = surgery.fit(projected, recipe, stages.progress)
     with stages.stage("encoding"):
@@ -97,6 +99,7 @@ def _map(matched: MatchedQuery, order: MapOrder, stages: Stages) -> MappedQuery:
             latents=surgery.encode(projected, weights),
             forward=surgery.encode(projected, None),
             empty=~projected.occupied,
+            n_shards=len(shards),
             columns=added_columns(matched.obs, labelled=surgery.manifest.kind == "scanvi"),
         )
 

@@ -71,7 +71,10 @@ class StoredCounts:
         for folder in self._folders:
             with (folder / f"{array}.packed").open("rb") as file:
                 for size in np.load(folder / f"{array}.sizes.npy"):
-                    yield file.read(int(size))
+                    chunk = file.read(int(size))
+                    if len(chunk) != size:
+                        raise ValueError(f"{folder.name}/{array}.packed is cut short")
+                    yield chunk
 
 
 def store_packed(counts: PackedCounts, folder: Path) -> None:

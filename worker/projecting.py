@@ -8,7 +8,7 @@ from worker.matched_query import match_query
 from worker.orders import Report, ShardOrder
 from worker.packed_counts import OwnCounts, store_packed
 from worker.reference_cache import ReferenceCache
-from worker.shards import SampledCounts, write_shard
+from worker.shards import MadeBy, SampledCounts, write_shard
 
 PROJECTED = 0.6
 """The progress when the counts have been projected; packing them is the rest."""
@@ -25,7 +25,8 @@ def run_shard(order: ShardOrder, references: ReferenceCache, report: Report) -> 
     surgery, cells = matched.surgery, (order.start, order.stop)
     part = surgery.project_cells(*cells, lambda share: report("reading", PROJECTED * share))
     chosen = surgery.sample_of(part, matched.recipe)
-    write_shard(order.out, part, SampledCounts(chosen, matched.counts.chosen(chosen)))
+    sample = SampledCounts(chosen, matched.counts.chosen(chosen))
+    write_shard(order.out, part, sample, MadeBy.order(order))
     report("writing", PROJECTED)
     store_packed(OwnCounts(matched.query, threads=order.threads, cells=cells), order.out)
     return {"n_cells": order.stop - order.start}

@@ -33,6 +33,8 @@ class MappedQuery:
     forward: Latents
     empty: npt.NDArray[np.bool_]
     """Cells without a count in the reference's genes: their coordinates mean nothing."""
+    n_shards: int
+    """By how many shards the cells were read; 0: by this worker itself."""
     columns: dict[str, str]
     """What the columns added to obs are called in query.h5ad, by their usual names."""
 
@@ -92,6 +94,7 @@ def provenance(
         },
         "device": order.device,
         "threads": order.threads,
+        "shards": mapped.n_shards,
         "block": BLOCK,
     }
 

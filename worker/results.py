@@ -107,8 +107,12 @@ def _write_counts(file: h5py.File, canonical: CanonicalQuery, packed: PackedCoun
         stored = group.create_dataset(
             name, shape=values.shape, dtype=values.dtype, **layout, **filters
         )
-        for number, chunk in enumerate(packed.chunks(name)):
+        number = 0
+        for chunk in packed.chunks(name):
             stored.id.write_direct_chunk((number * length,), chunk)
+            number += 1
+        if number != -(-canonical.nnz // length):
+            raise ValueError(f"{number} chunks of {name} are not all of the query's counts")
 
 
 def _all_obs(canonical: CanonicalQuery, extra: pd.DataFrame | None) -> pd.DataFrame:

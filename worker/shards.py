@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +20,54 @@ from torch import Tensor
 from models_store.cells import Projection
 from worker.alignment import Float32, Index
 from worker.grafting import ProjectedCells, ProjectedQuery
+from worker.orders import MapOrder, ShardOrder
 
 FACTS = "shard.json"
 
 
 @dataclass(frozen=True)
 class SampledCounts:
-    """Counts of some cells, by which `ProjectedQuery` finds those of the sample."""
+    """Counts of some cells of one shard: those that a fit may learn from are among them."""
 
     cells: Index
     """Ascending, (c,)."""
     counts: sp.csr_matrix
     """Their rows, (c, genes of the panel)."""
 
+
+@dataclass(frozen=True)
+class SampledShards:
+    """The same of all shards, where `ProjectedQuery` finds the cells of the sample.
+
+    The counts stay on the disk: all batches together may have sampled most of a large query.
+    """
+
+    parts: Sequence[SampledCounts]
+
     def dense(self, cells: Index) -> Float32:
         """Chosen cells in the given order, (cells, genes of the panel)."""
-        dense: Float32 = self.counts[np.searchsorted(self.cells, cells)].toarray()
+        dense = np.zeros((len(cells), self.parts[0].counts.shape[1]), dtype=np.float32)
+        for part in self.parts:
+            mine = np.flatnonzero(np.isin(cells, part.cells))
+            rows = np.searchsorted(part.cells, cells[mine])
+            dense[mine] = part.counts[rows].toarray()
         return dense
 
 
-def write_shard(folder: Path, part: ProjectedCells, sample: SampledCounts) -> None:
+@dataclass(frozen=True)
+class MadeBy:
+    """On what a shard was projected: on another, the last bits may differ."""
+
+    device: str
+    threads: int
+
+    @classmethod
+    def order(cls, order: MapOrder | ShardOrder) -> MadeBy:
+        """The class of device alone: two GPUs are as good as one."""
+        return cls(order.device.partition(":")[0], order.threads)
+
+
+def write_shard(folder: Path, part: ProjectedCells, sample: SampledCounts, made_by: MadeBy) -> None:
     """Write all but the packed counts."""
     arrays: dict[str, Tensor | np.ndarray[Any, Any]] = {
         "z": part.projection.z,
@@ -58,7 +86,13 @@ def write_shard(folder: Path, part: ProjectedCells, sample: SampledCounts) -> No
         plain = values.cpu().numpy() if isinstance(values, Tensor) else values
         np.save(folder / f"{name}.npy", plain)
     facts = {"start": part.start, "stop": part.stop, "n_genes": sample.counts.shape[1]}
-    (folder / FACTS).write_text(json.dumps(facts))
+    (folder / FACTS).write_text(json.dumps(facts | asdict(made_by)))
+
+
+def are_made_by(folders: Sequence[Path], made_by: MadeBy) -> bool:
+    """Whether whoever has this device and so many threads would have made the same bytes."""
+    facts = [_facts(folder) for folder in folders]
+    return all(MadeBy(each["device"], each["threads"]) == made_by for each in facts)
 
 
 def read_shards(folders: Sequence[Path]) -> ProjectedQuery:
@@ -71,16 +105,11 @@ def read_shards(folders: Sequence[Path]) -> ProjectedQuery:
     starts, stops = [part.start for part in parts], [part.stop for part in parts]
     if starts != [0, *stops[:-1]]:
         raise ValueError(f"shards of cells that begin at {starts} and end at {stops}")
-    samples = [_read_sample(folder) for folder in folders]
-    counts = SampledCounts(
-        np.concatenate([sample.cells for sample in samples]),
-        sp.vstack([sample.counts for sample in samples], format="csr"),
-    )
-    return ProjectedQuery(parts, counts)
+    return ProjectedQuery(parts, SampledShards([_read_sample(folder) for folder in folders]))
 
 
 def _read_part(folder: Path) -> ProjectedCells:
-    facts = json.loads((folder / FACTS).read_text())
+    facts = _facts(folder)
     library = _mapped(folder, "library") if (folder / "library.npy").exists() else None
     return ProjectedCells(
         start=facts["start"],
@@ -93,11 +122,16 @@ def _read_part(folder: Path) -> ProjectedCells:
 
 
 def _read_sample(folder: Path) -> SampledCounts:
-    n_genes = json.loads((folder / FACTS).read_text())["n_genes"]
-    cells, indptr, indices, data = (
-        _array(folder, f"sample.{name}") for name in ("cells", "indptr", "indices", "data")
+    cells, indptr = _array(folder, "sample.cells"), _array(folder, "sample.indptr")
+    indices, data = (
+        np.load(folder / f"sample.{name}.npy", mmap_mode="r") for name in ("indices", "data")
     )
-    return SampledCounts(cells, sp.csr_matrix((data, indices, indptr), (len(cells), n_genes)))
+    shape = len(cells), _facts(folder)["n_genes"]
+    return SampledCounts(cells, sp.csr_matrix((data, indices, indptr), shape, copy=False))
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / FACTS).read_text()))
 
 
 def _array(folder: Path, name: str) -> np.ndarray[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -54,7 +55,11 @@ def _export(settings: Settings, mapping: str, out: Path) -> None:
         )
         results = lent.enter_context(storage.borrow_folder(work.results_prefix))
         out.mkdir(parents=True)
-        made = export_mapping(order, results)
+        try:
+            made = export_mapping(order, results)
+        except BaseException:
+            shutil.rmtree(out)
+            raise
     typer.echo(f"{out}: a {made.kind} model with the {made.n_cells:,} cells of the query.")
     if made.n_absent_genes:
         typer.echo(f"{made.n_absent_genes:,} genes that the query lacks are zero in it.")

@@ -14,9 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from app.problems import UnexportableMapping
 from models_store.manifest import Manifest
-from tests.worker.engine.simulated import Reference, Simulated, nothing, simulate
+from tests.worker.engine.simulated import (
+    Reference,
+    Simulated,
+    build_reference,
+    nothing,
+    simulate,
+)
 from tests.worker.engine.test_mapping import order
+from worker.canonical import CanonicalQuery
 from worker.exporting import export_mapping
 from worker.mapping import run_mapping
 from worker.orders import MapOrder
@@ -136,6 +144,31 @@ def test_names_that_are_taken_are_left_alone(recommended: Reference, tmp_path: P
     assert set(anndata.read_h5ad(out / "adata.h5ad").obs["cellgraft_batch"]) == {"mine"}
     theirs = load(out).get_latent_representation()
     assert np.allclose(theirs, np.load(mapped.out / "latent.npy"), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("short")
+def test_an_index_named_like_a_column_is_exported(
+    recommended: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped = order(recommended, tmp_path, query())
+    run_mapping(mapped, ReferenceCache(), nothing)
+    obs = CanonicalQuery.open(mapped.canonical).obs().rename_axis("plate")
+    monkeypatch.setattr(CanonicalQuery, "obs", lambda self: obs.copy())
+    out = tmp_path / "model"
+    out.mkdir()
+    export_mapping(dataclasses.replace(mapped, out=out), mapped.out)
+    assert list(anndata.read_h5ad(out / "adata.h5ad").obs["plate"]) == list(obs["plate"])
+
+
+def test_a_model_that_scvi_tools_has_not_is_refused(tmp_path: Path) -> None:
+    labelled = {"kind": "SCANVI", "architecture": {"dispersion": "gene-label"}}
+    cells = simulate({"ref-a": 90, "ref-b": 70})
+    reference = build_reference(tmp_path / "reference", cells, **labelled)
+    mapped = order(reference, tmp_path, query(), recipe="forward", labels_key="cell_type")
+    run_mapping(mapped, ReferenceCache(), nothing)
+    with pytest.raises(UnexportableMapping):
+        export_mapping(mapped, mapped.out)
 
 
 @pytest.mark.usefixtures("short")

@@ -24,7 +24,7 @@ from worker.orders import MapOrder, ShardOrder, as_json, from_json
 from worker.packed_counts import CHUNK, OwnCounts, owned_chunks, store_packed
 from worker.projecting import run_shard
 from worker.reference_cache import ReferenceCache
-from worker.shards import read_shards
+from worker.shards import SampledShards, read_shards
 
 SIZES = {"c": 1500, "d": 40, "ref-a": 900}
 TIMED = {"provenance.json"}
@@ -182,6 +182,64 @@ def test_chunks_are_the_same_by_any_number_of_threads(
         packed.append(contents(out))
     assert packed[0] == packed[1]
     assert len(packed[0]["data.packed"]) > 1000
+
+
+def test_shards_of_another_kind_of_worker_are_read_again(
+    recommended: Reference, tmp_path: Path
+) -> None:
+    whole = order(recommended, tmp_path, shuffled(), recipe="forward")
+    run_mapping(whole, ReferenceCache(), nothing)
+    joined = read_in_shards(whole, tmp_path, BLOCK)
+    run_mapping(joined, ReferenceCache(), nothing)
+    assert provenance_of(joined)["shards"] == 3
+    facts = joined.shards[1] / "shard.json"
+    facts.write_text(facts.read_text().replace('"threads": 2', '"threads": 3'))
+    np.save(joined.shards[0] / "z.npy", np.zeros_like(np.load(joined.shards[0] / "z.npy")))
+    (tmp_path / "again").mkdir()
+    again = dataclasses.replace(joined, out=tmp_path / "again")
+    run_mapping(again, ReferenceCache(), nothing)
+    assert provenance_of(again)["shards"] == 0
+    assert contents(again.out) == contents(whole.out)
+
+
+def provenance_of(mapped: MapOrder) -> dict[str, Any]:
+    return dict(json.loads((mapped.out / "provenance.json").read_text()))
+
+
+def test_counts_that_are_cut_short_are_no_result(recommended: Reference, tmp_path: Path) -> None:
+    joined = read_in_shards(
+        order(recommended, tmp_path, shuffled(), recipe="forward"), tmp_path, BLOCK
+    )
+    packed = joined.shards[0] / "data.packed"
+    packed.write_bytes(packed.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="cut short"):
+        run_mapping(joined, ReferenceCache(), nothing)
+
+
+def test_shards_without_all_chunks_are_no_result(recommended: Reference, tmp_path: Path) -> None:
+    joined = read_in_shards(
+        order(recommended, tmp_path, shuffled(), recipe="forward"), tmp_path, BLOCK
+    )
+    sizes = joined.shards[0] / "data.sizes.npy"
+    np.save(sizes, np.load(sizes)[:-1])
+    with pytest.raises(ValueError, match="not all of the query's counts"):
+        run_mapping(joined, ReferenceCache(), nothing)
+
+
+def test_the_sample_stays_on_the_disk(recommended: Reference, tmp_path: Path) -> None:
+    joined = read_in_shards(order(recommended, tmp_path, shuffled()), tmp_path, BLOCK)
+    counts = read_shards(joined.shards).counts
+    assert isinstance(counts, SampledShards)
+    for part in counts.parts:
+        assert lies_on_disk(part.counts.data)
+        assert lies_on_disk(part.counts.indices)
+
+
+def lies_on_disk(values: Any) -> bool:
+    """Whether the numbers are those of a mapped file, and not a copy."""
+    while values is not None and not isinstance(values, np.memmap):
+        values = getattr(values, "base", None)
+    return values is not None
 
 
 def test_orders_travel_as_json(recommended: Reference, tmp_path: Path) -> None:
