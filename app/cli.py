@@ -19,6 +19,7 @@ from app.commands import (
     upkeep,
 )
 from app.problems import Problem
+from app.terminal import told
 
 cli = typer.Typer(
     name="cellgraft",
@@ -56,7 +57,7 @@ def main() -> None:
     try:
         cli()
     except Problem as problem:
-        typer.echo(f"{problem.title} {problem.detail}\n{problem.fix}", err=True)
+        typer.echo(told(problem), err=True)
         raise SystemExit(1) from problem
     except ValidationError as error:
         for found in error.errors():

@@ -21,6 +21,7 @@ from app.references import submit_build
 from app.settings import Settings
 from app.staging import stage_local_file
 from app.tables import ReferenceVersion
+from app.terminal import told
 from worker.commands.opening import Opened, open_worker
 from worker.commands.watching import Watch
 
@@ -91,7 +92,7 @@ def _build(file: Path, name: str, options: dict[str, Any]) -> int:
         _work(opened, watch)
         return watch.tell_outcome()
     except Problem as problem:
-        typer.echo(f"{problem.title} {problem.detail}\n{problem.fix}", err=True)
+        typer.echo(told(problem), err=True)
         return 1
     finally:
         opened.database.close()

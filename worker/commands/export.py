@@ -14,6 +14,7 @@ from app.exports import ExportWork, describe_export
 from app.problems import Problem
 from app.settings import Settings
 from app.storage import open_storage
+from app.terminal import told
 from worker.orders import MapOrder
 
 
@@ -28,7 +29,7 @@ def export(
     try:
         _export(Settings(), mapping, out)
     except Problem as problem:
-        typer.echo(f"{problem.title} {problem.detail}\n{problem.fix}", err=True)
+        typer.echo(told(problem), err=True)
         raise typer.Exit(1) from problem
 
 

@@ -16,6 +16,7 @@ from app.problems import Problem
 from app.references import find_built_version
 from app.settings import Settings
 from app.tables import ReferenceVersion
+from app.terminal import told
 from models_store.digests import file_sha256
 from worker.commands.opening import Opened, open_worker
 
@@ -36,7 +37,7 @@ def verify(
         _verify_bundle(opened, found)
         held = not works or _verify_goldens(opened, found, works)
     except Problem as problem:
-        typer.echo(f"{problem.title} {problem.detail}\n{problem.fix}", err=True)
+        typer.echo(told(problem), err=True)
         raise typer.Exit(1) from problem
     finally:
         opened.database.close()

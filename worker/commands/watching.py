@@ -14,6 +14,7 @@ from app.database import Database
 from app.moves import TERMINAL_STATES
 from app.problems import Problem
 from app.tables import Job, ReferenceVersion
+from app.terminal import printable
 
 LOOK_SECONDS = 0.25
 
@@ -79,7 +80,7 @@ def _summary(name: str, version: int, manifest: dict[str, Any]) -> str:
 
 
 def _tell_problem(problem: Problem) -> None:
-    typer.echo(f"{problem.title} {problem.detail}", err=True)
+    typer.echo(printable(f"{problem.title} {problem.detail}"), err=True)
     for error in problem.errors[1:]:
-        typer.echo(f"  {error['pointer']}: {error['detail']}", err=True)
-    typer.echo(problem.fix, err=True)
+        typer.echo(printable(f"  {error['pointer']}: {error['detail']}"), err=True)
+    typer.echo(printable(problem.fix), err=True)
