@@ -59,6 +59,7 @@ def architecture_of(save: Save) -> Architecture:
     """
     _refuse_unknown(save)
     chosen = {**DEFAULTS, **{k: v for k, v in save.options.items() if k in DEFAULTS}}
+    _refuse_combinations(save, chosen)
     library: Literal["observed", "latent", "size_factor"] = (
         "observed" if chosen["use_observed_lib_size"] else "latent"
     )
@@ -87,6 +88,20 @@ def architecture_of(save: Save) -> Architecture:
         raise InconsistentSave(
             f"its option {where} is out of range: {error.errors()[0]['msg']}"
         ) from error
+
+
+def _refuse_combinations(save: Save, chosen: Mapping[str, Any]) -> None:
+    """Options that are known, and that no reference here can have together."""
+    if chosen["dispersion"] == "gene-label" and save.labels is None:
+        raise UnsupportedSave(
+            "it was made with dispersion='gene-label' and trained without labels (labels_key), "
+            "which is not supported"
+        )
+    if save.model == "SCANVI" and chosen["latent_distribution"] == "ln":
+        raise UnsupportedSave(
+            "it is a SCANVI model with latent_distribution='ln', which is not supported: the loss "
+            "of its labels needs a normal latent"
+        )
 
 
 def _refuse_unknown(save: Save) -> None:

@@ -106,7 +106,7 @@ def convert(save: Save, state: State) -> ConvertedModel:
         n_labels=len(save.labels.categories) if save.labels else 1,
     )
     found = network.state_dict()
-    state = _with_joint_prior(state)
+    state = _with_joint_prior(state, architecture)
     pieces = list(_pieces(network, kind))
     _refuse_strangers(state, {piece.theirs for piece in pieces}, save)
     for piece in pieces:
@@ -227,10 +227,15 @@ def _dispersion(network: SCVI) -> Iterator[Piece]:
         yield Piece("dispersion.reference", "px_r", (n_genes, n_rows), lambda r: r.T)
 
 
-def _with_joint_prior(state: State) -> State:
-    """The prior of a latent library as one table; before 0.9 it was not saved at all."""
+def _with_joint_prior(state: State, a: Architecture) -> State:
+    """The prior of a latent library as one table; before 0.9 it was not saved at all.
+
+    A model with size factors may have one, and nothing that it decodes depends on it.
+    """
     means, variances = (state.get(name) for name in LIBRARY_PRIOR)
     others = {name: values for name, values in state.items() if name not in LIBRARY_PRIOR}
+    if a.library == "size_factor":
+        return others
     if means is None or variances is None or means.shape != variances.shape:
         return state
     return {**others, "library_prior": torch.cat([means, variances]).T}
