@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from worker.imports.limits import SaveLimits
 from worker.imports.pickled import read_pickle
@@ -19,6 +19,12 @@ from worker.imports.tensors import Read, Storage, storage_of
 ZIP = b"PK\x03\x04"
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 """With these two numbers, as pickles, begins a file of before torch 1.6."""
+
+DAMAGE = (
+    *(zipfile.BadZipFile, EOFError, NotImplementedError),
+    *(OSError, ValueError, struct.error),
+)
+"""What the zip reader raises where a record is not what the archive's directory says."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def _read_zip(archive: zipfile.ZipFile, name: str, size: int, limits: SaveLimits
             )
         return _bytes(archive, entry, name)
 
-    with archive.open(entries[pickles[0]]) as stream:
+    with _opened(archive, entries[pickles[0]], name) as stream:
         value = read_pickle(stream, what=name, persistent=storage_of)
     return Archive(value, read, "zip")
 
@@ -114,11 +120,19 @@ def _judge_entries(
         raise too_large(f"{name} has {size:,} bytes and declares records of {declared:,}")
 
 
-def _bytes(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> bytes:
+def _opened(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> IO[bytes]:
     try:
-        return archive.read(entry)
-    except (zipfile.BadZipFile, EOFError, ValueError, struct.error, OSError) as error:
+        return archive.open(entry)
+    except DAMAGE as error:
         raise unreadable(f"{name} is damaged or cut short: {error}") from error
+
+
+def _bytes(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> bytes:
+    with _opened(archive, entry, name) as stream:
+        try:
+            return stream.read()
+        except DAMAGE as error:
+            raise unreadable(f"{name} is damaged or cut short: {error}") from error
 
 
 def _read_row(file: BinaryIO, name: str, size: int, limits: SaveLimits) -> Archive:

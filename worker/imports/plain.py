@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -43,7 +45,8 @@ class Plain:
         return _stand_in(value)
 
     def _array(self, values: np.ndarray[Any, Any], depth: int) -> Any:
-        if values.size > self._left:
+        # Without a width an array has no elements, and still a list for each of its rows.
+        if max(accumulate(values.shape, mul), default=1) > self._left:
             raise too_large("it says more of itself than any save does")
         return self.of(values.tolist(), depth)
 
@@ -53,8 +56,7 @@ def _scalar(value: Any) -> Any:
         return readable(value)
     if isinstance(value, np.generic):
         return _scalar(value.item())
-    if isinstance(value, int) and not -LARGEST_NUMBER <= value < LARGEST_NUMBER:
-        raise unreadable("it holds a number of more than 64 bits")
+    _refuse_endless(value)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no such number; as the name of a category it reads the same
     return value
@@ -63,7 +65,14 @@ def _scalar(value: Any) -> Any:
 def _key(key: Any) -> str:
     if not isinstance(key, str | int | float | bool | type(None)):
         raise unreadable("it has a dictionary with keys that are no names")
+    _refuse_endless(key)
     return readable(str(key))
+
+
+def _refuse_endless(value: Any) -> None:
+    """JSON's readers take no such number, and Python itself writes none of 4,300 digits."""
+    if isinstance(value, int) and not -LARGEST_NUMBER <= value < LARGEST_NUMBER:
+        raise unreadable("it holds a number of more than 64 bits")
 
 
 def _stand_in(value: Any) -> dict[str, Any]:

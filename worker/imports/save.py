@@ -15,7 +15,7 @@ from worker.imports.limits import SaveLimits
 from worker.imports.pickled import read_pickle
 from worker.imports.plain import Plain
 from worker.imports.refusal import too_large, unreadable
-from worker.imports.tensors import Tensor
+from worker.imports.tensors import LastRead, Tensor
 from worker.intake.frames import Sink
 from worker.names import readable
 
@@ -45,11 +45,21 @@ def read_save(files: SaveFiles, limits: SaveLimits, sink: Sink) -> dict[str, Any
     Raises:
         Refusal: the save is damaged, asks for code, or declares more than is accepted.
     """
+    try:
+        return _read(files, limits, sink)
+    except (ValueError, OverflowError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise unreadable(f"it holds values that do not fit ({said})") from error
+
+
+def _read(files: SaveFiles, limits: SaveLimits, sink: Sink) -> dict[str, Any]:
     with ExitStack() as stack:
         archive = stack.enter_context(open_archive(files.model, limits))
         state, var_names, attributes = _parts(files, archive, limits)
         tensors = _tensors(state, limits)
-        sink.write(WEIGHTS, as_safetensors({n: t.read(archive.read) for n, t in tensors.items()}))
+        once = LastRead(archive.read)
+        by_storage = sorted(tensors.items(), key=lambda named: named[1].storage.key)
+        sink.write(WEIGHTS, as_safetensors({n: t.read(once) for n, t in by_storage}))
     plain = Plain(limits)
     return {
         "format": archive.format if files.attributes is None else "three files",
@@ -105,7 +115,8 @@ def _tensors(state: Any, limits: SaveLimits) -> dict[str, Tensor]:
         if name == PYRO and not _has_parameters(tensor):
             continue
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise unreadable(f"its weights hold {readable(str(name))[:80]!r}, which is no tensor")
+            shown = readable(name)[:80] if isinstance(name, str) else type(name).__name__
+            raise unreadable(f"its weights hold {shown!r}, which is no tensor")
         kept[name] = tensor
     if (declared := sum(tensor.n_bytes for tensor in kept.values())) > limits.tensor_bytes:
         raise too_large(f"tensors of {declared:,} bytes together")

@@ -63,6 +63,22 @@ class Storage(Sealed):
         return self.numel * self.kind.item
 
 
+class LastRead:
+    """Reads a storage once for all tensors in a row that view it, and keeps only the last."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._asked: tuple[str, int] | None = None
+        self._raw = b""
+
+    def __call__(self, storage: Storage) -> bytes:
+        if (asked := (storage.key, storage.n_bytes)) != self._asked:
+            self._asked, self._raw = None, b""
+            self._raw = self._read(storage)
+            self._asked = asked
+        return self._raw
+
+
 @dataclass(frozen=True)
 class Tensor(Sealed):
     """A view of a storage, proved to lie inside what the storage declares."""
