@@ -22,6 +22,7 @@ from app.references import next_version
 from app.settings import Settings
 from app.storage import open_storage
 from app.tables import new_id
+from app.terminal import printable, told
 
 if TYPE_CHECKING:
     from worker.imports.order import ImportOptions, ImportOrder, Report
@@ -67,7 +68,7 @@ def import_(
     try:
         _import(Settings(), path, prefix, options)
     except Problem as problem:
-        typer.echo(f"{problem.title} {problem.detail}\n{problem.fix}", err=True)
+        typer.echo(told(problem), err=True)
         raise typer.Exit(1) from problem
 
 
@@ -104,7 +105,8 @@ def _order(
         raise MalformedRequest(f"There is no file {wanted.path}.", fix="Name an h5ad with --cells.")
     place, source = Path(path), Path(path).name
     if is_hub_address(path):
-        fetched = fetch(path, scratch / "hub")
+        beside = wanted.path is None and not wanted.left_out
+        fetched = fetch(path, scratch / "hub", cells=beside)
         place, source = fetched.folder, f"hf://{fetched.repository}@{fetched.revision}"
     out = scratch / "bundle"
     out.mkdir()
@@ -147,7 +149,7 @@ def _run(settings: Settings, database: Database, order: ImportOrder, number: Any
             )
         report("done", 1.0)
     for sentence in tell(imported):
-        typer.echo(sentence)
+        typer.echo(printable(sentence))
 
 
 @contextmanager

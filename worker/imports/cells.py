@@ -70,6 +70,13 @@ class _Cells:
     def read(self) -> dict[str, Any]:
         findings = Findings()
         obs = read_table(self.source, "/obs", findings, only=self.request.columns)
+        if len(obs) == 0:
+            raise located(
+                UnfitCells,
+                "/obs",
+                "The file has no cells.",
+                "Give the file with the reference's cells, or leave them out (--no-cells).",
+            )
         facts: dict[str, Any] = {
             "n_cells": len(obs),
             "obs_columns": column_names(self.source, "/obs"),
@@ -164,6 +171,10 @@ class _Cells:
                 f"`{path[1:]}` has the shape {dataset.shape}, not a row for each of the "
                 f"{n_cells:,} cells.",
                 "Name an array of obsm with one row for each cell.",
+            )
+        if dataset.shape[1] == 0:
+            raise located(
+                UnfitCells, path, f"`{path[1:]}` has no columns.", "Name another array of obsm."
             )
         check_number_type(dataset.dtype, path)
         for block in _float_blocks(dataset, path):

@@ -10,7 +10,9 @@ from app.problems import HubUnreachable, MalformedRequest
 
 SCHEME = "hf://"
 ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w./-]+))?")
-WANTED = ("*model.pt", "*model_params.pt", "*var_names.csv", "*attr.pkl", "*adata.h5ad")
+WANTED = ("*model.pt", "*model_params.pt", "*var_names.csv", "*attr.pkl")
+CELLS = "*adata.h5ad"
+"""By far the largest file of most repositories."""
 TOLD = ("README.md", "_scvi_required_metadata.json")
 
 
@@ -27,8 +29,10 @@ def is_hub_address(path: str) -> bool:
     return path.startswith(SCHEME)
 
 
-def fetch(address: str, folder: Path) -> Fetched:
+def fetch(address: str, folder: Path, *, cells: bool = True) -> Fetched:
     """Download the files of a save that `hf://owner/name[@revision]` names into a folder.
+
+    `cells` says whether those that were saved beside the model are wanted too.
 
     Raises:
         MalformedRequest: the address is none, or huggingface_hub is not installed.
@@ -57,7 +61,7 @@ def fetch(address: str, folder: Path) -> Fetched:
             repository,
             revision=commit,
             local_dir=folder,
-            allow_patterns=[*WANTED, *TOLD],
+            allow_patterns=[*WANTED, *TOLD, *([CELLS] if cells else [])],
         )
     except Exception as error:
         said = " ".join(str(error).split())[:300]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from app.problems import InconsistentSave, SelfTestFailed, UnsupportedSave
+from app.problems import InconsistentSave, SelfTestFailed, UnfitCells, UnsupportedSave
 from models_store import scvi_saves
 from models_store.bundle import CELLS_FILE, InvalidBundle, seal_bundle
 from models_store.digests import file_sha256
@@ -157,6 +157,14 @@ def _expected(
     """Each gene's share of the counts, or of what the decoder expects where there are none."""
     if isinstance(cells.source, EncodedCells):
         whole = cells.source.expression.sum()
+        if whole == 0 and model.architecture.likelihood != "normal":
+            raise UnfitCells(
+                f"No cell has a value above zero in `{cells.facts['counts_from']}` for any of the "
+                "model's genes.",
+                fix="Name the counts with --layer, or the latents with --latent-key.",
+            )
+        if whole == 0:  # values around zero, none of whose cells has a sum above it
+            return expected_expression(model.network), cells.source.reproduced
         shares = cells.source.expression / whole
         return tuple(float(share) for share in shares), cells.source.reproduced
     assert isinstance(cells.source, StoredLatents)

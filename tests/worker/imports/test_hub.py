@@ -81,6 +81,17 @@ def test_a_model_from_the_hub(hub_folder: Path, tmp_path: Path) -> None:
     assert list((data_dir / "staging").iterdir()) == []
 
 
+def test_cells_that_nobody_wants_are_not_fetched(hub_folder: Path, tmp_path: Path) -> None:
+    with serve(hub_folder, REPOSITORY) as (address, asked):
+        home = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
+        place = f"hf://{REPOSITORY}"
+        done = run(tmp_path / "data", place, "--name", "lung", "--no-cells", **home)
+    assert done.returncode == 0, done.stderr
+    assert "No cells came with it" in done.stdout
+    assert any("resolve" in path and path.endswith("model.pt") for path in asked)
+    assert not any("adata.h5ad" in path for path in asked)
+
+
 def test_a_model_that_the_hub_does_not_have(hub_folder: Path, tmp_path: Path) -> None:
     with serve(hub_folder, REPOSITORY) as (address, _):
         home = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
