@@ -20,6 +20,7 @@ from app.problems import (
 from models_store.manifest import Covariate, LabelLevel, Manifest, Provenance
 from worker.batches import batch_names
 from worker.canonical import CanonicalQuery
+from worker.cell_columns import refuse_taken
 from worker.covariates import numbers_of, size_factors_of
 from worker.labels import label_names
 from worker.networks import draft_architecture, kind_of, with_genes
@@ -103,6 +104,7 @@ def _extra(obs: pd.DataFrame, key: str) -> Covariate:
 
 
 def _labels(obs: pd.DataFrame, key: str) -> LabelLevel:
+    refuse_taken(key, UntrainableReference, fix="Name another column, or rename this one in obs.")
     fix = "Name one of these columns as labels key, or build without labels."
     column = find_column(obs, key, UnknownLabelsColumn, fix=fix)
     return LabelLevel(key=key, categories=_categories(category_names(column)))

@@ -38,6 +38,10 @@ class Schedule:
     seed: int
     warmup: float = WARMUP_SHARE
 
+    def kl_weight(self, step: int, steps: int) -> float:
+        """Of a step, counted from 0: it rises from 0; without a warmup it is 1 from the start."""
+        return min(1.0, step / max(1.0, self.warmup * steps)) if self.warmup else 1.0
+
 
 @dataclass(frozen=True)
 class TrainedReference:
@@ -93,7 +97,7 @@ def train_reference(
             if len(index) < 3 and len(order) > MINIBATCH:
                 continue  # batch norm cannot learn from one cell; it comes again next epoch
             tick(step / steps)
-            kl_weight = min(1.0, step / max(1.0, schedule.warmup * steps))
+            kl_weight = schedule.kl_weight(step, steps)
             optimiser.zero_grad()
             noise = cvae.draw_noise(len(index), generator)
             minibatch = select_cells(training, index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -23,6 +24,7 @@ from app.problems import (
 )
 from models_store.bundle import CELLS_FILE, InvalidBundle, load_bundle, verify_bundle
 from models_store.cells import Cells
+from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 from tests.worker.engine.simulated import (
     Reference,
@@ -33,6 +35,7 @@ from tests.worker.engine.simulated import (
 )
 from worker import building, drafting
 from worker.building import run_build
+from worker.label_training import train_after_scvi
 from worker.networks import draft_architecture
 from worker.orders import BuildOrder
 from worker.panel import choose_genes
@@ -162,6 +165,23 @@ def test_what_is_wrong_is_told_before_genes_are_chosen(
         drafting.draft_manifest(order, query)
 
 
+@pytest.mark.parametrize("name", ["batch", "latent_0", "variance_3", "umap_1"])
+def test_labels_that_would_replace_a_column_of_the_cells(name: str, tmp_path: Path) -> None:
+    cells = simulate({"a": 40, "b": 40})
+    cells.obs[name] = cells.obs["cell_type"]
+    with pytest.raises(UntrainableReference, match=f"cannot be called '{name}'") as caught:
+        build_reference(tmp_path, cells, batch_key="plate", labels_keys=["cell_type", name])
+    assert caught.value.errors[0]["pointer"] == f"/obs/{name}"
+
+
+def test_labels_may_be_called_nearly_like_a_column_of_the_cells(tmp_path: Path) -> None:
+    cells = simulate({"a": 40, "b": 40})
+    cells.obs["latent_type"] = cells.obs["cell_type"]
+    made = build_reference(tmp_path, cells, labels_keys=["latent_type"])
+    table = pd.read_parquet(made.folder / CELLS_FILE)
+    assert list(table["latent_type"]) == list(cells.obs["cell_type"])
+
+
 def test_a_diverged_training_is_found_without_held_out_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +220,40 @@ def test_training_raises_the_held_out_elbo(recommended: Reference) -> None:
     assert trained.held_out_elbo is not None
     assert trained.held_out_elbo > before + 5
     assert not network.training
+
+
+def test_labels_are_learnt_at_the_whole_kl_weight_from_the_first_step(
+    labelled: Reference,
+) -> None:
+    """The SCVI before them has warmed up."""
+    weights: dict[bool, list[float]] = {False: [], True: []}
+
+    class Plain(SCVI):
+        def training_loss(self, *given: Any, **labels: Any) -> torch.Tensor:
+            weights[False].append(given[2])
+            return super().training_loss(*given, **labels)
+
+    class Labelled(SCANVI):
+        def training_loss(self, *given: Any, **labels: Any) -> torch.Tensor:
+            weights[True].append(given[2])
+            return super().training_loss(*given, **labels)
+
+    architecture = labelled.manifest.architecture
+    simulated = simulate({"a": 60, "b": 60})
+    x = torch.from_numpy(simulated.counts.toarray())
+    batch = torch.from_numpy((simulated.obs["batch"] == "b").to_numpy().astype(np.int64))
+    cells = Cells(x, (batch,), labels=batch)
+    plain = Plain(architecture, n_categories=[2])
+    train_after_scvi(
+        Labelled(architecture, n_categories=[2], n_labels=2),
+        plain,
+        cells,
+        None,
+        Schedule(4, 0),
+        nothing,
+    )
+    assert weights[False] == [0.0, 0.5, 1.0, 1.0]
+    assert weights[True] == [1.0] * 2
 
 
 def test_split_is_a_partition() -> None:
