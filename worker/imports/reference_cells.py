@@ -14,6 +14,7 @@ from models_store.manifest import Genes, LabelLevel, Manifest
 from models_store.scvi_weights import ConvertedModel
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
+from worker.cell_columns import is_taken, refuse_taken
 from worker.covariates import design_query
 from worker.imports.cell_sources import CellSource, EncodedCells, StoredLatents
 from worker.imports.cell_table import Categories, CellColumns, Float32
@@ -143,11 +144,12 @@ class _Reading:
         needs_own = self.model.kind == "scanvi" or (
             self.model.architecture.dispersion == "gene-label"
         )
-        if own is not None and (needs_own or (not keys and own.key in self.obs.columns)):
+        if own is not None and (needs_own or (not keys and self._may_bring(own.key))):
             keys = [own.key, *(key for key in keys if key != own.key)]
         fix = "Name one of these columns with --labels-key."
         levels = []
         for key in dict.fromkeys(keys):
+            self._refuse_taken(key)
             column = self._column(key, UnknownLabelsColumn, fix)
             if own is not None and key == own.key and needs_own:
                 levels.append(own)
@@ -156,6 +158,15 @@ class _Reading:
                 LabelLevel(key=key, categories=tuple(sorted(category_names(column).unique())))
             )
         return tuple(levels)
+
+    def _may_bring(self, key: str) -> bool:
+        """Whether labels that nobody asked for, nor needs, can stand in the table."""
+        return key in self.obs.columns and not is_taken(key)
+
+    def _refuse_taken(self, key: str) -> None:
+        asked = key in self.order.options.cells.labels_keys
+        fix = "Name another column with --labels-key, or rename this one in the cells' obs."
+        refuse_taken(key, UnfitCells, fix=fix if asked else "Import without cells (--no-cells).")
 
     def _values(self, level: LabelLevel) -> Categories:
         return pd.Categorical(category_names(self.obs[level.key]))

@@ -214,6 +214,40 @@ def test_cells_that_do_not_fit(name: str, folder: Path, tmp_path: Path) -> None:
         import_save(folder, tmp_path / "work", path=file, **options)
 
 
+@pytest.mark.parametrize("name", ["batch", "latent_0", "umap_1"])
+def test_labels_that_would_replace_a_column_of_the_table(
+    name: str, folder: Path, tmp_path: Path
+) -> None:
+    file = renamed(tmp_path, fine=name)
+    with pytest.raises(UnfitCells, match=f"cannot be called '{name}'") as caught:
+        import_save(folder, tmp_path / "work", path=file, labels_keys=(name,))
+    assert "--labels-key" in caught.value.fix
+
+
+@pytest.mark.parametrize("scanvi", [False, True])
+def test_labels_of_the_model_called_like_a_column_of_the_table(
+    scanvi: bool, tmp_path: Path
+) -> None:
+    """They are left out, unless the model cannot be without them."""
+    import torch
+
+    model = Model(scanvi=scanvi)
+    folder = write(tmp_path / "save", model, "1.4.2")
+    saved = torch.load(folder / "model.pt", weights_only=False)
+    saved["attr_dict"]["registry_"]["setup_args"]["labels_key"] = "latent_0"
+    torch.save(saved, folder / "model.pt")
+    file = renamed(tmp_path, cell_type="latent_0")
+    if scanvi:
+        with pytest.raises(UnfitCells, match="cannot be called 'latent_0'") as caught:
+            import_save(folder, tmp_path / "work", path=file)
+        assert "--no-cells" in caught.value.fix
+        return
+    imported = import_save(folder, tmp_path / "work", path=file)
+    assert imported.manifest.labels == ()
+    mean, _ = CELLS.latents(model)
+    assert np.abs(latents_of(read_cells(tmp_path / "work")) - mean).max() < 1e-5
+
+
 def test_the_cells_file_is_looked_over_before_it_is_followed(folder: Path, tmp_path: Path) -> None:
     from app.problems import UnsupportedFile
 
