@@ -119,6 +119,14 @@ def test_a_folder_of_a_hub_needs_no_network(hub_folder: Path, tmp_path: Path) ->
     assert found.manifest["licence"] == "MIT"
 
 
+def test_names_in_a_save_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    folder = write(tmp_path / "save", Model(batches=("left\x1b[2J\x07", "right")), "1.4.2")
+    done = run(tmp_path / "data", str(folder), "--name", "lung")
+    assert done.returncode == 0, done.stderr
+    assert "left\ufffd[2J\ufffd, right" in done.stdout
+    assert not set(done.stdout) & {"\x1b", "\x07"}
+
+
 def test_without_the_client_of_the_hub_a_sentence_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
