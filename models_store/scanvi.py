@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
+from torch.utils.checkpoint import checkpoint
 
 from models_store.cells import Cells, Noise, Posterior
 from models_store.coders import Encoder, norms
@@ -29,6 +30,10 @@ from models_store.scvi import SCVI, Generated, LossTerms
 
 CLASSIFICATION_RATIO = 50.0
 """Weight of the mean cross-entropy of labelled cells beside the mean loss of all cells."""
+
+MOST_ROWS = 32_768
+"""Labels x cells that are scored at once: what a score needs of memory has a bound whatever the
+number of labels is (decision 0041)."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,36 @@ class SCANVI(SCVI):
         return torch.softmax(self.classifier(m), dim=-1)
 
     def label_terms(self, z1: Float[Tensor, "c z"], noise: Float[Tensor, "k c z"]) -> LabelTerms:
-        """The scores of each cell under all labels, one label after the other."""
+        """The scores of each cell under all labels, averaged by p; in blocks of cells.
+
+        Where gradients follow, a block is scored again on the way back and not kept. Only the
+        batch norm of a network in training, whose statistics are of all rows, sees them at once.
+        """
+        blocks = self._blocks(z1)
+        if len(blocks) == 1 or (self.training and self._has_batch_norm):
+            return self._score(z1, noise)
+        parts: list[LabelTerms] = []
+        for cells in blocks:
+            block = z1[cells], noise[:, cells]
+            if torch.is_grad_enabled():
+                parts.append(checkpoint(self._score, *block, use_reentrant=False))
+            else:
+                parts.append(self._score(*block))
+        return LabelTerms(
+            torch.cat([part.surprise for part in parts]), torch.cat([part.kl for part in parts])
+        )
+
+    @property
+    def _has_batch_norm(self) -> bool:
+        return self.architecture.batch_norm != "none"
+
+    def _blocks(self, z1: Float[Tensor, "c z"]) -> list[slice]:
+        """Ranges of cells with at most `MOST_ROWS` rows each, at least one cell; one for none."""
+        size = max(1, MOST_ROWS // self.n_labels)
+        return [slice(start, start + size) for start in range(0, max(1, len(z1)), size)]
+
+    def _score(self, z1: Float[Tensor, "c z"], noise: Float[Tensor, "k c z"]) -> LabelTerms:
+        """Of all these cells at once, one label after the other."""
         k, n = self.n_labels, len(z1)
         codes = (torch.arange(k, device=z1.device).repeat_interleave(n),)
         first = self.encoder_z2_z1.layers.project(z1)  # the same for every label
@@ -194,9 +228,12 @@ class SCANVI(SCVI):
         """
         assert noise.z2 is not None
         with torch.enable_grad():
-            z1, m = z1.detach().requires_grad_(), m.detach().requires_grad_()
-            terms = self.label_terms(z1, noise.z2)
-            (g_z1,) = torch.autograd.grad((terms.surprise + kl_weight * terms.kl).sum(), z1)
+            parts: list[Tensor] = []
+            for cells in self._blocks(z1):
+                block = z1[cells].detach().requires_grad_()
+                terms = self.label_terms(block, noise.z2[:, cells])
+                parts += torch.autograd.grad((terms.surprise + kl_weight * terms.kl).sum(), block)
+            g_z1, m = torch.cat(parts), m.detach().requires_grad_()
             entropy = self.classification(m, labels)
             if not entropy.requires_grad:  # no label is known
                 return g_z1, torch.zeros_like(m)

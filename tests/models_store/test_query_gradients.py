@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models_store import query_gradients
+from models_store import query_gradients, scanvi
 from models_store.cells import Cells, Noise
 from models_store.query_gradients import QueryGradients
 from models_store.scvi import SCVI
@@ -88,6 +88,14 @@ def test_cells_shared_out_among_threads(name: str, monkeypatch: pytest.MonkeyPat
     them = cells(n_categories=(5, 3))
     _assert_equal_to_autograd(grafted, _in_double(them, them.codes), 0, 1.0, threads=3)
     _assert_equal_to_autograd(grafted, _in_double(them, (4, them.codes[1])), 0, 1.0, threads=3)
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if "SCANVI" in name])
+def test_labels_scored_in_blocks_of_cells(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanvi, "MOST_ROWS", 20)
+    grafted = _moved(reference(**ARCHITECTURES[name]), 6)
+    them = cells(n_categories=(5, 3))
+    _assert_equal_to_autograd(grafted, _in_double(them, them.codes), 0, 0.3)
 
 
 def test_an_error_in_another_thread_is_raised_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.distributions import Categorical, Normal, kl_divergence
 
+import models_store.scanvi
 from models_store.cells import Cells
-from models_store.scanvi import CLASSIFICATION_RATIO, SCANVI, LabelledLossTerms
+from models_store.scanvi import CLASSIFICATION_RATIO, MOST_ROWS, SCANVI, LabelledLossTerms
 from models_store.surgery import graft, query_parameters
 
 from .networks import ARCHITECTURES, N_LABELS, cells, reference
@@ -52,6 +53,69 @@ def test_labels_add_what_a_loop_over_them_adds(name: str) -> None:
         kl += p.probs[:, k] * kl_divergence(Normal(q.m, q.v.sqrt()), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(terms.surprise, surprise)
     torch.testing.assert_close(terms.kl, kl)
+
+
+def rows_scored(network: SCANVI) -> list[int]:
+    """The list into which the rows of every pass through the encoder of z2 are written."""
+    rows: list[int] = []
+    network.encoder_z2_z1.register_forward_hook(lambda _, given, __: rows.append(len(given[0])))
+    return rows
+
+
+def test_many_labels_are_scored_in_blocks_of_bounded_size() -> None:
+    network = SCANVI(reference().architecture, n_categories=(2,), n_labels=300).eval()
+    rows, n = rows_scored(network), 250
+    noise = network.draw_noise(n, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        network.label_terms(noise.z, noise.z2)
+    network.label_gradients(noise.z, noise.z, noise, None, 1.0)
+    assert max(rows) <= MOST_ROWS
+    assert sum(rows) == 2 * 300 * n
+
+
+@pytest.mark.parametrize("name", LABELLED)
+@pytest.mark.parametrize("most", [1, 9, 20])
+def test_blocks_give_what_all_cells_at_once_give(
+    name: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores, and their gradients by z1 and by every weight, for which nothing is kept."""
+    network, n = scanvi(name).double(), 11
+    weights = [w for w in network.parameters() if w.numel()]
+    noise = torch.randn(N_LABELS, n, 3, dtype=torch.float64)
+    found = []
+    rows = rows_scored(network)
+    for limit in (MOST_ROWS, most):
+        monkeypatch.setattr(models_store.scanvi, "MOST_ROWS", limit)
+        z1 = torch.linspace(-2, 2, 3 * n, dtype=torch.float64).view(n, 3).requires_grad_()
+        terms = network.label_terms(z1, noise)
+        whole = (terms.surprise + 0.3 * terms.kl).sum()
+        gradients = torch.autograd.grad(whole, [z1, *weights], allow_unused=True)
+        found.append((terms.surprise, terms.kl, *gradients))
+    assert rows[0] == N_LABELS * n
+    assert max(rows[1:]) <= max(most, N_LABELS)
+    assert sum(rows[1:]) == 2 * N_LABELS * n  # each block again on the way back
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-12)
+
+
+def test_dropout_of_a_block_is_the_same_on_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training: the gradient is that of the scores which were given."""
+    network = scanvi().double().train()
+    noise, z1 = torch.randn(N_LABELS, 5, 3).double(), torch.randn(5, 3).double()
+    monkeypatch.setattr(models_store.scanvi, "MOST_ROWS", N_LABELS)
+
+    def score(z1: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return network.label_terms(z1, noise).surprise
+
+    assert torch.autograd.gradcheck(score, (z1.requires_grad_(),))
+
+
+def test_batch_norm_in_training_sees_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, n = scanvi("SCANVI, batch norm, latent library").train(), 6
+    monkeypatch.setattr(models_store.scanvi, "MOST_ROWS", N_LABELS)
+    rows = rows_scored(network)
+    network.label_terms(torch.randn(n, 3), torch.randn(N_LABELS, n, 3))
+    assert rows == [N_LABELS * n]
 
 
 @torch.no_grad()
