@@ -1,7 +1,7 @@
 # Targets: `api` (the service without the compute side) and `worker` (everything).
 #   docker build --target api -t cellgraft-api .
 #   docker build --target worker -t cellgraft-worker .
-#   docker build --target worker --build-arg TORCH_INDEX=https://pypi.org/simple -t cellgraft-worker:cuda .
+#   docker build --target worker --build-arg TORCH_INDEX= -t cellgraft-worker:cuda .
 
 FROM python:3.11.14-slim-bookworm AS python
 ENV PYTHONUNBUFFERED=1 \
@@ -21,7 +21,8 @@ RUN python -m venv /opt/cellgraft \
 FROM build-api AS build-worker
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # Torch first and from its own index, without dependencies: those come from the plain registry.
-RUN pip install --no-deps --index-url "$TORCH_INDEX" "$(grep -E '^torch==' constraints.txt)" \
+# An empty one is passed over by pip, which then takes the CUDA build from where it takes all else.
+RUN PIP_INDEX_URL="$TORCH_INDEX" pip install --no-deps "$(grep -E '^torch==' constraints.txt)" \
     && python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['worker'], sep='\n')" > needs.txt \
     && pip install -c constraints.txt -r needs.txt
 

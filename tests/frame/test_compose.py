@@ -188,7 +188,7 @@ def test_the_gpu_worker_has_a_device_and_a_profile() -> None:
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
     assert service["profiles"] == ["gpu"]
-    assert "pytorch.org/whl/cpu" not in service["build"]["args"]["TORCH_INDEX"]
+    assert service["build"]["args"]["TORCH_INDEX"] == ""
 
 
 def test_only_the_proxy_is_published() -> None:
