@@ -233,7 +233,7 @@ def test_a_deleted_job_ends_the_work(
 def test_a_stop_gives_the_job_back_without_blame(
     work: Work, database: Database, place: Workplace
 ) -> None:
-    version, running = build_and_run(work, database, place, do="steps", steps=60)
+    version, running = build_and_run(work, database, place, do="steps", steps=250)  # 5 s
     work.wait(version.job_id, lambda job: job.stage == "training")
     began = time.monotonic()
     running.stop()
