@@ -113,3 +113,19 @@ def test_a_file_for_another_house(
         assert "pbmc version 1 is ready, signed by" in told
         assert "references verify pbmc 1" in told
         assert "ready" in command("list", *elsewhere)
+
+
+def test_options_that_would_be_passed_over_are_refused(
+    command: Command, database: Database, storage: LocalStorage, tmp_path: Path
+) -> None:
+    built(database, storage)
+    file = str(tmp_path / "pbmc.cgref")
+    command("export", "pbmc", "1", file)
+    with pytest.raises(Problem, match="--name says nothing of an exported version"):
+        command("import", file, "--name", "other")
+    with pytest.raises(Problem, match="--licence says nothing of an exported version"):
+        command("import", file, "--licence", "MIT", "--allow-unsigned")
+    with pytest.raises(Problem, match="--trust says nothing of a saved model"):
+        command("import", str(tmp_path), "--name", "a", "--trust", "key.pub")
+    with pytest.raises(Problem, match="no name of its own"):
+        command("import", str(tmp_path))
