@@ -12,7 +12,7 @@ from app.commands.surroundings import DataDir, become_worker, option, options, s
 from app.problems import MalformedRequest
 
 Source = Annotated[
-    str, typer.Argument(help="A folder, a model.pt, hf://owner/name[@rev], or a .cgref file.")
+    str, typer.Argument(help="A folder, a model.pt, hf://owner/name@revision, or a .cgref file.")
 ]
 Name = Annotated[
     str | None, typer.Option(help="Lower-case letters, digits, dots, dashes. Not for a .cgref.")
