@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
+from app.aliases import aliases_of
 from app.keys import LOCAL_ADMINISTRATOR
 from app.pages import page_of
 from app.reference_tables import Alias
@@ -57,7 +59,7 @@ def impact_of(
     return Impact(
         n_mappings=_count(session, made),
         n_alias_moved=_count(session, moved),
-        items=[_affected(session, found, mapping) for mapping in page.items],
+        items=_affected(session, found, page.items),
         next=page.next,
     )
 
@@ -76,18 +78,26 @@ def _count(session: Session, where: ColumnElement[bool]) -> int:
 
 
 def _affected(
-    session: Session, version: ReferenceVersion, mapping: QueryMapping
-) -> AffectedMapping:
-    alias = mapping.reference_alias
-    row = session.get(Alias, (version.name, alias)) if alias is not None else None
-    names = None if row is None else session.get_one(ReferenceVersion, row.version_id).version
-    return AffectedMapping(
-        id=mapping.id,
-        owner=mapping.owner,
-        external_id=mapping.external_id,
-        state=session.get_one(Job, mapping.job_id).state,
-        created_at=mapping.created_at,
-        alias=alias,
-        alias_names=names,
-        alias_moved=alias is not None and names != version.version,
-    )
+    session: Session, version: ReferenceVersion, mappings: Sequence[QueryMapping]
+) -> list[AffectedMapping]:
+    """Of one page; states and aliases are read at once."""
+    named = aliases_of(session, [version.name])[version.name]
+    wanted = {mapping.job_id for mapping in mappings}
+    jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(wanted)))}
+    found = []
+    for mapping in mappings:
+        alias = mapping.reference_alias
+        names = None if alias is None else named.get(alias)
+        found.append(
+            AffectedMapping(
+                id=mapping.id,
+                owner=mapping.owner,
+                external_id=mapping.external_id,
+                state=jobs[mapping.job_id].state,
+                created_at=mapping.created_at,
+                alias=alias,
+                alias_names=names,
+                alias_moved=alias is not None and names != version.version,
+            )
+        )
+    return found
