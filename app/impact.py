@@ -33,6 +33,10 @@ class AffectedMapping:
 
 @dataclass(frozen=True)
 class Impact:
+    reference: str
+    version: int
+    licence: str | None
+    citation: str | None
     n_mappings: int
     n_alias_moved: int
     items: list[AffectedMapping]
@@ -57,6 +61,10 @@ def impact_of(
         session, wanted, QueryMapping, limit=limit, cursor=cursor, external_id=None, tags=()
     )
     return Impact(
+        reference=found.name,
+        version=found.version,
+        licence=found.licence,
+        citation=found.citation,
         n_mappings=_count(session, made),
         n_alias_moved=_count(session, moved),
         items=_affected(session, found, page.items),

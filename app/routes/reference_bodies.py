@@ -24,10 +24,17 @@ class AliasIn(Sent):
     version: int = Field(gt=0, description="The version that it names from now on.")
 
 
-class AliasBody(BaseModel):
+class Terms(BaseModel):
+    """Of the version that an answer names."""
+
     reference: str
-    alias: str
     version: int
+    licence: str | None = Field(description="SPDX expression.")
+    citation: str | None
+
+
+class AliasBody(Terms):
+    alias: str
     previous: int | None = Field(default=None, description="The version that it named before.")
     links: dict[str, str]
 
@@ -84,9 +91,7 @@ class AffectedItem(BaseModel):
     alias_moved: bool
 
 
-class ImpactBody(BaseModel):
-    reference: str
-    version: int
+class ImpactBody(Terms):
     n_mappings: int
     n_alias_moved: int = Field(description="Asked for by an alias that names another version now.")
     items: list[AffectedItem]

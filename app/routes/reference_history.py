@@ -67,7 +67,7 @@ def impact(
             cursor=cursor,
             alias_moved=alias_moved,
         )
-    return ImpactBody(reference=name, version=version, **asdict(found))
+    return ImpactBody(**asdict(found))
 
 
 def _manifest(service: Service, caller: Principal, reference: str) -> Manifest:

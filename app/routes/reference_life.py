@@ -16,7 +16,7 @@ from app.problems import (
     UnsupportedMediaType,
     WrongReferenceState,
 )
-from app.references import check_known
+from app.references import check_known, find_version
 from app.restrictions import restrict
 from app.retirement import Retired, retire_version
 from app.routes.access import Administrator, Served
@@ -69,13 +69,17 @@ def put_alias(
     previous = service.database.write(
         partial(set_alias, name=name, alias=alias, version=body.version, by=caller.owner)
     )
+    with service.database.reading() as session:
+        named = find_version(session, name, body.version, caller=caller)
     here = f"/v1/references/{name}"
     return AliasBody(
         reference=name,
+        version=named.version,
+        licence=named.licence,
+        citation=named.citation,
         alias=alias,
-        version=body.version,
         previous=previous,
-        links={"self": f"{here}/aliases/{alias}", "version": f"{here}/versions/{body.version}"},
+        links={"reference": here, "version": f"{here}/versions/{named.version}"},
     )
 
 

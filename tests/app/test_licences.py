@@ -38,6 +38,8 @@ def test_every_answer_that_names_a_version_has_its_terms(
         client.get(f"{here}/versions/1").json(),
         client.get(f"{here}/genes").json(),
         client.get(f"/v1/queries/{query.id}").json()["gene_coverage"][0],
+        client.put(f"{here}/aliases/stable", json={"version": 1}).json(),
+        client.get(f"{here}/versions/1/impact").json(),
     ):
         assert named(answer) == TERMS
     for answer in (
