@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.surroundings import DataDir, open_database, settings_from
+from app.commands.surroundings import DataDir, check_place, open_database, settings_from
 from app.keys import LOCAL_ADMINISTRATOR, LOCAL_OWNER
 from app.problems import MalformedRequest
 from app.references import find_built_version
@@ -28,6 +28,7 @@ def export(
     """Write a version into one file, for a service that this one cannot reach."""
     from app.reference_files import export_version
 
+    check_place(file)
     settings = settings_from(data_dir=data_dir)
     with open_database(settings).reading() as session:
         found = find_built_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
@@ -71,6 +72,7 @@ def keygen(
     """Make a pair of keys: FILE signs and stays here, FILE.pub goes to whoever imports."""
     from app.signatures import make_keys
 
+    check_place(file)
     try:
         public = make_keys(file)
     except FileExistsError as error:

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from app.database import Database
+from app.problems import MalformedRequest
 from app.settings import Settings
 
 DataDir = Annotated[
@@ -43,6 +44,16 @@ def become_worker(*arguments: str | Sequence[str]) -> NoReturn:
     flat = [part for each in arguments for part in ([each] if isinstance(each, str) else each)]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "worker", *flat])  # noqa: S606
+
+
+def check_place(path: Path) -> None:
+    """Raise MalformedRequest where no file of this name can be made; before the work, not after."""
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
+        raise MalformedRequest(
+            f"{path} cannot be written.",
+            fix="Name a file in a folder that exists and that you may write to.",
+        )
 
 
 def option(flag: str, value: object) -> list[str]:

@@ -129,3 +129,14 @@ def test_options_that_would_be_passed_over_are_refused(
         command("import", str(tmp_path), "--name", "a", "--trust", "key.pub")
     with pytest.raises(Problem, match="no name of its own"):
         command("import", str(tmp_path))
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    command: Command, database: Database, storage: LocalStorage, tmp_path: Path
+) -> None:
+    built(database, storage)
+    for place in (str(tmp_path / "nowhere" / "x"), str(tmp_path)):
+        with pytest.raises(Problem, match="cannot be written"):
+            command("export", "pbmc", "1", place)
+        with pytest.raises(Problem, match="cannot be written"):
+            command("keygen", place)

@@ -47,3 +47,14 @@ def test_an_unknown_mapping_is_told_in_a_sentence(service: Serving, tmp_path: Pa
     told = cellgraft_refuses(service, "mappings", "export", "nonsense", str(out))
     assert "There is no mapping 'nonsense'." in told
     assert not out.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(
+    service: Serving, query_file: Path, tmp_path: Path
+) -> None:
+    mapping = service.map(service.checked(query_file)["id"], batch_key="sample", recipe="forward")
+    (tmp_path / "file").touch()
+    out = str(tmp_path / "file" / "model")
+    told = cellgraft_refuses(service, "mappings", "export", mapping["id"], out)
+    assert "cannot be made" in told
+    assert "Traceback" not in told

@@ -11,7 +11,7 @@ import typer
 
 from app.database import Database
 from app.exports import ExportWork, describe_export
-from app.problems import Problem
+from app.problems import MalformedRequest, Problem
 from app.settings import Settings
 from app.storage import open_storage
 from app.terminal import told
@@ -55,7 +55,7 @@ def _export(settings: Settings, mapping: str, out: Path) -> None:
             device="cpu",
         )
         results = lent.enter_context(storage.borrow_folder(work.results_prefix))
-        out.mkdir(parents=True)
+        _make(out)
         try:
             made = export_mapping(order, results)
         except BaseException:
@@ -66,6 +66,16 @@ def _export(settings: Settings, mapping: str, out: Path) -> None:
         typer.echo(f"{made.n_absent_genes:,} genes that the query lacks are zero in it.")
     typer.echo(f"Its batches are in obs[{made.batch_key!r}]. Load it with")
     typer.echo(f"scvi.model.{made.kind}.load({str(out)!r})")
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True)
+    except OSError as error:
+        raise MalformedRequest(
+            f"The folder {out} cannot be made: {error.strerror}.",
+            fix="Name one in a place that you may write to.",
+        ) from error
 
 
 def _describe(settings: Settings, mapping: str) -> ExportWork:
