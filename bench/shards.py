@@ -22,9 +22,9 @@ from bench.measure import keep
 from bench.simulated import simulate
 from models_store.blocks import shard_ranges
 from models_store.bundle import load_bundle
-from tests.worker.engine.simulated import Simulated, build_reference, write_canonical
+from tests.worker.engine.simulated import Simulated, build_reference, shard_of, write_canonical
 from worker.mapping import run_mapping
-from worker.orders import MapOrder, ShardOrder
+from worker.orders import MapOrder
 from worker.projecting import run_shard
 from worker.reference_cache import ReferenceCache
 
@@ -41,7 +41,7 @@ def run() -> None:
         alone, told = _seconds(lambda: run_mapping(whole, references, _quiet))
         shards, reading = [], []
         for start, stop in shard_ranges(N_CELLS, -(-N_CELLS // N_SHARDS)):
-            shard = _shard(whole, _new(folder / f"shard-{start}"), start, stop)
+            shard = shard_of(whole, _new(folder / f"shard-{start}"), start, stop)
             reading.append(_seconds(partial(run_shard, shard, references, _quiet))[0])
             shards.append(shard.out)
         joined = dataclasses.replace(whole, out=_new(folder / "joined"), shards=tuple(shards))
@@ -78,20 +78,6 @@ def _order(folder: Path) -> MapOrder:
         query_facts={},
         threads=2,
         device="cpu",
-    )
-
-
-def _shard(whole: MapOrder, out: Path, start: int, stop: int) -> ShardOrder:
-    return ShardOrder(
-        canonical=whole.canonical,
-        bundle=whole.bundle,
-        manifest_sha256=whole.manifest_sha256,
-        out=out,
-        options=whole.options,
-        start=start,
-        stop=stop,
-        threads=whole.threads,
-        device=whole.device,
     )
 
 

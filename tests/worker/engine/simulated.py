@@ -20,7 +20,7 @@ from worker.building import run_build
 from worker.canonical import CanonicalQuery
 from worker.covariates import design_query
 from worker.grafting import QuerySurgery
-from worker.orders import BuildOrder
+from worker.orders import BuildOrder, MapOrder, ShardOrder
 
 N_GENES = 60
 
@@ -136,3 +136,18 @@ def surgery_on(
     design = design_query(query.obs(), manifest, batch_key=batch_key or ["batch"], **options)
     match = manifest.match_genes(query.gene_columns())
     return QuerySurgery(manifest, reference.cvae, AlignedCounts(query, match), design)
+
+
+def shard_of(whole: MapOrder, out: Path, start: int, stop: int) -> ShardOrder:
+    """The order to read some cells of what a mapping is about."""
+    return ShardOrder(
+        canonical=whole.canonical,
+        bundle=whole.bundle,
+        manifest_sha256=whole.manifest_sha256,
+        out=out,
+        options=whole.options,
+        start=start,
+        stop=stop,
+        threads=whole.threads,
+        device=whole.device,
+    )

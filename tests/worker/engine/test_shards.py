@@ -16,11 +16,11 @@ import scipy.sparse as sp
 from app.problems import UnknownBatchColumn
 from models_store.blocks import BLOCK, shard_ranges
 from models_store.manifest import Manifest
-from tests.worker.engine.simulated import Reference, Simulated, nothing, simulate
+from tests.worker.engine.simulated import Reference, Simulated, nothing, shard_of, simulate
 from tests.worker.engine.test_mapping import order
 from worker.canonical import CanonicalQuery
 from worker.mapping import run_mapping
-from worker.orders import MapOrder, ShardOrder, as_json, from_json
+from worker.orders import MapOrder, as_json, from_json
 from worker.packed_counts import CHUNK, OwnCounts, owned_chunks, store_packed
 from worker.projecting import run_shard
 from worker.reference_cache import ReferenceCache
@@ -43,17 +43,7 @@ def read_in_shards(whole: MapOrder, folder: Path, shard_cells: int) -> MapOrder:
     for number, (start, stop) in enumerate(shard_ranges(n_cells, shard_cells)):
         out = folder / f"shard-{number}"
         out.mkdir()
-        shard = ShardOrder(
-            canonical=whole.canonical,
-            bundle=whole.bundle,
-            manifest_sha256=whole.manifest_sha256,
-            out=out,
-            options=whole.options,
-            start=start,
-            stop=stop,
-            threads=whole.threads,
-            device=whole.device,
-        )
+        shard = shard_of(whole, out, start, stop)
         run_shard(shard, ReferenceCache(), nothing)
         folders.append(out)
     (folder / "joined").mkdir()

@@ -21,7 +21,8 @@ from .files import import_save
 from .hostile import archive
 from .hostile import write as write_bytes
 from .saves import Model, attributes
-from .test_hostile import changed, refused, tensor_pickle
+from .test_contradictions import changed
+from .test_hostile import refused, tensor_pickle
 
 HUGE = 1 << 20_000
 """Over 4,300 digits: Python refuses to write it out."""
