@@ -20,6 +20,7 @@ from app.moves import (
     finish_failed,
     move_job,
     move_version,
+    note_inspection,
 )
 from app.problems import Problem, WorkerLost
 from app.tables import Job, JobKind
@@ -136,6 +137,8 @@ def heartbeat(
 def fail_job(session: Session, claim: Claim, problem: Problem) -> bool:
     """Record the failure, once; a failed check also rejects the query and fails what waits."""
     held = finish_failed(session, [*fenced(claim), Job.state == "running"], problem.as_dict())
+    if held and problem.inspection is not None:
+        note_inspection(session, claim.subject_id, problem.inspection)
     session.commit()
     return held
 

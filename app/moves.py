@@ -132,6 +132,12 @@ def move_query(session: Session, query_id: str, to: QueryState, **values: Any) -
     )
 
 
+def note_inspection(session: Session, query_id: str, inspection: Mapping[str, Any]) -> bool:
+    """Keep what was found of a file that is refused."""
+    where = Query.id == query_id
+    return changed(session, update(Query).where(where).values(inspection=dict(inspection)))
+
+
 def move_version(session: Session, version_id: str, to: VersionState, **values: Any) -> bool:
     allowed = [state for state, onward in VERSION_MOVES.items() if to in onward]
     return changed(

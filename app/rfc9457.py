@@ -43,6 +43,8 @@ class Problem(Exception):
         self.errors = [dict(error) for error in errors]
         self.extra = extra
         self.headers: dict[str, str] = {}
+        self.inspection: dict[str, Any] | None = None
+        """What was found of the file all the same: kept with the query, not part of the answer."""
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -10,13 +10,13 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.problems import InternalFault, JobTimeout, Problem, UnreadableFile
+from app.problems import InternalFault, Problem
 from worker.intake.findings import located
 from worker.intake.folder import CanonicalFolder
 from worker.intake.frames import FAULT, PROBLEM
@@ -36,16 +36,15 @@ class CheckOrder:
 
     path: Path
     folder: Path
-    layer: str | None
-    input: str
+    options: Mapping[str, Any]
+    """What the caller said of the file; see `worker.intake.check.Request`."""
     seconds: float
     limits: Limits
 
     def message(self) -> bytes:
         order = {
             "path": str(self.path),
-            "layer": self.layer,
-            "input": self.input,
+            "options": dict(self.options),
             "limits": self.limits.as_dict(),
         }
         return json.dumps({"check": order}).encode()
@@ -136,7 +135,7 @@ class Check:
             raise _death(status, self.order.seconds)
         kind, outcome = self.receiver.outcome
         if kind == PROBLEM:
-            raise Problem.from_dict(outcome)
+            raise _refusal(outcome)
         if kind == FAULT:
             log.error("a check failed:\n%s", outcome.get("traceback"))
             raise InternalFault("The check of this file failed.", fix="Upload the file again.")
@@ -146,6 +145,12 @@ class Check:
             log.exception("a check handed on files that do not fit its report")
             raise _crashes() from error
         return outcome
+
+
+def _refusal(outcome: Mapping[str, Any]) -> Problem:
+    problem = Problem.from_dict(outcome.get("problem") or {})
+    problem.inspection = outcome.get("inspection")
+    return problem
 
 
 def _death(status: int, seconds: float) -> Exception:
@@ -159,7 +164,7 @@ def _death(status: int, seconds: float) -> Exception:
 
 def _crashes() -> Problem:
     return located(
-        UnreadableFile,
+        "crashes-reader",
         "/",
         "The file crashes the HDF5 reader: its structure is damaged.",
         "Check that it opens with anndata.read_h5ad where it was made, write it again with "
@@ -169,7 +174,7 @@ def _crashes() -> Problem:
 
 def _too_slow(seconds: float) -> Problem:
     return located(
-        JobTimeout,
+        "check-too-slow",
         "/",
         f"Checking the file took longer than the {seconds:,.0f} s that are allowed.",
         "Store the counts as a CSR matrix in chunks of ordinary size (write_h5ad does so), or "

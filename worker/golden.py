@@ -94,8 +94,7 @@ def _map(place: Workplace, work: GoldenWork, folder: Path) -> None:
         order = CheckOrder(
             path=file,
             folder=canonical,
-            layer=work.options.get("layer"),
-            input=work.options.get("input") or "counts",
+            options=work.options,
             seconds=place.intake_seconds,
             limits=Limits(
                 memory_bytes=place.intake_memory_bytes,

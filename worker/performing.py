@@ -52,8 +52,7 @@ def check_query(place: Workplace, work: CheckWork, attempt: Attempt) -> Outcome:
         order = CheckOrder(
             path=store.file(work.storage_key, sha256=work.sha256),
             folder=scratch,
-            layer=work.options.get("layer"),
-            input=work.options.get("input") or "counts",
+            options=work.options,
             seconds=place.intake_seconds,
             limits=Limits(
                 memory_bytes=place.intake_memory_bytes,

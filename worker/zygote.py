@@ -100,13 +100,14 @@ def _be_child(order: dict[str, Any], pipe: int, parent: int) -> None:
 
 def _check(order: dict[str, Any], limits: Limits, frames: FrameWriter) -> int:
     try:
-        request = Request(layer=order["layer"], input=order["input"])
+        request = Request.from_options(order["options"])
         frames.finish(REPORT, check_file(Path(order["path"]), request, limits, frames))
     except Problem as problem:
-        frames.finish(PROBLEM, problem.as_dict())
+        told = {"problem": problem.as_dict(), "inspection": problem.inspection}
+        frames.finish(PROBLEM, told)
     except MemoryError:
         allow_last_words()
-        frames.finish(PROBLEM, too_large("/").as_dict())
+        frames.finish(PROBLEM, {"problem": too_large("/").as_dict(), "inspection": None})
     except Exception:  # noqa: BLE001 - the traceback travels to the parent, which logs it
         frames.finish(FAULT, {"traceback": traceback.format_exc()})
     return 0

@@ -73,7 +73,7 @@ def inspection(**changes: Any) -> dict[str, Any]:
             {"name": "sample", "kind": "categorical", "n_values": 2},
             {"name": "cell_type", "kind": "categorical", "n_values": 3},
         ],
-        "warnings": [],
+        "problems": [],
         **changes,
     }
 

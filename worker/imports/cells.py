@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 from h5py import Dataset
 
-from app.problems import UnfitCells
 from worker.intake import cells as obs_table
 from worker.intake import genes
 from worker.intake.counts import Totals, write_counts
 from worker.intake.findings import Findings, located, reading
 from worker.intake.frames import FILES, Sink
-from worker.intake.kinds import check_kind
+from worker.intake.h5ad import H5ad
+from worker.intake.kinds import recognise
 from worker.intake.limits import Limits
 from worker.intake.look import look
 from worker.intake.matrices import Matrix, locate
@@ -25,8 +25,8 @@ from worker.intake.rows import ENTRIES
 from worker.intake.signature import check_signature
 from worker.intake.source import Source, blocks
 from worker.intake.tables import Table, column_names, read_table
-from worker.intake.uncounted import not_counts
-from worker.intake.values import BadValue, check_number_type
+from worker.intake.uncounted import tell_faults
+from worker.intake.values import Survey, check_number_type
 from worker.obs import listed
 
 LATENT, VARIANCE, UMAP = "latent.f32", "variance.f32", "umap.f32"
@@ -55,9 +55,12 @@ def read_cells(path: Path, request: CellsRequest, limits: Limits, sink: Sink) ->
     """
     check_signature(path)
     with _opened(path) as file:
-        look(file, limits)
+        findings = Findings()
+        look(file, limits, findings)
+        if (problem := findings.problem()) is not None:
+            raise problem
         source = Source(file, limits)
-        check_kind(source)
+        recognise(source)
         return _Cells(source, request, sink).read()
 
 
@@ -72,7 +75,7 @@ class _Cells:
         obs = read_table(self.source, "/obs", findings, only=self.request.columns)
         if len(obs) == 0:
             raise located(
-                UnfitCells,
+                "unfit-cells",
                 "/obs",
                 "The file has no cells.",
                 "Give the file with the reference's cells, or leave them out (--no-cells).",
@@ -99,7 +102,7 @@ class _Cells:
         if len(means) == 1:
             return means[0]
         raise located(
-            UnfitCells,
+            "unfit-cells",
             "/X",
             "The file holds neither counts in X nor latents that scvi-tools stored beside them. "
             f"Its obsm has: {listed(self.source.keys('/obsm')) or 'nothing'}.",
@@ -111,7 +114,7 @@ class _Cells:
         var = read_table(self.source, matrix.var_path, Findings())
         if matrix.shape != (len(obs), len(var)):
             raise located(
-                UnfitCells,
+                "unfit-cells",
                 matrix.path,
                 f"`{matrix.name}` is {matrix.shape[0]:,} x {matrix.shape[1]:,}, but the file names "
                 f"{len(obs):,} cells and {len(var):,} genes.",
@@ -126,18 +129,20 @@ class _Cells:
         }
 
     def _prove(self, matrix: Matrix, obs: Table, var: Table) -> Totals:
-        whole = self.request.input == "counts"
-        try:
-            return write_counts(self.source, matrix, self.sink, whole=whole)
-        except BadValue as bad:
-            raise not_counts(self.source, matrix, bad, (obs, var), whole=whole) from bad
+        query, findings = H5ad(self.source), Findings()
+        survey = Survey(whole=self.request.input == "counts")
+        totals = write_counts(query.blocks(matrix, survey), matrix.shape, self.sink, survey)
+        tell_faults(query, matrix, survey, (obs, var), findings)
+        if (problem := findings.problem()) is not None:
+            raise problem
+        return totals
 
     def _latents(self, key: str, n_cells: int) -> dict[str, Any]:
         self._write_genes(read_table(self.source, "/var", Findings()))
         width = self._numbers(key, LATENT, n_cells)
         if width != self.request.n_latent:
             raise located(
-                UnfitCells,
+                "unfit-cells",
                 _place(key),
                 f"`{_place(key)[1:]}` has {width} columns, but the model has "
                 f"{self.request.n_latent} latent dimensions.",
@@ -158,7 +163,7 @@ class _Cells:
         if not self.source.is_dataset(path):
             held = listed(self.source.keys("/obsm")) or "nothing"
             raise located(
-                UnfitCells,
+                "unfit-cells",
                 path,
                 f"The file has no array `{path[1:]}`. Its obsm has: {held}.",
                 "Name an array of obsm.",
@@ -166,7 +171,7 @@ class _Cells:
         dataset = self.source.dataset(path)
         if dataset.ndim != 2 or dataset.shape[0] != n_cells:
             raise located(
-                UnfitCells,
+                "unfit-cells",
                 path,
                 f"`{path[1:]}` has the shape {dataset.shape}, not a row for each of the "
                 f"{n_cells:,} cells.",
@@ -174,13 +179,13 @@ class _Cells:
             )
         if dataset.shape[1] == 0:
             raise located(
-                UnfitCells, path, f"`{path[1:]}` has no columns.", "Name another array of obsm."
+                "unfit-cells", path, f"`{path[1:]}` has no columns.", "Name another array of obsm."
             )
         check_number_type(dataset.dtype, path)
         for block in _float_blocks(dataset, path):
             if not np.isfinite(block).all():
                 raise located(
-                    UnfitCells,
+                    "unfit-cells",
                     path,
                     f"`{path[1:]}` holds numbers that are not finite.",
                     "Leave out the cells that have none, or name another array.",

@@ -70,7 +70,7 @@ def _list_values(values: pa.Array, present: pa.Array) -> list[tuple[str, int]]:
 def warn_about_cells(obs: Table, findings: Findings) -> None:
     repeated = len(obs) - pc.count_distinct(obs.index).as_py()
     if repeated:
-        findings.warn(
+        findings.tell(
             "repeated-cells",
             obs.path,
             f"{repeated:,} cell names occur again; they are kept as uploaded, in their order.",

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 
-from app.problems import FileTooLarge, NoCells, UnreadableFile
+from app.problems import Problem
 from worker.intake import cells, genes
-from worker.intake.counts import Totals, warn_about_counts, write_counts
+from worker.intake.counts import warn_about_counts, write_counts
 from worker.intake.findings import Findings, located, reading
-from worker.intake.frames import Sink
-from worker.intake.kinds import check_kind
+from worker.intake.frames import NoSink, Sink
+from worker.intake.kinds import recognise
 from worker.intake.limits import Limits
 from worker.intake.look import look
-from worker.intake.matrices import Matrix, available, locate
+from worker.intake.matrices import Matrix
+from worker.intake.query_file import QueryFile
 from worker.intake.signature import check_signature
 from worker.intake.source import Source
-from worker.intake.tables import Table, read_table
-from worker.intake.uncounted import all_zero, not_counts
-from worker.intake.values import BadValue
-
-LISTED_DROPS = 100
-NOT_KEPT = ("layers", "uns", "obsm", "varm", "obsp", "varp")
+from worker.intake.tables import Table
+from worker.intake.uncounted import refuse_zeros, tell_faults
+from worker.intake.values import Survey
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,10 @@ class Request:
 
     layer: str | None = None
     input: str = "counts"
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        return cls(layer=options.get("layer"), input=options.get("input") or "counts")
 
     @property
     def whole(self) -> bool:
@@ -46,31 +48,15 @@ def check_file(path: Path, request: Request, limits: Limits, sink: Sink) -> dict
     """Prove the file, write the canonical query to the sink and return the inspection.
 
     Raises:
-        Problem: the file is refused; `errors` lists everything that was found.
+        Problem: the file is refused. `errors` lists everything that was found, and `inspection`
+            what could be told of the file all the same.
     """
-    check_signature(path)
-    findings = Findings()
-    with _opened(path) as file:
-        look(file, limits)
-        source = Source(file, limits)
-        check_kind(source)
-        matrix, obs, var = _anatomy(source, request, findings)
-        totals = _prove_counts(source, request, (matrix, obs, var), sink)
-        warn_about_counts(totals, findings)
-        cells.warn_about_cells(obs, findings)
-        genes.warn_about_genes(var, findings)
-        columns = genes.gene_columns(var, findings)
-        sink.write("genes.json", genes.as_json(var, columns))
-        sink.write("obs.arrow", cells.as_arrow(obs))
-        facts = _facts(source, request, matrix, totals, obs)
-        sink.write("canonical.json", json.dumps({"format": 1, **facts}).encode())
-    return {
-        **facts,
-        "counts": totals.as_dict(),
-        "genes": {"example": var.index.slice(0, 5).to_pylist(), "columns": [genes.INDEX, *columns]},
-        "columns": cells.describe_columns(obs),
-        "warnings": findings.warnings,
-    }
+    check = _Check(request, limits, sink)
+    with check.findings.collecting():
+        check_signature(path)
+        with _opened(path) as file:
+            check.look_through(file)
+    return check.outcome()
 
 
 @contextmanager
@@ -81,80 +67,129 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def _anatomy(source: Source, request: Request, findings: Findings) -> tuple[Matrix, Table, Table]:
-    """The matrix and its two tables, all of them read before anything is refused."""
-    matrix: Matrix | None = None
-    tables: list[Table] = []
-    with findings.collecting():
-        matrix = locate(source, request.layer)
-    for path in ("/obs", matrix.var_path if matrix else "/var"):
-        with findings.collecting():
-            tables.append(read_table(source, path, findings))
-    if matrix is not None and len(tables) == 2:
-        with findings.collecting():
-            _check_shape(matrix, *tables, limits=source.limits)
-    findings.raise_problems()
-    assert matrix is not None
-    return matrix, tables[0], tables[1]
+@dataclass
+class _Check:
+    """Each part is read as far as it can be, whatever is wrong with the others."""
+
+    request: Request
+    limits: Limits
+    sink: Sink
+    findings: Findings = field(default_factory=Findings)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def look_through(self, file: h5py.File) -> None:
+        look(file, self.limits, self.findings)
+        query = recognise(Source(file, self.limits))
+        self.facts |= {"format": query.format, "input": self.request.input}
+        matrix, obs, var = self._anatomy(query)
+        if matrix is not None:
+            self._matrix(query, matrix, obs, var)
+        if obs is not None:
+            self._cells(obs)
+        if var is not None:
+            self._genes(var)
+
+    def outcome(self) -> dict[str, Any]:
+        problem = self.findings.problem()
+        self.facts["problems"] = self.findings.as_dicts()
+        if problem is not None:
+            problem.inspection = self.facts
+            raise problem
+        kept = ("n_cells", "n_genes", "nnz", "input", "counts_from", "dropped")
+        facts = {name: self.facts[name] for name in kept}
+        self.sink.write("canonical.json", json.dumps({"format": 1, **facts}).encode())
+        return self.facts
+
+    def _anatomy(self, query: QueryFile) -> tuple[Matrix | None, Table | None, Table | None]:
+        matrix, obs, var = None, None, None
+        with self.findings.collecting():
+            matrix = query.locate(self.request.layer)
+        with self.findings.collecting():
+            obs = query.cells(self.findings)
+        with self.findings.collecting():
+            var = query.genes(matrix, self.findings)
+        return matrix, obs, var
+
+    def _matrix(
+        self, query: QueryFile, matrix: Matrix, obs: Table | None, var: Table | None
+    ) -> None:
+        n_cells, n_genes = matrix.shape
+        self.facts |= {"n_cells": n_cells, "n_genes": n_genes, "counts_from": matrix.name}
+        with self.findings.collecting():
+            self.facts["dropped"] = query.dropped(matrix)
+            if obs is not None:
+                self.facts["dropped"]["obs"] = obs.unread
+            _check_size(matrix, self.limits)
+            self._counts(query, matrix, *self._fitting(matrix, obs, var))
+
+    def _fitting(
+        self, matrix: Matrix, obs: Table | None, var: Table | None
+    ) -> tuple[Table | None, Table | None]:
+        """The tables whose names belong to the rows and columns of the matrix."""
+        n_cells, n_genes = matrix.shape
+        if (obs is None or len(obs) == n_cells) and (var is None or len(var) == n_genes):
+            return obs, var
+        self.findings.take(_shape_mismatch(matrix, obs, var))
+        return None, None
+
+    def _counts(
+        self, query: QueryFile, matrix: Matrix, obs: Table | None, var: Table | None
+    ) -> None:
+        survey = Survey(whole=self.request.whole)
+        sink = self.sink if not self.findings.errors else NoSink()
+        try:
+            totals = write_counts(query.blocks(matrix, survey), matrix.shape, sink, survey)
+        except Problem as problem:
+            self.findings.take(problem)
+            query.examine(matrix, survey, self.findings)
+            totals = None
+        tell_faults(query, matrix, survey, (obs, var), self.findings)
+        if totals is not None and survey.is_clean:
+            self.facts |= {"nnz": totals.nnz, "counts": totals.as_dict()}
+            warn_about_counts(totals, self.findings)
+            with self.findings.collecting():
+                refuse_zeros(query, matrix, totals)
+
+    def _cells(self, obs: Table) -> None:
+        cells.warn_about_cells(obs, self.findings)
+        self.facts["columns"] = cells.describe_columns(obs)
+        self.sink.write("obs.arrow", cells.as_arrow(obs))
+
+    def _genes(self, var: Table) -> None:
+        genes.warn_about_genes(var, self.findings)
+        columns = genes.gene_columns(var, self.findings)
+        example = var.index.slice(0, 5).to_pylist()
+        self.facts["genes"] = {"example": example, "columns": [genes.INDEX, *columns]}
+        self.sink.write("genes.json", genes.as_json(var, columns))
 
 
-def _check_shape(matrix: Matrix, obs: Table, var: Table, *, limits: Limits) -> None:
+def _check_size(matrix: Matrix, limits: Limits) -> None:
     n_cells, n_genes = matrix.shape
     if n_cells > limits.cells or n_genes > limits.genes:
         raise located(
-            FileTooLarge,
+            "too-many-cells",
             matrix.path,
             f"`{matrix.name}` has {n_cells:,} cells and {n_genes:,} genes; the limits are "
             f"{limits.cells:,} and {limits.genes:,}.",
             "Upload the cells in several files.",
         )
-    if matrix.shape != (len(obs), len(var)):
-        raise located(
-            UnreadableFile,
-            matrix.path,
-            f"`{matrix.name}` is {n_cells:,} x {n_genes:,}, but {obs.path} names {len(obs):,} "
-            f"cells and {var.path} {len(var):,} genes.",
-        )
     if not n_cells or not n_genes:
         raise located(
-            NoCells,
+            "no-cells",
             matrix.path,
             f"`{matrix.name}` has {n_cells:,} cells and {n_genes:,} genes: nothing to map.",
             "Check the filter that was applied before the file was written.",
         )
 
 
-def _prove_counts(
-    source: Source, request: Request, anatomy: tuple[Matrix, Table, Table], sink: Sink
-) -> Totals:
-    matrix, obs, var = anatomy
-    try:
-        totals = write_counts(source, matrix, sink, whole=request.whole)
-    except BadValue as bad:
-        raise not_counts(source, matrix, bad, (obs, var), whole=request.whole) from bad
-    if totals.nnz == 0:
-        raise all_zero(source, matrix)
-    return totals
-
-
-def _facts(
-    source: Source, request: Request, matrix: Matrix, totals: Totals, obs: Table
-) -> dict[str, Any]:
-    dropped = {
-        group: source.keys(f"/{group}")[:LISTED_DROPS]
-        for group in NOT_KEPT
-        if source.has(f"/{group}")
-    }
-    dropped["matrices"] = [name for name in available(source) if name != matrix.name]
-    dropped["layers"] = [
-        name for name in dropped.get("layers", []) if f"layers/{name}" != matrix.name
+def _shape_mismatch(matrix: Matrix, obs: Table | None, var: Table | None) -> Problem:
+    named = [
+        f"{table.path} names {len(table):,} {what}"
+        for table, what in ((obs, "cells"), (var, "genes"))
+        if table is not None
     ]
-    dropped["obs"] = obs.unread
-    return {
-        "n_cells": matrix.shape[0],
-        "n_genes": matrix.shape[1],
-        "nnz": totals.nnz,
-        "input": request.input,
-        "counts_from": matrix.name,
-        "dropped": dropped,
-    }
+    return located(
+        "shape-mismatch",
+        matrix.path,
+        f"`{matrix.name}` is {matrix.shape[0]:,} x {matrix.shape[1]:,}, but {' and '.join(named)}.",
+    )

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.problems import UnreadableFile
 from worker.intake.findings import located, reading
 from worker.intake.source import Source
 
@@ -63,13 +62,13 @@ def _read_encoded(source: Source, path: str, name: str, length: int) -> Column:
         return Column(name, _categorical(source, codes, categories, ordered, length))
     if encoding in NULLABLE:
         return Column(name, _read_masked(source, path, encoding, length), nullable=True)
-    raise located(UnreadableFile, path, f"{path} has the encoding {encoding!r}, unknown here.")
+    raise located("column-encoding", path, f"{path} has the encoding {encoding!r}, unknown here.")
 
 
 def _read_masked(source: Source, path: str, encoding: str, length: int) -> pa.Array:
     values = read_values(source.vector(f"{path}/values", length), f"{path}/values")
     if not NULLABLE[encoding](values.type):
-        raise located(UnreadableFile, path, f"{path} is a {encoding}, but holds {values.type}.")
+        raise located("column-encoding", path, f"{path} is a {encoding}, but holds {values.type}.")
     mask = source.vector(f"{path}/mask", length)
     with reading(f"{path}/mask"):
         missing = np.asarray(mask[...], dtype=bool)
@@ -92,11 +91,13 @@ def read_names(source: Source, path: str) -> pa.Array:
             return read_values(source.vector(path), path)
         encoding = source.scalar(path, "encoding-type")
         if encoding not in NULLABLE:
-            raise located(UnreadableFile, path, f"{path} has the encoding {encoding!r}: no names.")
+            raise located(
+                "column-encoding", path, f"{path} has the encoding {encoding!r}: no names."
+            )
         length = int(source.vector(f"{path}/values").shape[0])
         values = _read_masked(source, path, encoding, length)
     if values.null_count:
-        raise located(UnreadableFile, path, f"{path} holds {values.null_count:,} missing values.")
+        raise located("names-missing", path, f"{path} holds {values.null_count:,} missing values.")
     return values
 
 
@@ -106,10 +107,10 @@ def to_arrow(values: Any, path: str) -> pa.Array:
         text = pa.array(values.tolist(), pa.binary()).cast(pa.string())
         if pc.any(pc.match_substring(text, "\0")).as_py():
             # Only strings of fixed length can hold one, and no result file could.
-            raise located(UnreadableFile, path, f"{path} holds text with a NUL character in it.")
+            raise located("text-with-nul", path, f"{path} holds text with a NUL character in it.")
         return text
     if values.dtype.kind not in "iufb" or values.dtype.itemsize > 8:
-        raise located(UnreadableFile, path, f"{path} holds values of type {values.dtype}.")
+        raise located("column-values", path, f"{path} holds values of type {values.dtype}.")
     native = values.dtype.newbyteorder("=")
     if native == np.float16:
         native = np.dtype(np.float32)
@@ -131,13 +132,15 @@ def join_categories(
 ) -> pa.DictionaryArray:
     """Codes and categories as one array, proved to fit; a code of -1 is a missing value."""
     if codes.dtype.kind not in "iu":
-        raise located(UnreadableFile, path, f"{path} holds codes of type {codes.dtype}.")
+        raise located("codes-not-integers", path, f"{path} holds codes of type {codes.dtype}.")
     if len(codes) and (int(codes.min()) < -1 or int(codes.max()) >= len(categories)):
         raise located(
-            UnreadableFile, path, f"{path} holds codes outside its {len(categories):,} categories."
+            "code-out-of-range",
+            path,
+            f"{path} holds codes outside its {len(categories):,} categories.",
         )
     if pc.count_distinct(categories, mode="all").as_py() != len(categories):
-        raise located(UnreadableFile, path, f"The categories of {path} are not distinct.")
+        raise located("categories-repeat", path, f"The categories of {path} are not distinct.")
     signed = codes.astype(np.int32)
     return pa.DictionaryArray.from_arrays(
         pa.array(signed, mask=signed < 0), categories, ordered=ordered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,18 +14,14 @@ from worker.intake.matrices import Matrix
 from worker.intake.rows import RowBlock, canonical
 from worker.intake.source import Source
 from worker.intake.sparse import csc_blocks, csr_blocks
-from worker.intake.values import BadValue, largest_value, too_large_for
+from worker.intake.values import Survey, largest_value
 
 READERS = {"csr": csr_blocks, "csc": csc_blocks, "dense": dense_blocks}
 
 
-def raw_blocks(source: Source, matrix: Matrix, *, whole: bool) -> Iterator[RowBlock]:
-    """The rows of a matrix in any layout, in order, its values proved.
-
-    Raises:
-        BadValue: a value that the matrix may not hold.
-    """
-    return READERS[matrix.layout](source, matrix, whole=whole)
+def raw_blocks(source: Source, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:
+    """The rows of a matrix in any layout, in order; the survey tells what is wrong with values."""
+    return READERS[matrix.layout](source, matrix, survey)
 
 
 class Totals:
@@ -62,14 +58,23 @@ class Totals:
         }
 
 
-def write_counts(source: Source, matrix: Matrix, sink: Sink, *, whole: bool) -> Totals:
-    """Stream the canonical CSR arrays to the sink."""
-    n_cells, n_genes = matrix.shape
+def write_counts(
+    blocks: Iterable[RowBlock], shape: tuple[int, int], sink: Sink, survey: Survey
+) -> Totals:
+    """Stream the canonical CSR arrays to the sink.
+
+    Of a matrix with faults every block is still looked at, so that all of them can be told; what
+    has been written by then is worth nothing.
+    """
+    n_cells, n_genes = shape
     totals = Totals(n_cells)
-    for raw in raw_blocks(source, matrix, whole=whole):
+    for raw in blocks:
+        if not survey.is_clean:
+            continue
         block = canonical(raw, n_genes)
-        if len(block.values) and block.values.max() > largest_value(whole=whole):
-            raise _too_large_sum(block, whole=whole)
+        if len(block.values) and block.values.max() > largest_value(whole=survey.whole):
+            _note_large_sum(block, survey)
+            continue
         totals.add(block)
         sink.write("indices.npy", block.indices.astype("<i4", copy=False))
         sink.write("data.npy", block.values.astype("<f4", copy=False))
@@ -78,18 +83,16 @@ def write_counts(source: Source, matrix: Matrix, sink: Sink, *, whole: bool) -> 
     return totals
 
 
-def _too_large_sum(block: RowBlock, *, whole: bool) -> BadValue:
-    """Entries for one cell and gene are added up, and can become too large together."""
+def _note_large_sum(block: RowBlock, survey: Survey) -> None:
     at = int(block.values.argmax())
     row = block.first + int(np.searchsorted(block.indptr, at, side="right")) - 1
-    value = float(block.values[at])
-    return BadValue(row, int(block.indices[at]), value, too_large_for(whole=whole))
+    survey.note_sum(row, int(block.indices[at]), float(block.values[at]))
 
 
 def warn_about_counts(totals: Totals, findings: Findings) -> None:
     empty = int((totals.entries == 0).sum())
     if empty:
-        findings.warn(
+        findings.tell(
             "empty-cells",
             "/obs",
             f"{empty:,} cells have no counts at all; they are kept, but their place means nothing.",

@@ -11,25 +11,27 @@ from worker.intake.findings import reading
 from worker.intake.matrices import Matrix
 from worker.intake.rows import ENTRIES, RowBlock
 from worker.intake.source import Source, blocks
-from worker.intake.values import Array, BadValue, check_number_type, first_fault
+from worker.intake.values import Array, Survey, check_number_type
 
 
-def dense_blocks(source: Source, matrix: Matrix, *, whole: bool) -> Iterator[RowBlock]:
+def dense_blocks(source: Source, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:
     """The rows of a dense matrix, its zeros left out."""
     dataset = source.dataset(matrix.path)
     check_number_type(dataset.dtype, matrix.path)
     for first, last in blocks(matrix.shape[0], _band(dataset)):
         with reading(matrix.path):
             band: Array = dataset[first:last]
-        rows, columns = np.nonzero(band)
-        values = band[rows, columns]
-        if values.dtype.kind == "b":
-            values = values.view(np.uint8)
-        if fault := first_fault(values, whole=whole):
-            at = fault[0]
-            raise BadValue(first + int(rows[at]), int(columns[at]), float(values[at]), fault[1])
-        indptr = np.searchsorted(rows, np.arange(last - first + 1))
-        yield RowBlock(first, indptr, columns.astype(np.int32), values)
+        yield _block(band, first, survey)
+
+
+def _block(band: Array, first: int, survey: Survey) -> RowBlock:
+    rows, columns = np.nonzero(band)
+    values = band[rows, columns]
+    if values.dtype.kind == "b":
+        values = values.view(np.uint8)
+    survey.look(values, lambda at: (first + int(rows[at]), int(columns[at])))
+    indptr = np.searchsorted(rows, np.arange(len(band) + 1))
+    return RowBlock(first, indptr, columns.astype(np.int32), values)
 
 
 def _band(dataset: h5py.Dataset) -> int:

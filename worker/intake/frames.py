@@ -28,6 +28,16 @@ class Sink(Protocol):
         """Tell how far the check has come."""
 
 
+class NoSink:
+    """For a file that is refused already, and read on only to tell everything."""
+
+    def write(self, name: str, data: Any) -> None:
+        return None
+
+    def progress(self, fraction: float) -> None:
+        return None
+
+
 class FrameWriter:
     """A sink that writes frames to a pipe; the sandbox can write to nothing else."""
 

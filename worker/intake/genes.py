@@ -37,7 +37,7 @@ def gene_columns(var: Table, findings: Findings) -> dict[str, list[str]]:
 
 
 def _tell_rename(var: Table, name: str, findings: Findings) -> None:
-    findings.warn(
+    findings.tell(
         "column-renamed",
         f"{var.path}/{INDEX}",
         f"The column {INDEX!r} of {var.path} is called {name!r} here, because {INDEX!r} stands for "
@@ -59,7 +59,7 @@ def _looks_like_names(text: pa.Array) -> bool:
 def warn_about_genes(var: Table, findings: Findings) -> None:
     repeated = len(var) - pc.count_distinct(var.index).as_py()
     if repeated:
-        findings.warn(
+        findings.tell(
             "repeated-genes",
             var.path,
             f"{repeated:,} gene names occur again; rows of one name are added up in a mapping.",

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from app.problems import Problem, UnknownLayer, UnreadableFile
+from app.problems import Problem
 from worker.intake.findings import located
 from worker.intake.source import Source
 
@@ -37,8 +37,7 @@ def locate(source: Source, layer: str | None) -> Matrix:
     """The matrix that the caller named; X when none was.
 
     Raises:
-        UnknownLayer: the file has no such matrix.
-        UnreadableFile: what stands there is not a matrix.
+        Problem: the file has no such matrix, or what stands there is none.
     """
     name = _public_name(layer)
     path, var_path = _place(source, name)
@@ -48,7 +47,7 @@ def locate(source: Source, layer: str | None) -> Matrix:
         return _sparse(source, name, path, var_path)
     dataset = source.dataset(path)
     if dataset.ndim != 2:
-        raise located(UnreadableFile, path, f"{path} has {dataset.ndim} dimensions, not two.")
+        raise located("wrong-dimensions", path, f"{path} has {dataset.ndim} dimensions, not two.")
     return Matrix(name, path, var_path, "dense", (int(dataset.shape[0]), int(dataset.shape[1])))
 
 
@@ -75,7 +74,7 @@ def _unknown(source: Source, name: str) -> Problem:
         else ("Upload a file with counts in X.")
     )
     return located(
-        UnknownLayer, f"/{name}", f"The file has no matrix `{name}`; it has {offered}.", fix
+        "unknown-layer", f"/{name}", f"The file has no matrix `{name}`; it has {offered}.", fix
     )
 
 
@@ -83,11 +82,11 @@ def _sparse(source: Source, name: str, path: str, var_path: str) -> Matrix:
     encoding = source.scalar(path, "encoding-type") or source.scalar(path, "h5sparse_format")
     layout = LAYOUTS.get(str(encoding))
     if layout is None:
-        raise located(UnreadableFile, path, f"{path} is stored as {encoding!r}: no matrix.")
+        raise located("matrix-encoding", path, f"{path} is stored as {encoding!r}: no matrix.")
     shape = source.attribute(path, "shape")
     if shape is None:
         shape = source.attribute(path, "h5sparse_shape")
     sizes = np.atleast_1d(shape) if shape is not None else np.empty(0)
     if sizes.shape != (2,) or sizes.dtype.kind not in "iu" or int(sizes.min()) < 0:
-        raise located(UnreadableFile, path, f"{path} does not say its shape: {shape!r}.")
+        raise located("matrix-shape", path, f"{path} does not say its shape: {shape!r}.")
     return Matrix(name, path, var_path, layout, (int(sizes[0]), int(sizes[1])))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from app.problems import UnreadableFile
 from worker.intake.findings import located
 from worker.intake.values import Array
 
@@ -42,11 +41,15 @@ def ranges(indptr: Array, entries: int) -> Iterator[tuple[int, int]]:
 def check_indices(indices: Array, n_minor: int, pointer: str) -> Array:
     """Indices as int32, proved to lie within the matrix."""
     if indices.dtype.kind not in "iu":
-        raise located(UnreadableFile, pointer, f"{pointer} holds {indices.dtype}, not integers.")
+        raise located(
+            "indices-not-integers", pointer, f"{pointer} holds {indices.dtype}, not integers."
+        )
     if len(indices) and (int(indices.min()) < 0 or int(indices.max()) >= n_minor):
         worst = int(indices.max()) if int(indices.min()) >= 0 else int(indices.min())
         raise located(
-            UnreadableFile, pointer, f"{pointer} holds {worst}, outside the {n_minor:,} positions."
+            "index-out-of-range",
+            pointer,
+            f"{pointer} holds {worst}, outside the {n_minor:,} positions.",
         )
     return indices.astype(np.int32, copy=False)
 

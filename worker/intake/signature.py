@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from app.problems import EmptyFile, Problem, UnreadableFile, UnsupportedFile
+from app.problems import Problem
 from worker.intake.findings import located
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -25,7 +25,7 @@ def check_signature(path: Path) -> None:
     size = path.stat().st_size
     if size == 0:
         raise located(
-            EmptyFile, "/", "The file holds 0 bytes.", "Upload the h5ad itself; see `curl -T`."
+            "empty-file", "/", "The file holds 0 bytes.", "Upload the h5ad itself; see `curl -T`."
         )
     with path.open("rb") as file:
         head = file.read(64)
@@ -33,7 +33,7 @@ def check_signature(path: Path) -> None:
             return
         if _has_user_block(file.fileno(), size):
             raise located(
-                UnsupportedFile,
+                "user-block",
                 "/",
                 "Other bytes stand before the HDF5 header (a user block).",
                 "Write the file again with anndata's write_h5ad, which leaves no user block.",
@@ -54,9 +54,9 @@ def _has_user_block(descriptor: int, size: int) -> bool:
 def _not_hdf5(head: bytes) -> Problem:
     for start, (what, fix) in OTHERS.items():
         if head.startswith(start):
-            return located(UnreadableFile, "/", f"This is no h5ad file: it is {what}.", fix)
+            return located("not-hdf5", "/", f"This is no h5ad file: it is {what}.", fix)
     return located(
-        UnreadableFile,
+        "not-hdf5",
         "/",
         "This is no h5ad file: it does not begin with the HDF5 signature.",
         "Upload an .h5ad file as written by anndata's write_h5ad. If it is one, it was damaged "

@@ -7,11 +7,12 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5p
+from h5py import h5d, h5g, h5p
 
-from app.problems import FileTooLarge, Problem, UnreadableFile, UnsupportedFile
+from app.problems import Problem
 from worker.intake.findings import located, reading
 from worker.intake.limits import MIB, Limits
+from worker.intake.links import resolve
 from worker.names import readable
 
 FILTERS = frozenset({1, 2, 3, 32000})
@@ -23,39 +24,63 @@ WRITE_GZIP = "Write the file again with write_h5ad(..., compression='gzip') and 
 
 
 class Source:
-    """An open h5ad whose links have been walked. Paths are absolute, as in pointers."""
+    """An open file, each path resolved link by link before anything is opened by it.
+
+    Paths are absolute, as in pointers.
+    """
 
     def __init__(self, file: h5py.File, limits: Limits) -> None:
         self.file = file
         self.limits = limits
+        self._hard: dict[str, bytes | None] = {}
+
+    def _resolve(self, path: str) -> bytes | None:
+        """The hard path of what stands at `path`, None where there is nothing."""
+        if path not in self._hard:
+            with reading(path):
+                root = h5g.open(self.file.id, b"/")
+                self._hard[path] = resolve(root, path.encode("utf-8", "surrogateescape"))
+        return self._hard[path]
+
+    def _open(self, path: str) -> Any:
+        """The object at `path`; None where there is nothing."""
+        found = self._resolve(path)
+        with reading(path):
+            return None if found is None else self.file[found]
 
     def has(self, path: str) -> bool:
-        with reading(path):
-            return path in self.file
+        """Whether anything is called so; a link that may not be followed counts."""
+        try:
+            return self._resolve(path) is not None
+        except Problem:
+            return True
 
     def is_group(self, path: str) -> bool:
-        with reading(path):
-            return self.file.get(path, getclass=True) is h5py.Group
+        return isinstance(self._open(path), h5py.Group)
 
     def is_dataset(self, path: str) -> bool:
-        with reading(path):
-            return self.file.get(path, getclass=True) is h5py.Dataset
+        return isinstance(self._open(path), h5py.Dataset)
 
     def keys(self, path: str) -> list[str]:
+        """The names in a group; none where there is no group that may be opened."""
+        try:
+            found = self._open(path)
+        except Problem:
+            return []  # the walk over all links has told what is wrong with it
         with reading(path):
-            return sorted(map(readable, self.file[path])) if self.is_group(path) else []
+            return sorted(map(readable, found)) if isinstance(found, h5py.Group) else []
 
     def attribute(self, path: str, name: str) -> Any:
         """An attribute as text, a number or an array; None when there is none."""
+        found = self._open(path)
         with reading(path):
-            attributes = self.file[path].attrs
-            if name not in attributes:
+            if found is None or name not in found.attrs:
                 return None
+            attributes = found.attrs
             identity = attributes.get_id(name)
             if int(np.prod(identity.shape)) * identity.dtype.itemsize > ATTRIBUTE_BYTES:
-                raise located(
-                    FileTooLarge, path, f"The attribute {name} of {path} is unusually large."
-                )
+                detail = f"The attribute {name} of {path} is unusually large."
+                raise located("attribute-too-large", path, detail)
             value = attributes[name]
             return readable(value) if isinstance(value, bytes | str) else value
 
@@ -64,31 +89,35 @@ class Source:
         value = self.attribute(path, name)
         if not (value is None or isinstance(value, str) or np.ndim(value) == 0):
             raise located(
-                UnreadableFile, path, f"The attribute {name} of {path} is no single value."
+                "attribute-not-scalar", path, f"The attribute {name} of {path} is no single value."
             )
         return value
 
     def dataset(self, path: str) -> h5py.Dataset:
         """A dataset that may be read: filters known, sizes bounded, chunks cached for one pass."""
+        found = self._open(path)
+        if not isinstance(found, h5py.Dataset):
+            raise located("missing-array", path, f"{path} is missing or is no array.")
         with reading(path):
-            if not self.is_dataset(path):
-                raise located(UnreadableFile, path, f"{path} is missing or is no array.")
-            found = self.file[path]
             self._judge_filters(path, found)
             self._judge_size(path, found)
-            return _with_chunk_cache(self.file, path, found)
+            return _with_chunk_cache(self.file, self._resolve(path) or b"", found)
 
     def vector(self, path: str, length: int | None = None) -> h5py.Dataset:
         """A one-dimensional dataset, small enough to be read whole."""
         dataset = self.dataset(path)
         if dataset.ndim != 1:
-            raise located(UnreadableFile, path, f"{path} has {dataset.ndim} dimensions, not one.")
+            raise located(
+                "wrong-dimensions", path, f"{path} has {dataset.ndim} dimensions, not one."
+            )
         if length is not None and dataset.shape[0] != length:
             raise located(
-                UnreadableFile, path, f"{path} holds {dataset.shape[0]:,} values, not {length:,}."
+                "wrong-length", path, f"{path} holds {dataset.shape[0]:,} values, not {length:,}."
             )
         if dataset.size * dataset.dtype.itemsize > self.limits.vector_bytes:
-            raise _too_much(path, f"{path} declares more bytes than a column may have.")
+            raise _too_much(
+                "declares-too-much", path, f"{path} declares more bytes than a column may have."
+            )
         return dataset
 
     def _judge_filters(self, path: str, dataset: h5py.Dataset) -> None:
@@ -98,23 +127,32 @@ class Source:
             if code not in FILTERS:
                 name = FILTER_NAMES.get(code, f"number {code}")
                 raise located(
-                    UnsupportedFile, path, f"{path} is compressed by the filter {name}.", WRITE_GZIP
+                    "unknown-filter",
+                    path,
+                    f"{path} is compressed by the filter {name}.",
+                    WRITE_GZIP,
                 )
 
     def _judge_size(self, path: str, dataset: h5py.Dataset) -> None:
         if dataset.shape is None:
-            raise located(UnreadableFile, path, f"{path} is an empty placeholder without a shape.")
+            raise located("placeholder", path, f"{path} is an empty placeholder without a shape.")
         item = dataset.dtype.itemsize
         declared = int(dataset.size) * item
         stored = dataset.id.get_storage_size()
         if declared > self.limits.dataset_bytes:
-            raise _too_much(path, f"{path} declares {declared:,} bytes.")
+            raise _too_much("declares-too-much", path, f"{path} declares {declared:,} bytes.")
         if declared > self.limits.expansion_floor and declared > stored * self.limits.expansion:
             raise _too_much(
-                path, f"{path} declares {declared:,} bytes, but the file stores {stored:,} of them."
+                "expands-too-much",
+                path,
+                f"{path} declares {declared:,} bytes, but the file stores {stored:,} of them.",
             )
         if dataset.chunks and int(np.prod(dataset.chunks)) * item > self.limits.chunk_bytes:
-            raise _too_much(path, f"{path} is stored in chunks larger than a check can unpack.")
+            raise _too_much(
+                "chunk-too-large",
+                path,
+                f"{path} is stored in chunks larger than a check can unpack.",
+            )
 
 
 def blocks(length: int, step: int) -> Iterator[tuple[int, int]]:
@@ -122,7 +160,7 @@ def blocks(length: int, step: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, length)
 
 
-def _with_chunk_cache(file: h5py.File, path: str, dataset: h5py.Dataset) -> h5py.Dataset:
+def _with_chunk_cache(file: h5py.File, path: bytes, dataset: h5py.Dataset) -> h5py.Dataset:
     """Open again with room for a band of chunks, so that a pass in blocks unpacks each once."""
     if not dataset.chunks:
         return dataset
@@ -131,12 +169,12 @@ def _with_chunk_cache(file: h5py.File, path: str, dataset: h5py.Dataset) -> h5py
     wanted = 2 * chunk * across
     access = h5p.create(h5p.DATASET_ACCESS)
     access.set_chunk_cache(10_007, max(MIB, min(wanted, 256 * MIB)), 1.0)
-    return h5py.Dataset(h5d.open(file.id, path.encode(), access))
+    return h5py.Dataset(h5d.open(file.id, path, access))
 
 
-def _too_much(path: str, detail: str) -> Problem:
+def _too_much(code: str, path: str, detail: str) -> Problem:
     return located(
-        FileTooLarge,
+        code,
         path,
         detail,
         "Store the counts as a sparse matrix with ordinary chunks (write_h5ad does so), or "

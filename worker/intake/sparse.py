@@ -9,12 +9,11 @@ import h5py
 import numpy as np
 from scipy.sparse import csc_matrix
 
-from app.problems import UnreadableFile
-from worker.intake.findings import located, reading
+from worker.intake.findings import Findings, located, reading
 from worker.intake.matrices import Matrix
 from worker.intake.rows import ENTRIES, RowBlock, check_indices, ranges
-from worker.intake.source import Source
-from worker.intake.values import Array, BadValue, check_number_type, first_fault
+from worker.intake.source import Source, blocks
+from worker.intake.values import Array, Place, Survey, check_number_type
 
 
 @dataclass(frozen=True)
@@ -40,69 +39,120 @@ class Compressed:
 
 def open_compressed(source: Source, matrix: Matrix) -> Compressed:
     """Prove the lengths and the pointers of a CSR or CSC matrix."""
-    n_major, n_minor = matrix.shape if matrix.layout == "csr" else matrix.shape[::-1]
+    n_major, n_minor = _sizes(matrix)
     data = _entries(source, f"{matrix.path}/data")
     indices = _entries(source, f"{matrix.path}/indices")
     check_number_type(data.dtype, f"{matrix.path}/data")
+    _check_lengths(matrix, data, indices)
+    indptr = _prove_indptr(source, f"{matrix.path}/indptr", n_major, int(data.size))
+    return Compressed(matrix.path, indptr, indices, data, n_minor)
+
+
+def _sizes(matrix: Matrix) -> tuple[int, int]:
+    return matrix.shape if matrix.layout == "csr" else matrix.shape[::-1]
+
+
+def _check_lengths(matrix: Matrix, data: h5py.Dataset, indices: h5py.Dataset) -> None:
     if data.shape != indices.shape:
         raise located(
-            UnreadableFile,
+            "entries-differ",
             f"{matrix.path}/indices",
             f"{matrix.path} has {data.size:,} values but {indices.size:,} indices.",
         )
-    indptr = _prove_indptr(source, f"{matrix.path}/indptr", n_major, int(data.size))
-    return Compressed(matrix.path, indptr, indices, data, n_minor)
+
+
+def examine_compressed(source: Source, matrix: Matrix, survey: Survey, findings: Findings) -> None:
+    """All that is wrong with the three arrays of a damaged matrix, each read on its own."""
+    n_major, n_minor = _sizes(matrix)
+    arrays: dict[str, h5py.Dataset] = {}
+    for name in ("data", "indices"):
+        with findings.collecting():
+            arrays[name] = _entries(source, f"{matrix.path}/{name}")
+    if len(arrays) == 2:
+        with findings.collecting():
+            _check_lengths(matrix, arrays["data"], arrays["indices"])
+    with findings.collecting():
+        _prove_indptr(source, f"{matrix.path}/indptr", n_major, _stored(arrays))
+    if "indices" in arrays:
+        with findings.collecting():
+            _look_at_indices(f"{matrix.path}/indices", arrays["indices"], n_minor)
+    if "data" in arrays:
+        with findings.collecting():
+            _look_at_values(f"{matrix.path}/data", arrays["data"], survey)
+
+
+def _stored(arrays: dict[str, h5py.Dataset]) -> int | None:
+    """How many entries there are, where the arrays agree on it."""
+    sizes = {int(array.size) for array in arrays.values()}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _look_at_indices(pointer: str, indices: h5py.Dataset, n_minor: int) -> None:
+    for start, stop in blocks(int(indices.size), ENTRIES):
+        with reading(pointer):
+            check_indices(indices[start:stop], n_minor, pointer)
+
+
+def _look_at_values(pointer: str, data: h5py.Dataset, survey: Survey) -> None:
+    check_number_type(data.dtype, pointer)
+    survey.faults.clear()  # what was met before the structure failed is met again
+    for start, stop in blocks(int(data.size), ENTRIES):
+        with reading(pointer):
+            survey.look(data[start:stop], None)
 
 
 def _entries(source: Source, path: str) -> h5py.Dataset:
     dataset = source.dataset(path)
     if dataset.ndim != 1:
-        raise located(UnreadableFile, path, f"{path} has {dataset.ndim} dimensions, not one.")
+        raise located("wrong-dimensions", path, f"{path} has {dataset.ndim} dimensions, not one.")
     return dataset
 
 
-def _prove_indptr(source: Source, path: str, n_major: int, n_entries: int) -> Array:
+def _prove_indptr(source: Source, path: str, n_major: int, n_entries: int | None) -> Array:
     dataset = source.vector(path, n_major + 1)
     if dataset.dtype.kind not in "iu":
-        raise located(UnreadableFile, path, f"{path} holds {dataset.dtype}, not integers.")
+        raise located("pointers-not-integers", path, f"{path} holds {dataset.dtype}, not integers.")
     with reading(path):
         indptr: Array = dataset[...].astype(np.int64)
     if indptr[0] != 0:
-        raise located(UnreadableFile, path, f"{path} begins at {indptr[0]}, not at 0.")
+        raise located("pointers-begin-late", path, f"{path} begins at {indptr[0]}, not at 0.")
     if (falls := np.diff(indptr) < 0).any():
-        raise located(UnreadableFile, path, f"{path} falls after entry {int(falls.argmax())}.")
-    if indptr[-1] != n_entries:
+        raise located("pointers-fall", path, f"{path} falls after entry {int(falls.argmax())}.")
+    if n_entries is not None and indptr[-1] != n_entries:
         raise located(
-            UnreadableFile, path, f"{path} ends at {indptr[-1]:,}, but {n_entries:,} are stored."
+            "pointers-end", path, f"{path} ends at {indptr[-1]:,}, but {n_entries:,} are stored."
         )
     return indptr
 
 
-def csr_blocks(source: Source, matrix: Matrix, *, whole: bool) -> Iterator[RowBlock]:
+def csr_blocks(source: Source, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:
     """The rows of a CSR matrix as stored."""
     stored = open_compressed(source, matrix)
     for first, last in ranges(stored.indptr, ENTRIES):
-        start, stop = int(stored.indptr[first]), int(stored.indptr[last])
-        indptr = stored.indptr[first : last + 1] - start
-        block = RowBlock(
-            first, indptr, stored.read_indices(start, stop), stored.read_data(start, stop)
-        )
-        if fault := first_fault(block.values, whole=whole):
-            row = int(np.searchsorted(indptr, fault[0], side="right")) - 1
-            raise BadValue(
-                first + row, int(block.indices[fault[0]]), float(block.values[fault[0]]), fault[1]
-            )
-        yield block
+        yield _rows(stored, first, last, survey)
 
 
-def csc_blocks(source: Source, matrix: Matrix, *, whole: bool) -> Iterator[RowBlock]:
+def _rows(stored: Compressed, first: int, last: int, survey: Survey) -> RowBlock:
+    start, stop = int(stored.indptr[first]), int(stored.indptr[last])
+    indptr = stored.indptr[first : last + 1] - start
+    block = RowBlock(first, indptr, stored.read_indices(start, stop), stored.read_data(start, stop))
+    survey.look(block.values, lambda at: (first + major_of(indptr, at), int(block.indices[at])))
+    return block
+
+
+def major_of(indptr: Array, at: int) -> int:
+    """The row (of CSR) or column (of CSC) that an entry belongs to."""
+    return int(np.searchsorted(indptr, at, side="right")) - 1
+
+
+def csc_blocks(source: Source, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:
     """The rows of a CSC matrix: count each row's entries, then fill as many rows as fit, again."""
     stored = open_compressed(source, matrix)
     starts = np.concatenate([[0], np.cumsum(_count_rows(stored))])
     for first, last in ranges(starts, source.limits.transpose_entries):
         turned = _Turned(stored, starts, first, last)
         # Every pass reads all entries; the first one proves their values.
-        turned.fill(whole if first == 0 else None)
+        turned.fill(survey if first == 0 else None)
         yield from turned.blocks()
 
 
@@ -129,18 +179,16 @@ class _Turned:
         self.indices = np.empty(self.indptr[-1], dtype=np.int32)
         self.values = np.empty(self.indptr[-1], dtype=np.float32)
 
-    def fill(self, whole: bool | None) -> None:
+    def fill(self, survey: Survey | None) -> None:
         for first, last in _column_ranges(self.stored):
             start, stop = int(self.stored.indptr[first]), int(self.stored.indptr[last])
             rows = self.stored.read_indices(start, stop)
             values = self.stored.read_data(start, stop)
             indptr = self.stored.indptr[first : last + 1] - start
-            if whole is not None and (fault := first_fault(values, whole=whole)):
-                column = int(np.searchsorted(indptr, fault[0], side="right")) - 1
-                raise BadValue(
-                    int(rows[fault[0]]), first + column, float(values[fault[0]]), fault[1]
-                )
-            self._scatter(rows, values.astype(np.float32), indptr, first)
+            if survey is not None:
+                survey.look(values, _place_in_columns(rows, indptr, first))
+            with np.errstate(over="ignore", invalid="ignore"):  # what the survey has told
+                self._scatter(rows, values.astype(np.float32), indptr, first)
 
     def _scatter(self, rows: Array, values: Array, indptr: Array, column: int) -> None:
         if self.first > 0 or self.last < self.stored.n_minor:
@@ -162,3 +210,7 @@ class _Turned:
             yield RowBlock(
                 self.first + first, indptr, self.indices[start:stop], self.values[start:stop]
             )
+
+
+def _place_in_columns(rows: Array, indptr: Array, first: int) -> Place:
+    return lambda at: (int(rows[at]), first + major_of(indptr, at))

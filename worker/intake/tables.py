@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
-from app.problems import Problem, UnreadableFile
+from app.problems import Problem
 from worker.intake.columns import (
     Column,
     join_categories,
@@ -55,7 +55,7 @@ def read_table(
         return _read_group(source, path, findings, only)
     if source.is_dataset(path):
         return _read_compound(source, path, findings, only)
-    raise located(UnreadableFile, path, f"The file has no {path}, so it is no h5ad.")
+    raise located("table-missing", path, f"The file has no {path}, so it is no h5ad.")
 
 
 def _read_group(
@@ -81,7 +81,7 @@ def _index_key(source: Source, path: str) -> str:
     for key in keys:
         if source.has(f"{path}/{key}"):
             return key
-    raise located(UnreadableFile, path, f"{path} has no index, the names of its rows.")
+    raise located("table-index-missing", path, f"{path} has no index, the names of its rows.")
 
 
 def column_names(source: Source, path: str) -> list[str]:
@@ -106,7 +106,7 @@ def _names(index: pa.Array, path: str) -> pa.Array:
         return index
     if pa.types.is_integer(index.type):
         return index.cast(pa.string())
-    raise located(UnreadableFile, path, f"{path} holds {index.type}, not the names of rows.")
+    raise located("names-not-text", path, f"{path} holds {index.type}, not the names of rows.")
 
 
 def _read_compound(
@@ -116,7 +116,7 @@ def _read_compound(
     dataset = source.vector(path)
     fields = dataset.dtype.names
     if not fields:
-        raise located(UnreadableFile, path, f"{path} is no table: its rows have no fields.")
+        raise located("table-missing", path, f"{path} is no table: its rows have no fields.")
     key = next((name for name in ("index", "_index") if name in fields), fields[0])
     index = _names(_field(dataset, path, key), f"{path}/{key}")
     table = Table(path, index, None if key in UNNAMED | {"index"} else key)
@@ -141,7 +141,7 @@ def _compound_column(source: Source, dataset: h5py.Dataset, path: str, name: str
 def _field(dataset: h5py.Dataset, path: str, name: str) -> pa.Array:
     pointer = f"{path}/{name}"
     if dataset.dtype[name].subdtype is not None:
-        raise located(UnreadableFile, pointer, f"{pointer} holds an array in every row.")
+        raise located("column-values", pointer, f"{pointer} holds an array in every row.")
     with reading(pointer):
         return to_arrow(dataset.fields(name)[...], pointer)
 
@@ -153,7 +153,7 @@ def _optional(table: Table, findings: Findings, name: str) -> Iterator[None]:
         yield
     except Problem as problem:
         table.unread.append(readable(name))
-        findings.warn(
+        findings.tell(
             "column-left-out",
             f"{table.path}/{name}",
             f"The column {readable(name)!r} is left out: {problem.detail}",

@@ -4,43 +4,66 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.problems import NotCounts, Problem
-from worker.intake.findings import located, reading
-from worker.intake.matrices import Matrix, available, locate
-from worker.intake.rows import ENTRIES
-from worker.intake.source import Source
-from worker.intake.sparse import open_compressed
+from app.problems import Problem
+from worker.intake.counts import Totals
+from worker.intake.findings import Findings, located
+from worker.intake.limits import LARGEST_COUNT
+from worker.intake.matrices import Matrix
+from worker.intake.query_file import QueryFile
 from worker.intake.tables import Table
-from worker.intake.values import Array, BadValue, check_number_type, first_fault
+from worker.intake.values import Fault, Survey
 
-PROBED = ENTRIES // 8
-"""Values read of each other matrix to tell whether it looks like counts."""
+SAID = {
+    "not-a-number": "are not a number (NaN)",
+    "infinite-values": "are infinite",
+    "negative-values": "are negative",
+    "fractional-values": "are not whole numbers",
+    "values-too-large": "are too large",
+}
+Names = tuple[Table | None, Table | None]
+"""Of cells and genes, where they fit the matrix."""
 
 
-def not_counts(
-    source: Source, matrix: Matrix, bad: BadValue, tables: tuple[Table, Table], *, whole: bool
-) -> Problem:
-    """The problem for one value that a matrix of this input may not hold."""
-    obs, var = tables
-    cell, gene = obs.index[bad.row].as_py(), var.index[bad.column].as_py()
-    wanted = "raw counts are whole numbers from 0 up" if whole else "values must be finite and >= 0"
-    detail = (
-        f"`{matrix.name}` holds {bad.value:.6g}, which {bad.reason}, for cell {cell!r} "
-        f"(row {bad.row}) and gene {gene!r} (column {bad.column}); {wanted}."
-    )
+def tell_faults(
+    query: QueryFile, matrix: Matrix, survey: Survey, names: Names, findings: Findings
+) -> None:
+    """One finding for each kind of value that a matrix of this input may not hold."""
+    if survey.is_clean:
+        return
+    fix = _fix(query, matrix, whole=survey.whole)
     pointer = matrix.path if matrix.layout == "dense" else f"{matrix.path}/data"
-    return located(NotCounts, pointer, detail, _fix(source, matrix, whole=whole))
+    for code, fault in survey.faults.items():
+        findings.tell(code, pointer, _detail(matrix, code, fault, names, whole=survey.whole), fix)
 
 
-def all_zero(source: Source, matrix: Matrix) -> Problem:
-    detail = f"`{matrix.name}` holds no value above zero."
-    return located(NotCounts, matrix.path, detail, _fix(source, matrix, whole=True))
+def _detail(matrix: Matrix, code: str, fault: Fault, names: Names, *, whole: bool) -> str:
+    bound = f"{LARGEST_COUNT:,}" if whole else f"{np.finfo(np.float32).max:.6g}"
+    wanted = "raw counts are whole numbers" if whole else "values must be finite and"
+    return (
+        f"`{matrix.name}` holds {fault.number:,} values that {SAID[code]}; the first is "
+        f"{fault.value:.6g}{_where(fault, names)}; {wanted} from 0 to {bound}."
+    )
 
 
-def _fix(source: Source, matrix: Matrix, *, whole: bool) -> str:
+def _where(fault: Fault, names: Names) -> str:
+    obs, var = names
+    if obs is None or var is None or fault.place is None:
+        return ""
+    row, column = fault.place
+    cell, gene = obs.index[row].as_py(), var.index[column].as_py()
+    return f", for cell {cell!r} (row {row}) and gene {gene!r} (column {column})"
+
+
+def refuse_zeros(query: QueryFile, matrix: Matrix, totals: Totals) -> None:
+    if totals.nnz == 0:
+        detail = f"`{matrix.name}` holds no value above zero."
+        raise located("no-counts", matrix.path, detail, _fix(query, matrix, whole=True))
+
+
+def _fix(query: QueryFile, matrix: Matrix, *, whole: bool) -> str:
     if not whole:
         return "Replace or remove such values before uploading."
-    found = [name for name in available(source) if name != matrix.name and _is_like(source, name)]
+    found = [name for name in query.matrices() if name != matrix.name and _is_like(query, name)]
     if found:
         names = " and ".join(f"`{name}`" for name in found)
         return f"{names} looks like raw counts: send the file again with layer={found[0]}."
@@ -51,22 +74,11 @@ def _fix(source: Source, matrix: Matrix, *, whole: bool) -> str:
     )
 
 
-def _is_like(source: Source, name: str) -> bool:
+def _is_like(query: QueryFile, name: str) -> bool:
+    """By its first rows."""
+    survey = Survey(whole=True)
     try:
-        sample = _sample(source, locate(source, name))
+        first = next(iter(query.blocks(query.locate(name), survey)), None)
     except Problem:
         return False
-    return bool(len(sample) and sample.max() > 1 and first_fault(sample, whole=True) is None)
-
-
-def _sample(source: Source, matrix: Matrix) -> Array:
-    """The first values of a matrix, without zeros."""
-    if matrix.layout == "dense":
-        dataset = source.dataset(matrix.path)
-        check_number_type(dataset.dtype, matrix.path)
-        with reading(matrix.path):
-            values: Array = dataset[: max(1, PROBED // max(1, matrix.shape[1]))].ravel()
-    else:
-        stored = open_compressed(source, matrix)
-        values = stored.read_data(0, min(PROBED, int(stored.indptr[-1])))
-    return values[np.flatnonzero(values)]
+    return bool(first and survey.is_clean and len(first.values) and first.values.max() > 1)

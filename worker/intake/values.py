@@ -1,62 +1,87 @@
-"""Are these numbers what a matrix of counts may hold?"""
+"""Are these numbers what a matrix of counts may hold? Every kind of fault, counted and placed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from app.problems import UnreadableFile
 from worker.intake.findings import located
 from worker.intake.limits import LARGEST_COUNT
 
 Array = np.ndarray[Any, Any]
+Place = Callable[[int], tuple[int, int]]
+"""From the position of a value among those looked at to its row and column."""
 
 
-class BadValue(Exception):
-    """A value that the matrix may not hold, and where it stands."""
+@dataclass
+class Fault:
+    """Values of one kind that a matrix may not hold: how many, and the first of them."""
 
-    def __init__(self, row: int, column: int, value: float, reason: str) -> None:
-        super().__init__(reason)
-        self.row, self.column, self.value, self.reason = row, column, value, reason
+    place: tuple[int, int] | None
+    """The row and column of the first; None where the structure of the matrix is damaged."""
+    value: float
+    number: int = 0
+
+
+class Survey:
+    """Looks at the values of one matrix as they pass."""
+
+    def __init__(self, *, whole: bool) -> None:
+        self.whole = whole
+        self.faults: dict[str, Fault] = {}
+        """By the code of the finding."""
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.faults
+
+    def look(self, values: Array, place: Place | None) -> None:
+        if not len(values):
+            return
+        # As Python numbers: half precision cannot even hold the bounds. False for NaN too.
+        within = values.min().item() >= 0 and values.max().item() <= largest_value(whole=self.whole)
+        if within and not (self.whole and values.dtype.kind == "f"):
+            return
+        if within and (values == np.rint(values)).all():
+            return
+        for code, bad in self._judge(values.astype(np.float64)):
+            number = int(np.count_nonzero(bad))
+            if number:
+                self._note(code, int(bad.argmax()), number, values, place)
+
+    def _judge(self, values: Array) -> list[tuple[str, Array]]:
+        with np.errstate(invalid="ignore"):
+            finite = np.isfinite(values)
+            judged = [
+                ("not-a-number", np.isnan(values)),
+                ("infinite-values", np.isinf(values)),
+                ("negative-values", finite & (values < 0)),
+                ("values-too-large", finite & (values > largest_value(whole=self.whole))),
+            ]
+            if self.whole:
+                judged.append(("fractional-values", finite & (values != np.rint(values))))
+        return judged
+
+    def _note(self, code: str, at: int, number: int, values: Array, place: Place | None) -> None:
+        if code not in self.faults:
+            self.faults[code] = Fault(place(at) if place else None, float(values[at]))
+        self.faults[code].number += number
+
+    def note_sum(self, row: int, column: int, value: float) -> None:
+        """Entries for one cell and gene are added up, and can become too large together."""
+        fault = self.faults.setdefault("values-too-large", Fault((row, column), value))
+        fault.number += 1
 
 
 def check_number_type(dtype: np.dtype[Any], pointer: str) -> None:
     if dtype.kind not in "iufb" or dtype.itemsize > 8:
         raise located(
-            UnreadableFile, pointer, f"{pointer} holds values of type {dtype}, not numbers."
+            "not-numbers", pointer, f"{pointer} holds values of type {dtype}, not numbers."
         )
-
-
-def first_fault(values: Array, *, whole: bool) -> tuple[int, str] | None:
-    """Position of the first value that is not finite, not >= 0, too large, or not whole."""
-    if not len(values):
-        return None
-    # As Python numbers: half precision cannot even hold the bounds. False for NaN too.
-    if not (values.min().item() >= 0 and values.max().item() <= largest_value(whole=whole)):
-        return _explain(values.astype(np.float64), whole=whole)
-    if whole and values.dtype.kind == "f":
-        fractions = values != np.rint(values)
-        if fractions.any():
-            return int(fractions.argmax()), "is not a whole number"
-    return None
 
 
 def largest_value(*, whole: bool) -> float:
     return float(LARGEST_COUNT if whole else np.finfo(np.float32).max)
-
-
-def too_large_for(*, whole: bool) -> str:
-    return f"is larger than {largest_value(whole=whole):{',.0f' if whole else '.6g'}}"
-
-
-def _explain(values: Array, *, whole: bool) -> tuple[int, str]:
-    for bad, reason in (
-        (np.isnan(values), "is not a number (NaN)"),
-        (np.isinf(values), "is infinite"),
-        (values < 0, "is negative"),
-        (values > largest_value(whole=whole), too_large_for(whole=whole)),
-    ):
-        if bad.any():
-            return int(bad.argmax()), reason
-    raise AssertionError("called without a fault")

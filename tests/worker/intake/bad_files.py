@@ -240,7 +240,7 @@ def all_values_zero(file: h5py.File, folder: Path) -> None:
 # The tables
 
 
-@breaks("unreadable-file", "/")
+@breaks("unreadable-file", "/obs")
 def obs_missing(file: h5py.File, folder: Path) -> None:
     del file["obs"]
 

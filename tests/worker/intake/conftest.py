@@ -48,11 +48,11 @@ def zygote() -> Iterator[ZygoteProcess]:
 def sandboxed(zygote: ZygoteProcess, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Check a file as the service does: in a child of the zygote."""
 
-    def run(path: Path, layer: str | None = None, input: str = "counts") -> dict[str, Any]:
+    def run(path: Path, **options: Any) -> dict[str, Any]:
         if not zygote.is_alive():
             zygote.start()
         limits = Limits(memory_bytes=2**30, cpu_seconds=10)
-        order = CheckOrder(path, tmp_path / "canonical", layer, input, 10.0, limits)
+        order = CheckOrder(path, tmp_path / "canonical", options, 10.0, limits)
         return zygote.check(order)
 
     return run

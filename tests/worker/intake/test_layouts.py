@@ -190,7 +190,7 @@ def test_reads_names_that_pandas_3_keeps_with_a_mask(check: Check, tmp_path: Pat
         write_masked(file["var"], "_index", files.names("gene", files.GENES))
         write_masked(file["obs/sample"], "categories", ["a", "b"])
     report, query = check(path)
-    assert report["warnings"] == []
+    assert report["problems"] == []
     assert query.obs().index.tolist() == files.names("cell", files.CELLS)
     assert query.obs()["sample"].tolist() == ["a", "b"] * (files.CELLS // 2)
 
@@ -262,7 +262,7 @@ def test_an_unreadable_column_costs_a_warning(check: Check, tmp_path: Path) -> N
     report, query = check(path)
     assert list(query.obs()) == ["sample"]
     assert report["dropped"]["obs"] == ["short", "odd", "gone", "wild"]
-    assert [warning["pointer"] for warning in report["warnings"]] == [
+    assert [warning["pointer"] for warning in report["problems"]] == [
         f"/obs/{name}" for name in ("short", "odd", "gone", "wild")
     ]
 
@@ -275,7 +275,7 @@ def test_repeated_names_and_empty_cells_are_kept_and_told(check: Check, tmp_path
         file["obs/_index"][5] = "cell4"
         file["var/_index"][1] = "gene0"
     report, query = check(path)
-    assert {warning["code"] for warning in report["warnings"]} == {
+    assert {warning["code"] for warning in report["problems"]} == {
         "empty-cells",
         "repeated-cells",
         "repeated-genes",

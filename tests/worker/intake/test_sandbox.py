@@ -38,7 +38,7 @@ def own_zygote(tmp_path: Path) -> Iterator[ZygoteProcess]:
 
 
 def order_for(path: Path, folder: Path, *, seconds: float = 20.0, **limits: int) -> CheckOrder:
-    return CheckOrder(path, folder, None, "counts", seconds, Limits(**limits))
+    return CheckOrder(path, folder, {}, seconds, Limits(**limits))
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_memory_is_bounded_by_a_block(own_zygote: ZygoteProcess, tmp_path: Path)
         files.write_frame(file, "obs", files.names("c", n_cells), [])
         files.write_frame(file, "var", files.names("g", n_genes), [])
     limits = Limits(memory_bytes=200 * 2**20, expansion=1000)
-    order = CheckOrder(path, tmp_path / "out", None, "counts", 60.0, limits)
+    order = CheckOrder(path, tmp_path / "out", {}, 60.0, limits)
     assert own_zygote.check(order)["nnz"] == n_cells
 
 

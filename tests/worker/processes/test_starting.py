@@ -116,7 +116,7 @@ def test_a_zygote_that_is_not_ready_in_time_checks_nothing(tmp_path: Path) -> No
 
 
 def order(path: Path, folder: Path) -> CheckOrder:
-    return CheckOrder(path, folder, None, "counts", 20.0, Limits())
+    return CheckOrder(path, folder, {}, 20.0, Limits())
 
 
 @pytest.fixture

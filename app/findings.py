@@ -1,0 +1,134 @@
+"""What a check says of a file: findings, each with a stable code that docs/problems.md explains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from app.problems import (
+    EmptyFile,
+    FileTooLarge,
+    JobTimeout,
+    NoCells,
+    NotCounts,
+    Problem,
+    UnfitCells,
+    UnknownLayer,
+    UnreadableFile,
+    UnsupportedFile,
+)
+
+Severity = Literal["error", "warning", "note"]
+"""An error refuses the file; a warning should be looked at; a note only tells."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found in a file: where, what, and what to do about it."""
+
+    code: str
+    severity: Severity
+    pointer: str
+    detail: str
+    fix: str
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def _of(problem: type[Problem], *codes: str) -> dict[str, type[Problem]]:
+    return dict.fromkeys(codes, problem)
+
+
+ERRORS: Mapping[str, type[Problem]] = {
+    **_of(EmptyFile, "empty-file"),
+    **_of(
+        UnsupportedFile,
+        "user-block",
+        "external-link",
+        "unknown-link",
+        "dangling-link",
+        "virtual-dataset",
+        "external-storage",
+        "too-deep",
+        "unknown-filter",
+        "other-format",
+    ),
+    **_of(
+        FileTooLarge,
+        "too-many-objects",
+        "too-many-cells",
+        "declares-too-much",
+        "expands-too-much",
+        "chunk-too-large",
+        "attribute-too-large",
+        "out-of-memory",
+    ),
+    **_of(
+        UnreadableFile,
+        "not-hdf5",
+        "damaged-file",
+        "crashes-reader",
+        "missing-array",
+        "placeholder",
+        "wrong-dimensions",
+        "wrong-length",
+        "attribute-not-scalar",
+        "matrix-encoding",
+        "matrix-shape",
+        "shape-mismatch",
+        "not-numbers",
+        "entries-differ",
+        "pointers-not-integers",
+        "pointers-begin-late",
+        "pointers-fall",
+        "pointers-end",
+        "indices-not-integers",
+        "index-out-of-range",
+        "table-missing",
+        "table-index-missing",
+        "names-not-text",
+        "names-missing",
+        "text-with-nul",
+        "column-encoding",
+        "column-values",
+        "codes-not-integers",
+        "code-out-of-range",
+        "categories-repeat",
+    ),
+    **_of(UnknownLayer, "unknown-layer"),
+    **_of(NoCells, "no-cells"),
+    **_of(
+        NotCounts,
+        "not-a-number",
+        "infinite-values",
+        "negative-values",
+        "fractional-values",
+        "values-too-large",
+        "no-counts",
+    ),
+    **_of(UnfitCells, "unfit-cells"),
+    **_of(JobTimeout, "check-too-slow"),
+}
+"""Each code that refuses a file, and the type of the problem that then answers."""
+
+WARNINGS = frozenset(
+    {"repeated-cells", "repeated-genes", "empty-cells", "column-left-out", "column-renamed"}
+)
+NOTES: frozenset[str] = frozenset()
+
+
+def severity_of(code: str) -> Severity:
+    """Raises KeyError for a code that is not in the tables above."""
+    if code in ERRORS:
+        return "error"
+    if code in WARNINGS:
+        return "warning"
+    if code in NOTES:
+        return "note"
+    raise KeyError(code)
+
+
+def every_code() -> list[str]:
+    return sorted({*ERRORS, *WARNINGS, *NOTES})

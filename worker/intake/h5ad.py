@@ -1,0 +1,57 @@
+"""An h5ad of any layout since anndata 0.6."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from worker.intake.counts import raw_blocks
+from worker.intake.findings import Findings
+from worker.intake.matrices import Matrix, available, locate
+from worker.intake.rows import RowBlock
+from worker.intake.source import Source
+from worker.intake.sparse import examine_compressed
+from worker.intake.tables import Table, read_table
+from worker.intake.values import Survey
+
+LISTED_DROPS = 100
+NOT_KEPT = ("layers", "uns", "obsm", "varm", "obsp", "varp")
+
+
+class H5ad:
+    """See `QueryFile`."""
+
+    format = "h5ad"
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def matrices(self) -> list[str]:
+        return available(self.source)
+
+    def locate(self, layer: str | None) -> Matrix:
+        return locate(self.source, layer)
+
+    def cells(self, findings: Findings) -> Table:
+        return read_table(self.source, "/obs", findings)
+
+    def genes(self, matrix: Matrix | None, findings: Findings) -> Table:
+        return read_table(self.source, matrix.var_path if matrix else "/var", findings)
+
+    def blocks(self, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:
+        return raw_blocks(self.source, matrix, survey)
+
+    def examine(self, matrix: Matrix, survey: Survey, findings: Findings) -> None:
+        if matrix.layout != "dense":
+            examine_compressed(self.source, matrix, survey, findings)
+
+    def dropped(self, matrix: Matrix) -> dict[str, list[str]]:
+        found = {
+            group: self.source.keys(f"/{group}")[:LISTED_DROPS]
+            for group in NOT_KEPT
+            if self.source.has(f"/{group}")
+        }
+        found["layers"] = [
+            name for name in found.get("layers", []) if f"layers/{name}" != matrix.name
+        ]
+        found["matrices"] = [name for name in self.matrices() if name != matrix.name]
+        return found
