@@ -58,9 +58,7 @@ def draw_codes(cvae: SCVI, n: int, generator: torch.Generator) -> list[Int[Tenso
 
 
 @torch.no_grad()
-def expected_shares(
-    cvae: SCVI, z: Float[Tensor, "c z"], codes: Codes
-) -> Float[Tensor, "c g"]:
+def expected_shares(cvae: SCVI, z: Float[Tensor, "c z"], codes: Codes) -> Float[Tensor, "c g"]:
     """Each gene's share of what the decoder expects of a cell at z; continuous covariates are 0."""
     n = len(z)
     cells = Cells(

@@ -175,6 +175,8 @@ class Thresholds(_Frozen):
 
     refuse_below: float = 0.0
     warn_below: float = 0.8
+    poorly_explained_below: float = 0.3
+    """Of `explained`: below, the cells are probably none of this reference's tissue (0054)."""
 
 
 class Provenance(_Frozen):

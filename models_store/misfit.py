@@ -36,7 +36,7 @@ JACKKNIFE_BLOCK = 64
 
 @dataclass(frozen=True)
 class Misfit:
-    """KL(q || r) in nats a count, and its standard error; of each covered gene q, r and its part."""
+    """KL(q || r) in nats a count, its standard error; of each covered gene q, r and its part."""
 
     nats: float
     error: float

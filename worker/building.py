@@ -123,9 +123,7 @@ def encode_reference(cvae: SCVI, cells: Cells) -> Latents:
     return encode(cvae, projection, cells.codes)
 
 
-def _own_fit(
-    draft: Manifest, cvae: SCVI, cells: Cells, seed: int
-) -> tuple[OwnFit, ...] | None:
+def _own_fit(draft: Manifest, cvae: SCVI, cells: Cells, seed: int) -> tuple[OwnFit, ...] | None:
     _, held_out = _split(cells, seed)
     if held_out is None or len(held_out.x) < FEWEST_JUDGES:
         return measure_own_fit(draft, cvae, sp.csr_matrix(cells.x.cpu().numpy()), "all")

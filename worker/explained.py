@@ -18,14 +18,25 @@ import scipy.sparse as sp
 
 from models_store.manifest import GeneMatch, Manifest
 from models_store.misfit import SMALLEST_SHARE, Misfit
-from worker.own_fit import FEWEST_CELLS, LIBRARY_SIZES, misfit_of, simulated_own_fit
+from worker.alignment import Index, UInt64
+from worker.own_fit import (
+    FEWEST_CELLS,
+    LIBRARY_SIZES,
+    MOST_CELLS,
+    misfit_of,
+    simulated_own_fit,
+)
 from worker.reference_cache import LoadedReference
-from worker.thinning import in_order_of_content, thinned
+from worker.thinning import (
+    AlignedRows,
+    first_by_content,
+    in_order_of_content,
+    read_cells,
+    thinned,
+)
 
 ENOUGH_CELLS = 0.75
 """The library size is the largest that so many of the cells reach."""
-POORLY_EXPLAINED = 0.3
-"""Below, cells are probably of another tissue, organism or kind of assay (decision 0054)."""
 NAMED_GENES = 5
 
 Flags = npt.NDArray[np.bool_]
@@ -48,10 +59,6 @@ class Explained:
     unexplained_genes: tuple[dict[str, Any], ...] = ()
     """Genes that speak most against the reference, with their share of the counts and what the
     forward pass expects it to be."""
-
-    @property
-    def is_poor(self) -> bool:
-        return self.explained is not None and self.explained < POORLY_EXPLAINED
 
     def facts(self) -> dict[str, Any]:
         """As JSON has them."""
@@ -84,6 +91,8 @@ def explain(
             f"genes, and {FEWEST_CELLS} are needed",
         )
     found = misfit_of(reference.cvae, thinned(deep, size), covered)
+    if not np.isfinite(found.nats):
+        return Explained(None, "the forward pass gives numbers that are not finite")
     own, cells = _own_misfit(reference, folder, size)
     return Explained(
         explained=round(float(np.exp(min(0.0, own - found.nats))), 4),
@@ -95,6 +104,20 @@ def explain(
         n_cells=deep.shape[0],
         unexplained_genes=_unexplained(manifest, found, covered),
     )
+
+
+def explain_sample(
+    reference: LoadedReference,
+    folder: Path,
+    counts: AlignedRows,
+    match: GeneMatch,
+    *,
+    cells: Index,
+    hashes: UInt64,
+) -> Explained:
+    """The same of a sample of these cells: those that their hashes, one a cell, put first."""
+    chosen = first_by_content(hashes, cells, MOST_CELLS)
+    return explain(reference, folder, read_cells(counts, chosen), match)
 
 
 def covered_genes(match: GeneMatch) -> Flags:
@@ -111,7 +134,7 @@ def _measured_sizes(manifest: Manifest) -> tuple[int, ...]:
 
 
 def _library_size(totals: npt.NDArray[np.float64], sizes: tuple[int, ...]) -> int:
-    enough = ENOUGH_CELLS * len(totals)
+    enough = max(ENOUGH_CELLS * len(totals), FEWEST_CELLS)
     reached = [size for size in sizes if (totals >= size).sum() >= enough]
     return max(reached, default=min(sizes))
 
@@ -127,9 +150,7 @@ def _own_misfit(reference: LoadedReference, folder: Path, size: int) -> tuple[fl
     return reference.simulated[size], "simulated"
 
 
-def _unexplained(
-    manifest: Manifest, found: Misfit, covered: Flags
-) -> tuple[dict[str, Any], ...]:
+def _unexplained(manifest: Manifest, found: Misfit, covered: Flags) -> tuple[dict[str, Any], ...]:
     names = np.asarray(manifest.genes.symbols or manifest.genes.ids)[covered]
     worst = np.argsort(-found.by_gene, kind="stable")[:NAMED_GENES]
     return tuple(
