@@ -34,7 +34,7 @@ def first_by_content(hashes: UInt64, cells: Index, most: int) -> Index:
 
 def read_cells(counts: AlignedRows, cells: Index) -> sp.csr_matrix:
     """Rows of chosen cells, ascending, without reading a large query for a few of them."""
-    if len(cells) * DENSE_SHARE > counts.n_cells:
+    if not len(cells) or len(cells) * DENSE_SHARE > counts.n_cells:
         return counts.chosen(cells)
     return sp.vstack([counts.sparse(int(cell), int(cell) + 1) for cell in cells], format="csr")
 
