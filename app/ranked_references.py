@@ -11,6 +11,8 @@ from app.tables import ReferenceVersion
 
 WELL_EXPLAINED = 0.6
 """Cells of the reference's own tissue reach it, as a rule, even from another kind of assay."""
+ENOUGH_COVERED = 0.2
+"""Share of the expected expression; cells of any tissue may look alike in fewer genes."""
 FIGURES = (
     "explained",
     "misfit",
@@ -76,6 +78,12 @@ class RankedReference:
         genes = f"{coverage.n_matched:,} of {coverage.n_panel:,} genes"
         if coverage.advice == "refused":
             return f"The query has too few of this reference's genes to be mapped: {genes}."
+        covered = coverage.expected_expression_covered
+        if self.explained is not None and covered < ENOUGH_COVERED:
+            return (
+                f"Too few genes to tell: {genes}, with {covered:.0%} of what the reference expects "
+                "to be expressed."
+            )
         few = f" But the query has only {genes}." if coverage.advice == "low" else ""
         return f"{self._of_cells()}{few}"
 

@@ -292,6 +292,7 @@ def beside(covered: float, explained: float | None, **changes: Any) -> RankedRef
 
 def test_what_is_explained_of_few_genes_counts_for_little() -> None:
     few, many = beside(0.25, 0.9), beside(1.0, 0.6)
+    assert beside(0.25, 0.9, expected_expression_covered=0.1).verdict.startswith("Too few genes")
     assert many.place < few.place < beside(1.0, None).place
     assert beside(1.0, None).place < beside(1.0, 0.9, refuse_below=1.1).place
     assert beside(1.0, 0.9, refuse_below=1.1).place < beside(0.0, None).place
