@@ -17,6 +17,7 @@ TASKS: Mapping[JobKind, str] = {
     "check": "check_query",
     "map": "map_query",
     "shard": "read_shard",
+    "rank": "rank_references",
     "build": "build_reference",
 }
 CHANNEL = "cellgraft"

@@ -10,6 +10,7 @@ from app.commands import (
     keys,
     mapping,
     mappings,
+    ranking,
     reference_files,
     reference_history,
     reference_imports,
@@ -32,6 +33,7 @@ cli.command()(serving.serve)
 cli.command()(serving.api)
 cli.command()(serving.worker)
 cli.command("map")(mapping.map_)
+cli.command()(ranking.rank)
 cli.command("demo-data")(serving.demo_data)
 cli.command()(upkeep.migrate)
 cli.command()(upkeep.fsck)

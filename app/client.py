@@ -70,6 +70,29 @@ class Client:
             )
         return mapping
 
+    def upload(self, file: Path, tell: Tell) -> dict[str, Any]:
+        """Upload without mapping; `tell` gets the number of bytes of each block sent."""
+        answer = self._http.put(
+            f"/v1/queries/{quote(file.name, safe='')}",
+            content=_blocks(file, tell),
+            headers={
+                "Content-Length": str(file.stat().st_size),
+                "Content-Type": "application/octet-stream",
+            },
+        )
+        return _read(answer)
+
+    def rank(self, query_id: str, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Have the references ranked and wait for it; `tell` gets every state seen."""
+        path = f"/v1/queries/{quote(query_id, safe='')}/ranking"
+        ranking = _read(self._http.post(path))
+        while not ranking["terminal"]:
+            ranking = _read(self._http.get(path, params={"wait": WAIT_SECONDS}))
+            tell(ranking)
+        if ranking["problem"]:
+            raise Problem.from_dict(ranking["problem"])
+        return ranking
+
     def download(self, result: Mapping[str, Any], folder: Path, tell: Tell) -> Path:
         """Stream a result to the disk and check its digest before it gets its name."""
         target = folder / Path(result["name"]).name

@@ -142,6 +142,11 @@ class UnknownMapping(Problem):
     title = "There is no such mapping."
 
 
+class UnknownRanking(Problem):
+    status = 404
+    title = "The query's references have not been ranked."
+
+
 class UnknownResult(Problem):
     status = 404
     title = "The mapping has no such result."

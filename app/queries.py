@@ -17,6 +17,7 @@ from app.moves import enqueue, fenced, move_job, move_query, record_event
 from app.ownership import lock_query
 from app.pages import Page, page_of
 from app.problems import QueryHasMappings, QueryInUse
+from app.rankings import delete_ranking_of
 from app.staging import StagedFile
 from app.storage import Storage
 from app.tables import Job, Query, QueryMapping, ReferenceVersion, new_id
@@ -166,6 +167,7 @@ def delete_query(
     prefixes = [
         mapping_prefix(mapping.id) for mapping in mappings if delete_mapping_rows(session, mapping)
     ]
+    delete_ranking_of(session, query_id)
     job = session.get_one(Job, query.job_id)
     record_event(session, job, "check.deleted")
     session.delete(query)

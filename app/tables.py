@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.columns import UTCDateTime, utc_now
 
-JobKind = Literal["check", "map", "shard", "build", "import"]
+JobKind = Literal["check", "map", "shard", "rank", "build", "import"]
 """`import` is done by an administrator's command itself: no worker ever claims one."""
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 QueryState = Literal["checking", "ready", "rejected"]
@@ -156,6 +156,22 @@ class QueryMapping(Table):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class Ranking(Table):
+    """The references that were compared for a query when its owner last asked for it."""
+
+    __tablename__ = "rankings"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
+    owner: Mapped[str]
+    query_id: Mapped[str] = mapped_column(ForeignKey("queries.id"), unique=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    version_ids: Mapped[list[Any]]
+    """The reference versions that the asker saw. No foreign key: their rows are never deleted."""
+    items: Mapped[list[Any] | None]
+    """For each that was compared its `version_id`, and its figures or its problem."""
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
 class Shard(Table):
     """Cells `start` to `stop` of a large query, read by a job of their own for a mapping."""
 
@@ -247,6 +263,6 @@ class Turn(Table):
 
     owner: Mapped[str] = mapped_column(primary_key=True)
     lane: Mapped[str] = mapped_column(String(16), primary_key=True)
-    """`check`, or `compute`: mappings, their shards, and builds."""
+    """`check`, or `compute`: mappings, their shards, rankings, and builds."""
     taken_at: Mapped[float]
     """Seconds since 1970 by the database's clock."""

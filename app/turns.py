@@ -84,7 +84,7 @@ def _warm_elsewhere(session: Session, worker: str) -> set[str]:
 
 def waiting(session: Session) -> list[tuple[str, JobKind]]:
     """One job of each kind that could start, if somebody looked: what to ring for again."""
-    kinds: tuple[JobKind, ...] = ("check", "map", "shard", "build")
+    kinds: tuple[JobKind, ...] = ("check", "map", "shard", "rank", "build")
     rows = session.execute(
         select(func.min(Job.id), Job.kind).where(Job.id.in_(claimable(kinds))).group_by(Job.kind)
     )

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from app.jobs import Claim
 from app.keys import any_key_of
-from app.problems import UnknownMapping, UnknownQuery, UnknownReference
-from app.standing import warnings_about
-from app.tables import Query, QueryMapping, ReferenceVersion, Shard
+from app.problems import UnknownMapping, UnknownQuery, UnknownRanking, UnknownReference
+from app.standing import USABLE_STATES, warnings_about
+from app.tables import Query, QueryMapping, Ranking, ReferenceVersion, Shard
 
 _GONE = "It was deleted after the job was accepted; there is nothing left to do."
 
@@ -63,7 +63,24 @@ class BuildWork:
     options: dict[str, Any]
 
 
-Work = CheckWork | MapWork | ShardWork | BuildWork
+@dataclass(frozen=True)
+class RankedVersion:
+    """A reference version that is to be compared."""
+
+    version_id: str
+    reference_prefix: str
+    manifest_sha256: str
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RankWork:
+    query_id: str
+    canonical_prefix: str
+    versions: tuple[RankedVersion, ...]
+
+
+Work = CheckWork | MapWork | ShardWork | RankWork | BuildWork
 
 
 def describe_work(session: Session, claim: Claim) -> Work:
@@ -74,6 +91,8 @@ def describe_work(session: Session, claim: Claim) -> Work:
         return describe_mapping(session, claim.subject_id)
     if claim.kind == "shard":
         return _shard_work(session, claim.subject_id)
+    if claim.kind == "rank":
+        return _rank_work(session, claim.subject_id)
     return _build_work(session, claim.subject_id)
 
 
@@ -124,6 +143,31 @@ def _shard_work(session: Session, shard_id: str) -> ShardWork:
     if shard is None:
         raise UnknownMapping("The mapping of this shard does not exist any more.", fix=_GONE)
     return ShardWork(describe_mapping(session, shard.mapping_id), shard.start, shard.stop)
+
+
+def _rank_work(session: Session, ranking_id: str) -> RankWork:
+    ranking = session.get(Ranking, ranking_id)
+    if ranking is None:
+        raise UnknownRanking("The ranking of this job does not exist any more.", fix=_GONE)
+    query = session.get_one(Query, ranking.query_id)
+    found = select(ReferenceVersion).where(
+        ReferenceVersion.id.in_(ranking.version_ids),
+        ReferenceVersion.state.in_(USABLE_STATES),  # withdrawn since: it is not for mapping onto
+    )
+    versions = session.scalars(found.options(undefer(ReferenceVersion.manifest))).all()
+    return RankWork(
+        query_id=query.id,
+        canonical_prefix=query.canonical_prefix or "",
+        versions=tuple(
+            RankedVersion(
+                version_id=version.id,
+                reference_prefix=version.bundle_prefix or "",
+                manifest_sha256=version.manifest_sha256 or "",
+                manifest=version.manifest or {},
+            )
+            for version in versions
+        ),
+    )
 
 
 def _build_work(session: Session, version_id: str) -> BuildWork:

@@ -175,6 +175,8 @@ class Thresholds(_Frozen):
 
     refuse_below: float = 0.0
     warn_below: float = 0.8
+    poorly_explained_below: float = 0.3
+    """Of `explained`: below, the cells are probably none of this reference's tissue (0054)."""
 
 
 class Provenance(_Frozen):
@@ -194,6 +196,23 @@ class Provenance(_Frozen):
     seconds: float | None = None
     created_at: str
     settings: Mapping[str, str | int | float | bool | None] = Field(default_factory=dict)
+
+
+class OwnFit(_Frozen):
+    """How far the reference's own cells are from its forward pass (see `models_store.misfit`).
+
+    What the misfit of a query is held against, at the same number of counts a cell.
+    """
+
+    library_size: int = Field(gt=0)
+    """Counts a cell, in the panel."""
+    misfit: float
+    """Nats a count; about 0 for a network that knows its cells."""
+    error: float
+    """The standard error of the misfit."""
+    n_cells: int
+    cells: Literal["held-out", "all"]
+    """Whether these cells were kept from training."""
 
 
 class SelfTest(_Frozen):
@@ -238,6 +257,8 @@ class Manifest(_Frozen):
     citation: str | None = None
     provenance: Provenance
     self_test: SelfTest | None = None
+    own_fit: tuple[OwnFit, ...] | None = None
+    """By ascending library size. None: its counts were not at hand, or the version is older."""
     files: Mapping[str, Sha256] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import scipy.sparse as sp
 import torch
 
 from app.problems import SelfTestFailed, UntrainableReference
@@ -13,7 +14,7 @@ from models_store.bundle import InvalidBundle, with_large_query_weights, write_b
 from models_store.cells import Cells, select_cells
 from models_store.encoding import Latents, encode, join_projections, project_block
 from models_store.kinds import untrained
-from models_store.manifest import Manifest
+from models_store.manifest import Manifest, OwnFit
 from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 from worker.alignment import AlignedCounts
@@ -23,6 +24,7 @@ from worker.drafting import batch_values, draft_manifest
 from worker.label_training import train_after_scvi
 from worker.obs import category_names
 from worker.orders import BuildOrder, Report
+from worker.own_fit import FEWEST_JUDGES, measure_own_fit
 from worker.reference_training import (
     Schedule,
     Tick,
@@ -91,7 +93,8 @@ def _finish(
             "seconds": round(trained.seconds, 1),
         }
     )
-    manifest = draft.model_copy(update={"provenance": provenance})
+    own_fit = _own_fit(draft, cvae, cells, order.options.get("seed", 0))
+    manifest = draft.model_copy(update={"provenance": provenance, "own_fit": own_fit})
     try:
         complete = write_bundle(
             order.out,
@@ -118,6 +121,13 @@ def encode_reference(cvae: SCVI, cells: Cells) -> Latents:
     blocks = torch.split(torch.arange(len(cells.x), device=cells.x.device), BLOCK)
     projection = join_projections([project_block(cvae, select_cells(cells, b)) for b in blocks])
     return encode(cvae, projection, cells.codes)
+
+
+def _own_fit(draft: Manifest, cvae: SCVI, cells: Cells, seed: int) -> tuple[OwnFit, ...] | None:
+    _, held_out = _split(cells, seed)
+    if held_out is None or len(held_out.x) < FEWEST_JUDGES:
+        return measure_own_fit(draft, cvae, sp.csr_matrix(cells.x.cpu().numpy()), "all")
+    return measure_own_fit(draft, cvae, sp.csr_matrix(held_out.x.cpu().numpy()), "held-out")
 
 
 def _same_bytes(a: Latents, b: Latents) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from app.problems import Problem
 from worker.held_process import HeldProcess
 from worker.lines import Closed, Lines
-from worker.orders import MOST_WARM, MapOrder, Order, ShardOrder, as_json
+from worker.orders import MOST_WARM, ExplainOrder, MapOrder, Order, ShardOrder, as_json
 from worker.outcomes import Stopped, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class ChildProcess(HeldProcess):
             done = self._follow(self._lines, stopped, report)
         except Closed as error:
             raise WorkerDied("the compute child died") from error
-        if isinstance(order, MapOrder | ShardOrder):
+        if isinstance(order, MapOrder | ShardOrder | ExplainOrder):
             others = (digest for digest in self.warm if digest != order.manifest_sha256)
             self.warm = (order.manifest_sha256, *others)[:MOST_WARM]
         return done

@@ -89,8 +89,11 @@ def _declare_tasks(app: Celery, heard: Callable[[JobKind], None]) -> None:
     def read_shard(job_id: str) -> None:
         heard("shard")
 
+    def rank_references(job_id: str) -> None:
+        heard("rank")
+
     def build_reference(job_id: str) -> None:
         heard("build")
 
-    for task in (check_query, map_query, read_shard, build_reference):
+    for task in (check_query, map_query, read_shard, rank_references, build_reference):
         app.task(task, name=task.__name__)

@@ -14,6 +14,8 @@ from app.problems import NotFinite
 from app.shards import READ_PROGRESS
 from models_store.encoding import label_probabilities
 from models_store.scanvi import SCANVI
+from worker.explained import Explained, explain_sample
+from worker.grafting import ProjectedQuery
 from worker.matched_query import MatchedQuery, match_query
 from worker.obs import listed
 from worker.orders import MapOrder, Report
@@ -39,6 +41,7 @@ STAGES = {
     "reading": 0.02,
     "fitting": READ_PROGRESS,
     "encoding": 0.85,
+    "explaining": 0.89,
     "writing": 0.9,
 }
 """Where each stage begins on the way from 0 to 1."""
@@ -90,18 +93,34 @@ def _map(matched: MatchedQuery, order: MapOrder, stages: Stages) -> MappedQuery:
         fits = surgery.fit(projected, recipe, stages.progress)
     with stages.stage("encoding"):
         weights = surgery.weights(fits)
-        return MappedQuery(
-            surgery=surgery,
-            recipe=recipe,
-            match=matched.match,
-            fits=fits,
-            weights=weights,
-            latents=surgery.encode(projected, weights),
-            forward=surgery.encode(projected, None),
-            empty=~projected.occupied,
-            n_shards=len(shards),
-            columns=added_columns(matched.obs, labelled=surgery.manifest.kind == "scanvi"),
-        )
+        latents, forward = surgery.encode(projected, weights), surgery.encode(projected, None)
+    with stages.stage("explaining"):
+        explained = _explain(matched, order, projected)
+    return MappedQuery(
+        surgery=surgery,
+        recipe=recipe,
+        match=matched.match,
+        fits=fits,
+        weights=weights,
+        latents=latents,
+        forward=forward,
+        explained=explained,
+        empty=~projected.occupied,
+        n_shards=len(shards),
+        columns=added_columns(matched.obs, labelled=surgery.manifest.kind == "scanvi"),
+    )
+
+
+def _explain(matched: MatchedQuery, order: MapOrder, projected: ProjectedQuery) -> Explained:
+    occupied = np.flatnonzero(projected.occupied)
+    return explain_sample(
+        matched.reference,
+        order.bundle,
+        matched.counts,
+        matched.match,
+        cells=occupied,
+        hashes=projected.hashes[occupied],
+    )
 
 
 def _refuse_infinite(mapped: MappedQuery) -> None:
@@ -147,6 +166,8 @@ def _write(
     packed = StoredCounts(order.shards) if order.shards else OwnCounts(query, threads=order.threads)
     write_annotated_h5ad(order.out / "query.h5ad", query, packed, latent, added)
     stages.progress(0.9)
-    told = json.dumps(provenance(order, matched.manifest_sha256, mapped, stages.seconds), indent=1)
+    told = json.dumps(
+        provenance(order, matched.reference.manifest_sha256, mapped, stages.seconds), indent=1
+    )
     (order.out / PROVENANCE_FILE).write_text(told + "\n", encoding="utf-8")
     return summary(mapped, query.n_cells, stages.seconds)

@@ -14,14 +14,14 @@ from worker.canonical import CanonicalQuery
 from worker.covariates import QueryDesign, design_query
 from worker.grafting import QuerySurgery
 from worker.orders import MapOrder, ShardOrder
-from worker.reference_cache import ReferenceCache
+from worker.reference_cache import LoadedReference, ReferenceCache
 
 
 @dataclass(frozen=True)
 class MatchedQuery:
     """All that a mapping, or a shard of one, works with."""
 
-    manifest_sha256: str
+    reference: LoadedReference
     query: CanonicalQuery
     obs: pd.DataFrame
     match: GeneMatch
@@ -43,7 +43,7 @@ def match_query(order: MapOrder | ShardOrder, references: ReferenceCache) -> Mat
     obs, counts = query.obs(), AlignedCounts(query, match)
     design = _design(obs, manifest, order.options)
     return MatchedQuery(
-        manifest_sha256=reference.manifest_sha256,
+        reference=reference,
         query=query,
         obs=obs,
         match=match,

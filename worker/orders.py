@@ -53,6 +53,28 @@ class ShardOrder:
 
 
 @dataclass(frozen=True)
+class SampleOrder:
+    """Choose the cells of a query by which references are compared."""
+
+    canonical: Path
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True)
+class ExplainOrder:
+    """Say how well one reference version explains these cells of a query."""
+
+    canonical: Path
+    bundle: Path
+    manifest_sha256: str
+    cells: tuple[int, ...]
+    """Ascending."""
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True)
 class BuildOrder:
     """Build a reference version from one query; the bundle goes to the folder `out`."""
 
@@ -66,8 +88,14 @@ class BuildOrder:
     device: str
 
 
-Order = MapOrder | ShardOrder | BuildOrder
-_KINDS: Mapping[str, type[Order]] = {"map": MapOrder, "shard": ShardOrder, "build": BuildOrder}
+Order = MapOrder | ShardOrder | SampleOrder | ExplainOrder | BuildOrder
+_KINDS: Mapping[str, type[Order]] = {
+    "map": MapOrder,
+    "shard": ShardOrder,
+    "sample": SampleOrder,
+    "explain": ExplainOrder,
+    "build": BuildOrder,
+}
 _PATHS = ("canonical", "bundle", "out")
 
 
@@ -83,4 +111,6 @@ def from_json(message: Mapping[str, Any]) -> Order:
     fields: dict[str, Any] = {n: Path(v) if n in _PATHS else v for n, v in message.items()}
     if "shards" in fields:
         fields["shards"] = tuple(Path(folder) for folder in fields["shards"])
+    if "cells" in fields:
+        fields["cells"] = tuple(fields["cells"])
     return _KINDS[fields.pop("kind")](**fields)

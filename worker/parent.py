@@ -56,7 +56,7 @@ class Parent:
         self._reaped = -timing.reap_seconds
         self.lanes = [
             self._lane({"check"}, place.zygote),
-            self._lane({"map", "shard", "build"}, place.child),
+            self._lane({"map", "shard", "rank", "build"}, place.child),
         ]
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""How each kind of job is done: check a query, map it, build a reference."""
+"""How each kind of job is done: check a query, map it, rank references, build one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 from app.jobs import Claim
 from app.mappings import record_results
 from app.queries import accept_query
+from app.rankings import record_ranking
 from app.references import bundle_prefix, publish_version
 from app.shards import record_shard, shards_prefix, split_mapping
 from app.turns import RECENT_SECONDS
-from app.work import BuildWork, CheckWork, MapWork, ShardWork, Work
+from app.work import BuildWork, CheckWork, MapWork, RankWork, ShardWork, Work
 from app.workers import workers_seen
 from models_store.blocks import shard_ranges
 from worker.attempt_store import AttemptStore
@@ -21,6 +22,7 @@ from worker.checking import CheckOrder
 from worker.intake.limits import Limits
 from worker.orders import BuildOrder, MapOrder, ShardOrder
 from worker.outcomes import Done, Outcome
+from worker.ranking import compare_references
 from worker.workplace import Workplace, describe_files
 
 
@@ -32,6 +34,8 @@ def performer(place: Workplace, work: Work) -> Callable[[Attempt], Outcome]:
         return lambda attempt: map_query(place, work, attempt)
     if isinstance(work, ShardWork):
         return lambda attempt: read_shard(place, work, attempt)
+    if isinstance(work, RankWork):
+        return lambda attempt: rank_references(place, work, attempt)
     return lambda attempt: build_reference(place, work, attempt)
 
 
@@ -127,6 +131,16 @@ def read_shard(place: Workplace, work: ShardWork, attempt: Attempt) -> Outcome:
         return record_shard(session, claim, prefix=prefix)
 
     return Done(record, prefix)
+
+
+def rank_references(place: Workplace, work: RankWork, attempt: Attempt) -> Outcome:
+    """Compare a query with references; nothing is stored but figures."""
+    items = compare_references(place, work, attempt)
+
+    def record(session: Session, claim: Claim) -> bool:
+        return record_ranking(session, claim, items=items)
+
+    return Done(record, None)
 
 
 def build_reference(place: Workplace, work: BuildWork, attempt: Attempt) -> Outcome:

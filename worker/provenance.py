@@ -13,8 +13,9 @@ from torch import Tensor
 from app.standing import NO_EFFECT
 from models_store.blocks import BLOCK
 from models_store.encoding import Latents
-from models_store.manifest import GeneMatch, Recipe
+from models_store.manifest import GeneMatch, Manifest, Recipe
 from models_store.scanvi import CLASSIFICATION_RATIO
+from worker.explained import Explained
 from worker.grafting import GroupFit, QuerySurgery
 from worker.orders import MapOrder
 from worker.results import EMPTY
@@ -31,6 +32,8 @@ class MappedQuery:
     weights: dict[str, Tensor]
     latents: Latents
     forward: Latents
+    explained: Explained
+    """Of the reference's forward pass, whatever the recipe."""
     empty: npt.NDArray[np.bool_]
     """Cells without a count in the reference's genes: their coordinates mean nothing."""
     n_shards: int
@@ -81,6 +84,7 @@ def provenance(
             "n_panel": mapped.match.n_panel,
             "expected_expression_covered": round(mapped.match.expected_expression_covered, 6),
         },
+        "explained": mapped.explained.facts(),
         "surgery": _surgery(mapped),
         "labels": _labels(mapped),
         "obs_columns": mapped.columns,
@@ -107,6 +111,7 @@ def summary(mapped: MappedQuery, n_cells: int, seconds: dict[str, float]) -> dic
         "n_genes_matched": mapped.match.n_matched,
         "n_genes_reference": mapped.match.n_panel,
         "expected_expression_covered": round(mapped.match.expected_expression_covered, 4),
+        "explained": mapped.explained.facts(),
         **_surgery(mapped),
         "labels": _labels(mapped),
         "warnings": _warnings(mapped),
@@ -192,6 +197,7 @@ def _warnings(mapped: MappedQuery) -> list[dict[str, str]]:
                 "fix": "Map an unfiltered gene table, or name genes as the reference does.",
             }
         )
+    found += _explained(manifest, mapped.explained)
     if mapped.empty.any():
         found.append(
             {
@@ -203,6 +209,23 @@ def _warnings(mapped: MappedQuery) -> list[dict[str, str]]:
             }
         )
     return found
+
+
+def _explained(manifest: Manifest, found: Explained) -> list[dict[str, str]]:
+    share = found.explained
+    if share is None or share >= manifest.thresholds.poorly_explained_below:
+        return []
+    genes = ", ".join(gene["gene"] for gene in found.unexplained_genes)
+    return [
+        {
+            "code": "poorly-explained",
+            "detail": f"The reference explains these cells poorly: to it, a count of theirs is on "
+            f"average {share:.2f} times as likely as one of its own cells. What speaks most "
+            f"against it: {genes}.",
+            "fix": "Check that the tissue, the organism and the kind of assay are the reference's; "
+            "POST /v1/queries/{id}/ranking compares the query with every reference.",
+        }
+    ]
 
 
 def _round(value: float) -> float:

@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.problems import DamagedReference
@@ -21,6 +21,8 @@ class LoadedReference:
     manifest: Manifest
     cvae: SCVI
     manifest_sha256: str
+    simulated: dict[int, float] = field(default_factory=dict)
+    """By library size: the misfit of simulated cells, once it has been asked for."""
 
 
 class ReferenceCache:

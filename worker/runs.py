@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from models_store.kernels import warm_up
+from worker.comparing import run_explain, run_sample
 from worker.mapping import run_mapping
-from worker.orders import MapOrder, Order, Report, ShardOrder
+from worker.orders import ExplainOrder, MapOrder, Order, Report, SampleOrder, ShardOrder
 from worker.projecting import run_shard
 from worker.reference_cache import ReferenceCache
 
@@ -31,13 +32,17 @@ def prepare(threads: int) -> str:
 
 
 def run(order: Order, report: Report) -> dict[str, Any]:
-    """The mapping's summary, a shard's figures, or the manifest of the new reference version."""
+    """A mapping's summary, figures of a shard or of a ranking, or a new version's manifest."""
     torch.set_num_threads(order.threads)
     order = dataclasses.replace(order, device=_device(order.device))
     if isinstance(order, MapOrder):
         return run_mapping(order, _references, report)
     if isinstance(order, ShardOrder):
         return run_shard(order, _references, report)
+    if isinstance(order, SampleOrder):
+        return run_sample(order, report)
+    if isinstance(order, ExplainOrder):
+        return run_explain(order, _references, report)
     # Imported here because scanpy takes seconds, and most children only ever map.
     from worker.building import run_build
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,21 +49,26 @@ def map_(
         "layer": layer,
         "recipe": recipe,
     }
-    client = Client(server, api_key=api_key)
-    try:
+    goes_on = "A mapping that was accepted goes on; GET /v1/mappings lists it."
+    with client_of(server, api_key, goes_on=goes_on) as client:
         mapping = _upload(client, file, options)
         mapping = _wait(client, mapping)
         _warn(mapping)
         _download(client, mapping, out)
+
+
+@contextmanager
+def client_of(server: str, api_key: str | None, *, goes_on: str) -> Iterator[Client]:
+    """A client until the `with` ends, and a sentence where the connection does."""
+    client = Client(server, api_key=api_key)
+    try:
+        yield client
     except httpx.ConnectError as error:
         typer.echo(f"Nothing answers at {server}. Is the service running?", err=True)
         raise typer.Exit(1) from error
     except httpx.TransportError as error:
-        typer.echo(
-            f"The connection to {server} broke: {error or type(error).__name__}. A mapping that "
-            "was accepted goes on; GET /v1/mappings lists it.",
-            err=True,
-        )
+        broke = f"The connection to {server} broke: {error or type(error).__name__}."
+        typer.echo(f"{broke} {goes_on}", err=True)
         raise typer.Exit(1) from error
     finally:
         client.close()
@@ -70,7 +77,7 @@ def map_(
 def _upload(
     client: Client, file: Path, options: dict[str, str | list[str] | None]
 ) -> dict[str, Any]:
-    with _bytes_bar() as bar:
+    with bytes_bar() as bar:
         task = bar.add_task(f"uploading {file.name}", total=file.stat().st_size)
         return client.map_file(file, options=options, tell=lambda sent: bar.advance(task, sent))
 
@@ -94,7 +101,7 @@ def _warn(mapping: dict[str, Any]) -> None:
 
 def _download(client: Client, mapping: dict[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    with _bytes_bar() as bar:
+    with bytes_bar() as bar:
         for result in mapping["results"]:
             task = bar.add_task(result["name"], total=result["bytes"])
             client.download(result, out, lambda got, task=task: bar.advance(task, got))  # type: ignore[misc]
@@ -103,7 +110,7 @@ def _download(client: Client, mapping: dict[str, Any], out: Path) -> None:
         typer.echo(f"  {out / result['name']}  ({result['bytes']} bytes)")
 
 
-def _bytes_bar() -> Progress:
+def bytes_bar() -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -33,7 +33,11 @@ def query_item(query: Query) -> QueryItem:
         terminal=query.state != "checking",
         created_at=query.created_at,
         updated_at=query.updated_at,
-        links={"self": here, "mappings": f"/v1/mappings?query={query.id}"},
+        links={
+            "self": here,
+            "mappings": f"/v1/mappings?query={query.id}",
+            "ranking": f"{here}/ranking",
+        },
         problem=query.problem,
         filename=query.filename,
         bytes=query.bytes,

@@ -53,11 +53,20 @@ class FoundShard:
 
 
 @dataclass(frozen=True)
+class FoundRanking:
+    state: str
+    ends: tuple[str, ...]
+    items: int
+    """References of which it says something, without a problem."""
+
+
+@dataclass(frozen=True)
 class Findings:
     queries: Mapping[str, FoundQuery]
     mappings: Mapping[str, FoundMapping]
     fsck: tuple[str, ...] = ()
     shards: Mapping[str, FoundShard] = field(default_factory=dict)
+    rankings: Mapping[str, FoundRanking] = field(default_factory=dict)
 
 
 def violations(history: Sequence[Entry], findings: Findings) -> list[Violation]:
@@ -69,6 +78,7 @@ def violations(history: Sequence[Entry], findings: Findings) -> list[Violation]:
         *_doubled_mappings(history, findings),
         *_finals(history, findings),
         *_shards(findings),
+        *_rankings(history, findings),
         *_result_sets(findings),
         *_bytes(history, findings),
         *_changed_answers(history, findings),
@@ -142,6 +152,21 @@ def _shards(findings: Findings) -> Iterator[Violation]:
             yield Violation("failed", shard, f"a {found.state} shard of a {of.state} mapping")
         if found.ends != (f"shard.{found.state}",):
             yield Violation("finished events", shard, f"{found.state}, but told {found.ends}")
+
+
+def _rankings(history: Sequence[Entry], findings: Findings) -> Iterator[Violation]:
+    """Nobody deletes one or asks again while it runs: each that was told of has one good end."""
+    for entry in _of(history, "ranking asked"):
+        if entry["ranking"] not in findings.rankings:
+            yield Violation("lost ranking", entry["ranking"], "acknowledged, and not there")
+    for ranking, found in findings.rankings.items():
+        if found.state not in TERMINAL:
+            yield Violation("unfinished", ranking, f"a ranking is still {found.state}")
+            continue
+        if found.state != "succeeded" or not found.items:
+            yield Violation("failed", ranking, f"{found.state}, of {found.items} references")
+        if found.ends != (f"rank.{found.state}",):
+            yield Violation("finished events", ranking, f"{found.state}, but told {found.ends}")
 
 
 def _result_sets(findings: Findings) -> Iterator[Violation]:

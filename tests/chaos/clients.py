@@ -86,6 +86,11 @@ class Caller:
         self.history.note("submitted", **made, content=content, recipe=recipe)
         return mapping
 
+    def rank(self, query: str) -> None:
+        """Once for each query: another that is asked for later would take its place."""
+        answer = self.call("POST", f"/v1/queries/{query}/ranking")
+        self.history.note("ranking asked", ranking=str(answer.json()["id"]))
+
     def look(self, mapping: str) -> dict[str, Any]:
         """Its body; a final one is noted."""
         body: dict[str, Any] = self.call(
@@ -139,6 +144,8 @@ class Client(threading.Thread):
         dice = self.caller.dice
         file = dice.choice(self.work.files)
         query = self.caller.upload(file)
+        if dice.random() < 0.3:
+            self.caller.rank(query)
         for _ in range(dice.randint(1, 3)):
             mapping = self.caller.submit(query, file.name, dice.choice(self.work.recipes))
             if dice.random() < 0.05:

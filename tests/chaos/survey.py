@@ -14,12 +14,12 @@ from app.database import Database
 from app.fsck import check_everything, repair
 from app.shards import shards_prefix, spent_shards
 from app.storage import Storage, read_whole
-from app.tables import Event, Job, Query, QueryMapping, Shard
+from app.tables import Event, Job, Query, QueryMapping, Ranking, Shard
 
-from .checker import TERMINAL, Findings, FoundMapping, FoundQuery, FoundShard
+from .checker import TERMINAL, Findings, FoundMapping, FoundQuery, FoundRanking, FoundShard
 from .clients import digests
 
-ENDS = {f"{kind}.{state}" for kind in ("check", "map", "shard") for state in TERMINAL}
+ENDS = {f"{kind}.{state}" for kind in ("check", "map", "shard", "rank") for state in TERMINAL}
 Results = dict[str, tuple[dict[str, str], dict[str, str]]]
 """By mapping: the digests that are told, and those of what is downloaded."""
 Ends = Mapping[str, tuple[str, ...]]
@@ -73,6 +73,7 @@ def survey(
             _mappings(session, list(storage.keys("mappings")), results, ends),
             fsck,
             _shards(session, ends),
+            _rankings(session, ends),
         )
 
 
@@ -106,6 +107,16 @@ def _mappings(
 def _shards(session: Session, ends: Ends) -> dict[str, FoundShard]:
     rows = session.execute(select(Shard, Job.state).join(Job, Job.id == Shard.job_id))
     return {shard.id: FoundShard(shard.mapping_id, state, ends[shard.id]) for shard, state in rows}
+
+
+def _rankings(session: Session, ends: Ends) -> dict[str, FoundRanking]:
+    rows = session.execute(select(Ranking, Job.state).join(Job, Job.id == Ranking.job_id))
+    return {
+        ranking.id: FoundRanking(
+            state, ends[ranking.id], sum("problem" not in each for each in ranking.items or ())
+        )
+        for ranking, state in rows
+    }
 
 
 def _ends(session: Session) -> Ends:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .checker import Findings, FoundMapping, FoundQuery, FoundShard, violations
+from .checker import Findings, FoundMapping, FoundQuery, FoundRanking, FoundShard, violations
 
 RESULTS = {"latent.npy": "d1", "latent.csv": "d2"}
 QUERY = FoundQuery("ready", "abc", "abc", ("check.succeeded",))
@@ -21,11 +21,16 @@ HISTORY: list[dict[str, Any]] = [
     {"kind": "killed", "target": "api"},
     {"kind": "seen", "mapping": "m1", "state": "succeeded", "results": RESULTS},
     {"kind": "cancel asked", "mapping": "m2"},
+    {"kind": "ranking asked", "ranking": "r1"},
 ]
 SHARD = FoundShard("m1", "succeeded", ("shard.succeeded",))
 UNWANTED = FoundShard("m2", "cancelled", ("shard.cancelled",))
+RANKING = FoundRanking("succeeded", ("rank.succeeded",), 1)
 SOUND = Findings(
-    {"q1": QUERY}, {"m1": MAPPING, "m2": CANCELLED}, shards={"s1": SHARD, "s2": UNWANTED}
+    {"q1": QUERY},
+    {"m1": MAPPING, "m2": CANCELLED},
+    shards={"s1": SHARD, "s2": UNWANTED},
+    rankings={"r1": RANKING},
 )
 
 
@@ -43,6 +48,10 @@ def mapping(**changes: Any) -> Findings:
 
 def shard(**changes: Any) -> Findings:
     return replace(SOUND, shards={**SOUND.shards, "s1": replace(SHARD, **changes)})
+
+
+def ranking(**changes: Any) -> Findings:
+    return replace(SOUND, rankings={"r1": replace(RANKING, **changes)})
 
 
 def test_what_is_sound_passes() -> None:
@@ -81,6 +90,11 @@ def test_what_nobody_was_told_of_may_be_there() -> None:
         (shard(state="cancelled", ends=("shard.cancelled",)), {"failed"}),
         (shard(mapping="m2", state="failed", ends=("shard.failed",)), {"failed"}),
         (shard(ends=("shard.succeeded", "shard.succeeded")), {"finished events"}),
+        (replace(SOUND, rankings={}), {"lost ranking"}),
+        (ranking(state="running", ends=()), {"unfinished"}),
+        (ranking(state="failed", ends=("rank.failed",)), {"failed"}),
+        (ranking(items=0), {"failed"}),
+        (ranking(ends=("rank.succeeded", "rank.succeeded")), {"finished events"}),
         (replace(SOUND, fsck=("missing: queries/q1",)), {"fsck"}),
     ],
 )

@@ -19,7 +19,7 @@ from models_store import scvi_saves
 from models_store.bundle import CELLS_FILE, InvalidBundle, seal_bundle
 from models_store.digests import file_sha256
 from models_store.expectation import DRAWS, expected_expression
-from models_store.manifest import Manifest, Provenance
+from models_store.manifest import Manifest, OwnFit, Provenance
 from models_store.scvi_weights import ConvertedModel, convert
 from worker.imports.card import licence_of
 from worker.imports.cell_sources import EncodedCells, StoredLatents
@@ -28,7 +28,9 @@ from worker.imports.order import ImportOrder, Report
 from worker.imports.reader import read_save_apart
 from worker.imports.reference_cells import ReferenceCells, read_reference_cells
 from worker.imports.save import WEIGHTS
+from worker.own_fit import MOST_CELLS, measure_own_fit
 from worker.panel import gene_table
+from worker.thinning import read_cells
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def run_import(order: ImportOrder, number: Callable[[], int], report: Report) ->
             lambda share: report("writing the cells", 0.4 + 0.5 * share),
         )
         expected, reproduced = _expected(model, cells)
+        draft = draft.model_copy(update={"own_fit": _own_fit(draft, model, cells)})
     manifest = draft.model_copy(update={"expected_expression": expected, "version": number()})
     report("testing", 0.95)
     sealed = _seal(order.out, Manifest.model_validate(manifest.model_dump()), model, reproduced)
@@ -171,6 +174,19 @@ def _expected(
     z, chosen = cells.source.sample(DRAWS)
     batches = torch.from_numpy(np.asarray(cells.columns.batch.codes)[chosen].astype(np.int64))
     return expected_expression(model.network, z, batches), None
+
+
+def _own_fit(
+    draft: Manifest, model: ConvertedModel, cells: ReferenceCells
+) -> tuple[OwnFit, ...] | None:
+    """Of a sample of the cells, most of which the network was trained on; None without counts."""
+    if not isinstance(cells.source, EncodedCells):
+        return None
+    counts = cells.source.counts
+    n = counts.n_cells
+    chosen = np.random.default_rng(0).choice(n, min(MOST_CELLS, n), replace=False)
+    rows = read_cells(counts, np.sort(chosen))
+    return measure_own_fit(draft, model.network, rows, "all")
 
 
 def _seal(

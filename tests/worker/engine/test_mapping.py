@@ -81,6 +81,7 @@ def test_every_result_file(recommended: Reference, tmp_path: Path) -> None:
         "reading",
         "fitting",
         "encoding",
+        "explaining",
         "writing",
     ]
     shares = [share for _, share in heard]
@@ -93,7 +94,7 @@ def test_provenance_is_enough_to_make_it_again(recommended: Reference, tmp_path:
     told = json.loads((ordered.out / "provenance.json").read_text())
     assert told["reference"]["files"] == dict(recommended.manifest.files)
     assert told["recipe"] == recommended.manifest.default_recipe.model_dump()
-    assert set(told["seconds"]) >= {"loading", "reading", "fitting", "encoding"}
+    assert set(told["seconds"]) >= {"loading", "reading", "fitting", "encoding", "explaining"}
     assert told["surgery"]["n_trainable_weights"] == 2 * 4 * 16
     for batch in told["surgery"]["batches"]:
         assert batch["elbo_after"] >= batch["elbo_before"]

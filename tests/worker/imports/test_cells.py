@@ -14,6 +14,7 @@ import pytest
 
 from app.problems import NotCounts, UnfitCells, UnknownBatchColumn, UnknownLabelsColumn
 from models_store.bundle import CELLS_FILE, verify_bundle
+from worker import own_fit
 from worker.imports.cell_sources import LatentBlock
 from worker.imports.cell_table import ROW_GROUP, CellColumns, write_cells
 from worker.imports.telling import tell
@@ -39,6 +40,7 @@ def test_without_cells_there_is_no_table(folder: Path, tmp_path: Path) -> None:
     assert imported.manifest.self_test.reference_reproduced is None
     assert sum(imported.manifest.expected_expression) == pytest.approx(1)
     assert imported.manifest.provenance.n_cells == 40  # what the save says
+    assert imported.manifest.own_fit is None
     verify_bundle(tmp_path / "work/bundle")
     told = " ".join(tell(imported))
     assert "No cells came with it" in told
@@ -63,6 +65,16 @@ def test_counts_give_latents_expression_levels_and_a_umap(folder: Path, tmp_path
     shares = (CELLS.x / CELLS.x.sum(1, keepdims=True)).mean(0)
     assert np.allclose(manifest.expected_expression, shares / shares.sum(), rtol=1e-6)
     assert "encoded from `X`" in " ".join(tell(imported))
+
+
+def test_counts_say_how_far_the_cells_are_from_the_forward_pass(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_fit, "LIBRARY_SIZES", (4, 8, 100_000))
+    file = write_counts(tmp_path / "c.h5ad", MODEL, CELLS)
+    found = import_save(folder, tmp_path / "work", path=file).manifest.own_fit
+    assert found is not None
+    assert [(own.library_size, own.cells) for own in found] == [(4, "all"), (8, "all")]
 
 
 def test_the_decoder_expects_genes_where_there_are_no_counts(folder: Path, tmp_path: Path) -> None:

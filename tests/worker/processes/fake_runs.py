@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from typing import Any
 
-from app.problems import UntrainableReference
-from worker.orders import Order, Report
+from app.problems import DamagedReference, UntrainableReference
+from worker.orders import (
+    BuildOrder,
+    ExplainOrder,
+    MapOrder,
+    Order,
+    Report,
+    SampleOrder,
+    ShardOrder,
+)
 
 ODD_SUMMARIES = {"not-a-number": {"cells": float("nan")}}
+
+
+def _explain(order: ExplainOrder) -> dict[str, Any]:
+    """Whatever the reference's name says."""
+    name = json.loads((order.bundle / "manifest.json").read_text())["name"]
+    if name == "refuse":
+        raise DamagedReference("Its files are damaged.", fix="Restore them.")
+    if name == "fault":
+        raise RuntimeError("a bug")
+    while name == "hang":
+        time.sleep(0.05)
+    return {"explained": 0.5, "n_cells": len(order.cells)}
 
 
 DEVICE = "cuda:7"
@@ -22,6 +43,14 @@ def prepare(threads: int) -> str:
 
 
 def run(order: Order, report: Report) -> dict[str, Any]:
+    if isinstance(order, SampleOrder):
+        return {"cells": [0, 1, 2]}
+    if isinstance(order, ExplainOrder):
+        return _explain(order)
+    return _do(order, report)
+
+
+def _do(order: MapOrder | ShardOrder | BuildOrder, report: Report) -> dict[str, Any]:
     options = order.options
     do = options.get("do") or (options.get("batch_key") or ["finish"])[0]
     report("starting", 0.0)

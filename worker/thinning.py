@@ -1,0 +1,63 @@
+"""Cells of any depth at one library size, by their content alone."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from worker.alignment import Index, UInt64, row_hashes
+
+Floats = npt.NDArray[np.float64]
+
+DENSE_SHARE = 8
+"""Above one cell in so many, reading all of them is faster than each by itself."""
+
+
+class AlignedRows(Protocol):
+    """The part of `AlignedCounts` by which chosen cells are read."""
+
+    @property
+    def n_cells(self) -> int: ...
+
+    def sparse(self, start: int, stop: int) -> sp.csr_matrix: ...
+    def chosen(self, cells: Index) -> sp.csr_matrix: ...
+
+
+def first_by_content(hashes: UInt64, cells: Index, most: int) -> Index:
+    """So many of these cells, ascending: those whose hashes, one a cell, come first."""
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
+    return np.sort(cells[order[:most]])
+
+
+def read_cells(counts: AlignedRows, cells: Index) -> sp.csr_matrix:
+    """Rows of chosen cells, ascending, without reading a large query for a few of them."""
+    if not len(cells) or len(cells) * DENSE_SHARE > counts.n_cells:
+        return counts.chosen(cells)
+    return sp.vstack([counts.sparse(int(cell), int(cell) + 1) for cell in cells], format="csr")
+
+
+def in_order_of_content(rows: sp.csr_matrix) -> sp.csr_matrix:
+    """The same cells in an order that only their counts decide, so that sums come out alike."""
+    hashes = row_hashes(rows)
+    return rows[np.lexsort((hashes[:, 1], hashes[:, 0]))]
+
+
+def thinned(rows: sp.csr_matrix, library_size: int) -> Floats:
+    """Each count kept with the chance that leaves `library_size` of a cell's counts, dense.
+
+    Binomial, drawn from a seed that is the cell's own content. A fraction of a count is one count
+    with that chance. Cells below the library size are not for this; nor do they get any deeper.
+    """
+    dense = np.zeros(rows.shape)
+    seeds = row_hashes(rows)
+    for cell, seed in enumerate(seeds):
+        here = slice(rows.indptr[cell], rows.indptr[cell + 1])
+        rng = np.random.default_rng([library_size, *seed])
+        values = rows.data[here].astype(np.float64)
+        kept = min(1.0, library_size / values.sum()) if len(values) else 1.0
+        whole = np.floor(values + rng.random(len(values))).astype(np.int64)
+        dense[cell, rows.indices[here]] = rng.binomial(whole, kept)
+    return dense
