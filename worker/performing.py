@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.jobs import Claim
 from app.mappings import record_results
+from app.problems import Problem
 from app.queries import accept_query
 from app.rankings import record_ranking
 from app.references import bundle_prefix, publish_version
@@ -64,11 +65,16 @@ def check_query(place: Workplace, work: CheckWork, attempt: Attempt) -> Outcome:
                 output_bytes=place.free_bytes(),
             ),
         )
-        inspection = place.zygote.check(
-            order,
-            stopped=attempt.stopped,
-            report=lambda fraction: attempt.report("checking", fraction),
-        )
+        try:
+            inspection = place.zygote.check(
+                order,
+                stopped=attempt.stopped,
+                report=lambda fraction: attempt.report("checking", fraction),
+            )
+        except Problem as problem:
+            if problem.inspection is None:  # of a check that did not live to write its report
+                problem.inspection = {"problems": problem.errors}
+            raise
         store.publish(scratch, prefix)
 
     def record(session: Session, claim: Claim) -> bool:

@@ -89,7 +89,11 @@ class GeneCoverage(BaseModel):
 
 
 class QueryBody(QueryItem):
-    inspection: dict[str, Any] | None = None
+    inspection: dict[str, Any] | None = Field(
+        default=None,
+        description="What was found in the file, refused or not; `problems` lists every finding "
+        "with its code, severity, pointer and fix. Null until the check is done.",
+    )
     gene_coverage: list[GeneCoverage] | None = Field(
         default=None, description="With every ready reference; null until the query is ready."
     )

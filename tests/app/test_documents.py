@@ -12,6 +12,7 @@ from alembic import command
 from sqlalchemy import select
 
 from app.database import Database, migration_config
+from app.findings import ERRORS, every_code, severity_of
 from app.problems import InternalFault, NotCounts, Problem, every_problem
 from app.settings import Settings
 from app.tables import IdempotencyKey, ReferenceVersion
@@ -23,6 +24,25 @@ HEAVY = ("torch", "h5py", "anndata", "numpy", "pandas", "scipy", "pyarrow", "wor
 def test_every_problem_is_explained() -> None:
     headings = re.findall(r"^## (\S+)$", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
     assert headings == [kind.type for kind in every_problem()]
+
+
+def test_every_finding_is_explained() -> None:
+    text = (ROOT / "docs/problems.md").read_text()
+    sections = re.findall(r"^## (\S+)\n\n(\w+)(?:; answers with `(\S+)`)?\. ", text, re.MULTILINE)
+    assert sections == [
+        (code, severity_of(code).capitalize(), ERRORS[code].type if code in ERRORS else "")
+        for code in every_code()
+    ]
+
+
+def test_findings_have_only_codes_that_are_explained() -> None:
+    """And each code is said somewhere: none is left from what a check once found."""
+    sources = [*(ROOT / "worker").rglob("*.py"), *(ROOT / "app").rglob("*.py")]
+    text = "".join(path.read_text() for path in sources if path.name != "findings.py")
+    text += (ROOT / "worker/intake/findings.py").read_text()
+    said = set(re.findall(r'(?:located|tell)\(\s*"([a-z0-9-]+)"', text))
+    assert said <= set(every_code())
+    assert [code for code in every_code() if f'"{code}"' not in text] == []
 
 
 def test_every_setting_is_in_the_example() -> None:

@@ -16,7 +16,7 @@ from app.problems import Problem
 from worker.zygote_process import ZygoteProcess
 
 from . import files
-from .bad_files import BROKEN
+from .bad_files import BROKEN, replace
 
 Sandboxed = Callable[..., dict[str, Any]]
 
@@ -129,3 +129,62 @@ def test_all_problems_come_at_once(sandboxed: Sandboxed, tmp_path: Path) -> None
         del file["var/_index"]
     problem = refused(sandboxed, path)
     assert [error["pointer"] for error in problem.errors] == ["/X", "/obs", "/var"]
+
+
+def write_nine_faults(path: Path) -> None:
+    files.write_h5ad(path)
+    with h5py.File(path, "a") as file:
+        file["X/data"][:5] = [np.nan, np.inf, -1, 0.5, 1e9]
+        file["X/indices"][3] = files.GENES + 5
+        indptr = file["X/indptr"]
+        indptr[2] = indptr[3] + 1
+        file["uns/elsewhere"] = h5py.ExternalLink("/etc/passwd", "/")
+        replace(file, "var/_index", np.linspace(0, 1, files.GENES))
+        file["obs"].attrs["column-order"] = ["sample", "gone"]
+        file["obs/_index"][5] = "cell4"
+
+
+def test_nine_faults_are_told_as_nine(sandboxed: Sandboxed, tmp_path: Path) -> None:
+    write_nine_faults(tmp_path / "query.h5ad")
+    problem = refused(sandboxed, tmp_path / "query.h5ad")
+    assert problem.inspection is not None
+    errors = {
+        ("external-link", "/uns/elsewhere"),
+        ("names-not-text", "/var/_index"),
+        ("pointers-fall", "/X/indptr"),
+        ("index-out-of-range", "/X/indices"),
+        ("not-a-number", "/X/data"),
+        ("infinite-values", "/X/data"),
+        ("negative-values", "/X/data"),
+        ("fractional-values", "/X/data"),
+        ("values-too-large", "/X/data"),
+    }
+    assert {(each["code"], each["pointer"]) for each in problem.errors} == errors
+    told = {(each["code"], each["pointer"]) for each in problem.inspection["problems"]}
+    assert told == errors | {("column-left-out", "/obs/gone"), ("repeated-cells", "/obs")}
+    assert all(each["fix"] and each["detail"] for each in problem.inspection["problems"])
+    assert problem.inspection["columns"][0]["name"] == "sample"
+
+
+def test_many_findings_of_one_kind_are_summed_up(sandboxed: Sandboxed, tmp_path: Path) -> None:
+    path = files.write_h5ad(tmp_path / "query.h5ad")
+    with h5py.File(path, "a") as file:
+        for number in range(500):
+            file[f"uns/{number}"] = h5py.ExternalLink("/etc/passwd", "/")
+    problem = refused(sandboxed, path)
+    assert len(problem.errors) == 20
+    assert "480 more" in problem.errors[-1]["detail"]
+
+
+def test_a_link_is_looked_at_wherever_it_is_met(sandboxed: Sandboxed, tmp_path: Path) -> None:
+    """A group with two names is walked once; what is in it leads out under both."""
+    other = files.write_h5ad(tmp_path / "other.h5ad")
+    path = files.write_h5ad(tmp_path / "query.h5ad")
+    with h5py.File(path, "a") as file:
+        del file["X"]
+        file["aaa/X"] = h5py.ExternalLink(str(other), "/X")
+        file["raw"] = file["aaa"]
+        files.write_frame(file["aaa"], "var", files.names("gene", files.GENES), [])
+        file["X"] = h5py.SoftLink("/raw/X")
+    problem = refused(sandboxed, path)
+    assert {error["code"] for error in problem.errors} == {"external-link", "dangling-link"}

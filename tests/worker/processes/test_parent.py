@@ -51,7 +51,11 @@ def test_a_bad_query_is_rejected_with_its_problem(
     assert job.problem is not None
     assert job.problem["type"] == "unreadable-file"
     with database.reading() as session:
-        assert session.get_one(Query, query.id).state == "rejected"
+        stored = session.get_one(Query, query.id)
+        assert stored.state == "rejected"
+        assert stored.problem is not None
+        assert stored.inspection is not None
+        assert stored.inspection["problems"] == stored.problem["errors"]
     running.stop()
     assert list(place.staging.iterdir()) == []
 
