@@ -31,6 +31,12 @@ class UploadOptions(Sent):
         return {"layer": self.layer, "input": self.input}
 
 
+class InspectOptions(UploadOptions):
+    wait: float = Field(
+        default=30, ge=0, le=30, description="Seconds to wait for the report; at most 30."
+    )
+
+
 class MapOptions(UploadOptions):
     reference: Name | None = Field(
         default=None, description="NAME, NAME@VERSION or NAME@ALIAS; needed, here or in the form."
@@ -64,6 +70,7 @@ class MapOptions(UploadOptions):
 
 
 UploadQuery = Annotated[UploadOptions, Query()]
+InspectQuery = Annotated[InspectOptions, Query()]
 MapQuery = Annotated[MapOptions, Query()]
 
 Options = TypeVar("Options", bound=UploadOptions)
