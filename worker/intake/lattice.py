@@ -182,9 +182,7 @@ def _try(rows: _Rows, multiple: int, bounds: _Bounds) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _evidence(
-    rows: _Rows, found: npt.NDArray[np.bool_], whole: Floats, multiple: int
-) -> float:
+def _evidence(rows: _Rows, found: npt.NDArray[np.bool_], whole: Floats, multiple: int) -> float:
     """Each distinct value above a row's lowest is one chance to miss; each m tried is one to hit."""
     owners = rows.owners[found]
     tolerance = np.minimum(whole * (rows.error[found] + rows.lowest_error[owners]), 0.5)
