@@ -172,8 +172,8 @@ def _undone(
     """The transformation that leaves whole multiples in every row, if one does beyond doubt."""
     best, most = None, PROOF
     for each in tried:
-        screened = whole_multiples(_screen(rows), each, single=single, grain=grain)
-        if not screened.fits.all():
+        screened = whole_multiples(_screen(rows), each, single=single, grain=grain, weigh=True)
+        if not screened.fits.all() or screened.evidence <= PROOF:
             continue
         found = whole_multiples(rows, each, single=single, grain=grain, weigh=True)
         if found.fits.all() and found.evidence > most:

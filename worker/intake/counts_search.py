@@ -153,7 +153,7 @@ class CountsSearch:
             blocks = self.query.blocks(matrix, found.survey)
             first = _first_blocks(blocks)
             found.judged = self._judge(first, found)
-            if to_end or found.refusal is None and found.survey.is_clean:
+            if to_end or (found.refusal is None and found.survey.is_clean):
                 rest = self._transformed(chain(first, blocks), first, found)
                 found.totals = write_counts(rest, matrix.shape, self.sink, found.survey)
         except Problem as problem:
@@ -166,7 +166,7 @@ class CountsSearch:
             return None
         judged = judge(_sample(first, found.matrix.shape[1]))
         allowed = self.wanted.fractions is not None and judged.kind in {"counts", "count-like"}
-        if allowed or judged.kind == "log-normalised" and judged.transformation is not None:
+        if allowed or (judged.kind == "log-normalised" and judged.transformation is not None):
             found.survey.allow_fractions()
         return judged
 
@@ -266,7 +266,9 @@ def _outcome(found: Found) -> tuple[str, str]:
     """What the report calls a matrix that was read, and why."""
     if found.problem is not None:
         return found.problem.errors[0]["code"], found.problem.detail
-    if not found.survey.is_clean and found.refusal is None:
+    if found.refusal is not None and found.judged is not None:
+        return found.judged.kind, found.judged.reason
+    if not found.survey.is_clean:
         code, fault = next(iter(found.survey.faults.items()))
         return code, f"{fault.number:,} of its values are refused"
     if found.judged is None:

@@ -183,7 +183,7 @@ def _try(rows: _Rows, multiple: int, bounds: _Bounds) -> npt.NDArray[np.bool_]:
 
 
 def _evidence(rows: _Rows, found: npt.NDArray[np.bool_], whole: Floats, multiple: int) -> float:
-    """Each distinct value above a row's lowest is one chance to miss; each m tried is one to hit."""
+    """Each distinct value above the lowest is a chance to miss, each m tried one to hit."""
     owners = rows.owners[found]
     tolerance = np.minimum(whole * (rows.error[found] + rows.lowest_error[owners]), 0.5)
     _, first = np.unique(owners * 2.0**32 + whole, return_index=True)

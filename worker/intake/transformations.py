@@ -1,4 +1,4 @@
-"""What may have been done to the counts of a cell before they were written, and how it is undone."""
+"""What may have been done to the counts of a cell before they were written, and its undoing."""
 
 from __future__ import annotations
 
