@@ -38,10 +38,12 @@ PROOF = 12.0
 """Evidence, as log10 of odds, from which values are taken for transformed counts."""
 FEW_ENTRIES = 50
 """A row with as many expressed genes has some of its smallest counts among them."""
-NEAR = 0.25
-SMALL = 20.0
-MOSTLY_NEAR = 0.55
-"""Of small values of a smooth distribution half lie so near to a whole number, at most."""
+JUST_BELOW, JUST_ABOVE = 0.22, 0.02
+"""Where corrected counts pile up: at whole numbers, and below them by what was taken away."""
+SMALL, SMALLEST = 12.0, 0.5
+PILED = 1.45
+"""How much denser values must be there than elsewhere; smooth distributions had 1.35 at most,
+counts less a fifth of background 1.56 at least, those of real cells 2.8."""
 EQUAL_SUMS = 1e-3
 ROUND_TARGETS = (1e4, 1e5, 1e6)
 
@@ -148,10 +150,11 @@ def _judge_transformed(
 
 def _judge_rest(values: Floats, whole_share: float, grain: float) -> Judged:
     """Values that no transformation of counts explains."""
-    small = values[values < SMALL]
-    near = float((np.abs(small - np.rint(small)) <= NEAR)[small >= 1 - NEAR].sum())
-    share = near / max(1, len(small))
-    if values.max() <= STEEPEST_LOG and whole_share < 0.5:
+    if values.max() <= 1:
+        return Judged("normalised", "no value is above 1, as of shares")
+    if whole_share >= 0.5 or _is_piled(values):
+        return Judged("count-like", "its values are close to whole numbers, as corrected counts")
+    if values.max() <= STEEPEST_LOG:
         if (how := _how_truncated(values, grain)) is not None:
             return Judged("truncated", f"its values look like logarithms {how}")
         return Judged(
@@ -159,11 +162,29 @@ def _judge_rest(values: Floats, whole_share: float, grain: float) -> Judged:
             f"its values end at {values.max():.4g}, as logarithms do, but are not those of scaled "
             "counts",
         )
-    if share >= MOSTLY_NEAR or whole_share >= 0.5:
-        return Judged(
-            "count-like", f"{share:.0%} of its small values are whole numbers or close to one"
-        )
     return Judged("normalised", "its values are neither whole numbers nor close to them")
+
+
+def _is_piled(values: Floats) -> bool:
+    """Whether small values lie at and below whole numbers more than chance puts them there."""
+    small = values[values < SMALL]
+    if len(small) < 0.5 * len(values):
+        return False
+    small = small[small >= SMALLEST]
+    if values.max() > STEEPEST_LOG:
+        return _density(small) > PILED + 5 / np.sqrt(len(small) + 1)
+    # Logarithms of cells of one depth pile up somewhere, but not at one, two and three alike.
+    nearest = np.rint(small)
+    each = [small[nearest == number] for number in (1, 2, 3)]
+    return min(_density(part) - 5 / np.sqrt(len(part) + 1) for part in each) > PILED
+
+
+def _density(values: Floats) -> float:
+    """At and just below whole numbers, relative to an even spread."""
+    if not len(values):
+        return 0.0
+    above = values - np.rint(values)
+    return float(((above > -JUST_BELOW) & (above <= JUST_ABOVE)).mean()) / (JUST_BELOW + JUST_ABOVE)
 
 
 def _undone(
@@ -182,13 +203,14 @@ def _undone(
 
 
 def _screen(rows: RowBlock) -> RowBlock:
-    """The smallest values of the fullest rows: what is no multiple shows there first."""
+    """Some values of the fullest rows, from the smallest to the largest."""
     number = np.diff(rows.indptr)
     fullest = np.sort(np.argsort(-number, kind="stable")[:SCREENED_ROWS])
-    parts = [
-        np.sort(rows.values[rows.indptr[row] : rows.indptr[row + 1]])[:SCREENED_ENTRIES]
-        for row in fullest
-    ]
+    parts = []
+    for row in fullest:
+        values = np.sort(rows.values[rows.indptr[row] : rows.indptr[row + 1]])
+        places = np.linspace(0, len(values) - 1, min(len(values), SCREENED_ENTRIES))
+        parts.append(values[places.astype(np.int64)])
     indptr = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
     values = np.concatenate(parts)
     return RowBlock(0, indptr, np.zeros(len(values), dtype=np.int32), values)

@@ -31,6 +31,12 @@ class Depths:
     totals: Floats | None = None
     """Counts of each cell by a column of obs, in proportion to one over the step."""
 
+    @property
+    def target_sum(self) -> float | None:
+        """The target, where it is in counts."""
+        in_counts = self.totals is None or bool((self.totals == np.rint(self.totals)).all())
+        return self.target if in_counts else None
+
     def factors(self, first: int, steps: Floats) -> Floats:
         """By row: the factor, or NaN where nothing tells it."""
         factors = np.full(len(steps), np.nan)
@@ -41,8 +47,13 @@ class Depths:
             known = np.abs(ratio - np.rint(ratio)) < 1e-3 * np.maximum(ratio, 1)
             return np.where(known & (ratio > 0.5), np.rint(ratio), np.nan)
         depth = self.target / steps
-        for factor in range(LARGEST_FACTOR, 0, -1):
-            factors[_is_whole(depth * factor)] = factor
+        open_ = np.flatnonzero(np.isfinite(depth))
+        for factor in range(1, LARGEST_FACTOR + 1):
+            whole = _is_whole(depth[open_] * factor)
+            factors[open_[whole]] = factor
+            open_ = open_[~whole]
+            if not len(open_):
+                break
         return factors
 
 
@@ -115,7 +126,9 @@ class Recovery:
     def _factors(self, first: int, steps: Floats, number: npt.NDArray[np.int64]) -> Floats:
         factors = self.depths.factors(first, steps)
         unknown = np.isnan(factors)
-        self.undetermined += int((unknown & (number > 0) & (number < FEW_ENTRIES)).sum())
+        # That a depth is whole speaks for a factor, but as much for its multiples.
+        open_ = unknown if self.depths.totals is not None else np.ones(len(steps), dtype=bool)
+        self.undetermined += int((open_ & (number > 0) & (number < FEW_ENTRIES)).sum())
         return np.where(unknown, 1.0, factors)
 
     def _go_back(self, block: RowBlock, counts: Floats, number: npt.NDArray[np.int64]) -> None:
@@ -139,7 +152,7 @@ class Recovery:
         return {
             "from": "log-normalised",
             "base": self.transformation.base,
-            "target_sum": self.depths.target,
+            "target_sum": self.depths.target_sum,
             "max_deviation": self.deviation,
             "max_error": self.round_trip,
             "undetermined_cells": self.undetermined,

@@ -58,7 +58,9 @@ def test_log_normalised_counts_are_recovered_exactly(
     assert (stored(query) == counts[:, ::every]).all()
     assert report["counts_class"] == "log-normalised"
     assert report["recovered"]["base"] == base
-    assert report["recovered"]["max_error"] < (1e-13 if dtype == "f8" != layout[:2] else 4e-6)
+    # A CSC matrix is turned in single precision.
+    exact = dtype == "f8" and layout != "csc"
+    assert report["recovered"]["max_error"] < (1e-12 if exact else 4e-6)
     assert report["recovered"]["undetermined_cells"] == 0
     assert "counts-recovered" in {each["code"] for each in report["problems"]}
     kept = json.loads((tmp_path / "canonical/canonical.json").read_text())
@@ -135,7 +137,9 @@ def test_what_is_no_counts_is_refused(
 ) -> None:
     code, make = transformed.REFUSED[name]
     values = make(cells(seed=7))
-    path = files.write_h5ad(tmp_path / "query.h5ad", np.asarray(values), layout)
+    if values.dtype == np.float16 and layout != "dense":
+        values = values.astype("f4")  # scipy has no sparse matrices of half precision
+    path = files.write_h5ad(tmp_path / "query.h5ad", values, layout)
     problem = refusal(check, path, counts=option)
     assert problem.type == "not-counts"
     assert code in {each["code"] for each in problem.errors}
@@ -251,7 +255,7 @@ def test_a_named_matrix_is_never_replaced(check: Check, tmp_path: Path) -> None:
 
 def test_the_likeliest_matrix_is_the_one_refused(check: Check, tmp_path: Path) -> None:
     """Fractional counts could be taken; z-scores could not."""
-    path = with_matrices(tmp_path / "query.h5ad", SCALED, counts=transformed.soup(COUNTS))
+    path = with_matrices(tmp_path / "query.h5ad", SCALED, counts=transformed.soup(COUNTS, 0.05))
     problem = refusal(check, path)
     assert [(e["code"], e["pointer"]) for e in problem.errors] == [
         ("fractional-values", "/layers/counts/data")
@@ -265,6 +269,13 @@ def test_the_likeliest_matrix_is_the_one_refused(check: Check, tmp_path: Path) -
     assert report["counts_from"] == "layers/counts"
 
 
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few thousand rows are then more than is looked at first."""
+    monkeypatch.setattr("worker.intake.sparse.ENTRIES", 40_000)
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_a_matrix_that_proves_to_be_no_counts_late_gives_way(check: Check, tmp_path: Path) -> None:
     wide = cells(2500, 500, seed=11)
     path = with_matrices(
@@ -279,7 +290,7 @@ def test_a_matrix_that_proves_to_be_no_counts_late_gives_way(check: Check, tmp_p
 def test_the_sandbox_begins_again_too(
     sandboxed: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    wide = cells(2500, 500, seed=11)
+    wide = cells(6000, 500, seed=11)
     path = with_matrices(
         tmp_path / "query.h5ad", log_normalised(wide), counts=np.vstack([wide[:-1], wide[-1:] / 3])
     )
@@ -288,6 +299,7 @@ def test_the_sandbox_begins_again_too(
     assert (stored(query) == wide).all()
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_a_row_that_is_no_logarithm_of_counts_refuses_the_file(
     check: Check, tmp_path: Path
 ) -> None:
@@ -299,11 +311,12 @@ def test_a_row_that_is_no_logarithm_of_counts_refuses_the_file(
     assert "cell 'cell2499'" in error["detail"]
 
 
+@pytest.mark.usefixtures("small_blocks")
 def test_fractional_counts_that_turn_into_something_else_are_refused(
     check: Check, tmp_path: Path
 ) -> None:
-    counts = cells(6000, 500, seed=12)
-    values = np.vstack([transformed.soup(counts[:5000]), transformed.cpm(counts[5000:])])
+    counts = cells(2500, 500, seed=12)
+    values = np.vstack([transformed.soup(counts[:2000]), transformed.cpm(counts[2000:])])
     problem = refusal(check, files.write_h5ad(tmp_path / "query.h5ad", values), counts="as-is")
     assert {each["code"] for each in problem.errors} == {"normalised-values"}
 

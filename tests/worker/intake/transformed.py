@@ -220,7 +220,7 @@ def gene_wise_scaled_logs(counts: Matrix) -> Matrix:
     return logs / logs.std(axis=0).clip(0.1)
 
 
-@refused("log-normalised")
+@refused("normalised-values")
 def shares_of_one(counts: Matrix) -> Matrix:
     return (counts / counts.max(axis=0).clip(1)).astype("f4")
 
