@@ -105,6 +105,10 @@ ERRORS: Mapping[str, type[Problem]] = {
         "infinite-values",
         "negative-values",
         "fractional-values",
+        "log-normalised",
+        "normalised-values",
+        "rounded-cpm",
+        "truncated-values",
         "values-too-large",
         "no-counts",
     ),
@@ -114,9 +118,17 @@ ERRORS: Mapping[str, type[Problem]] = {
 """Each code that refuses a file, and the type of the problem that then answers."""
 
 WARNINGS = frozenset(
-    {"repeated-cells", "repeated-genes", "empty-cells", "column-left-out", "column-renamed"}
+    {
+        "count-like",
+        "undetermined-cells",
+        "repeated-cells",
+        "repeated-genes",
+        "empty-cells",
+        "column-left-out",
+        "column-renamed",
+    }
 )
-NOTES: frozenset[str] = frozenset()
+NOTES = frozenset({"counts-recovered"})
 
 
 def severity_of(code: str) -> Severity:

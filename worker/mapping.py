@@ -107,6 +107,7 @@ def _map(matched: MatchedQuery, order: MapOrder, stages: Stages) -> MappedQuery:
         explained=explained,
         empty=~projected.occupied,
         n_shards=len(shards),
+        origin=matched.query.origin,
         columns=added_columns(matched.obs, labelled=surgery.manifest.kind == "scanvi"),
     )
 

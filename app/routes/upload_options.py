@@ -19,7 +19,14 @@ MAX_FILENAME = 255
 
 class UploadOptions(Sent):
     layer: Name | None = Field(
-        default=None, description="Where the matrix is: `layers/NAME`, `raw/X`; default `X`."
+        default=None,
+        description="Where the matrix is: `X`, `raw/X`, `layers/NAME`. By default raw counts are "
+        "looked for in the usual layers, `raw/X` and `X`; continuous values in `X`.",
+    )
+    counts: Literal["as-is", "round"] | None = Field(
+        default=None,
+        description="What to do with counts that are no whole numbers, as SoupX, RSEM or alevin "
+        "write them: keep or round them. By default they are refused.",
     )
     input: Literal["counts", "continuous"] = "counts"
     external_id: Name | None = None
@@ -28,7 +35,7 @@ class UploadOptions(Sent):
 
     def query_options(self) -> dict[str, Any]:
         """The part that intake reads."""
-        return {"layer": self.layer, "input": self.input}
+        return {"layer": self.layer, "input": self.input, "counts": self.counts}
 
 
 class InspectOptions(UploadOptions):
