@@ -115,8 +115,20 @@ ERRORS: Mapping[str, type[Problem]] = {
 
 WARNINGS = frozenset(
     {"repeated-cells", "repeated-genes", "empty-cells", "column-left-out", "column-renamed"}
+) | frozenset(
+    {
+        "batch-confounded",
+        "missing-batch",
+        "missing-condition",
+        "missing-sample",
+        "private-column",
+        "small-batches",
+        "too-many-batches",
+        "unknown-column",
+        "unknown-control-value",
+    }
 )
-NOTES: frozenset[str] = frozenset()
+NOTES: frozenset[str] = frozenset({"columns-not-kept"})
 
 
 def severity_of(code: str) -> Severity:

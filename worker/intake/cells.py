@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -18,12 +19,15 @@ LISTED_VALUES = 200
 LONGEST_VALUE = 500
 
 
-def describe_columns(obs: Table) -> list[dict[str, Any]]:
-    """Each column's kind and values, so that a person can pick the batch column."""
-    return [_describe(column) for column in obs.columns]
+def describe_columns(obs: Table, private: Collection[str] = frozenset()) -> list[dict[str, Any]]:
+    """Each column's kind and values, so that a person can pick the batch column.
+
+    Of columns that look private, no value is told.
+    """
+    return [_describe(column, column.name in private) for column in obs.columns]
 
 
-def _describe(column: Column) -> dict[str, Any]:
+def _describe(column: Column, private: bool) -> dict[str, Any]:
     present = _present(column.values)
     described: dict[str, Any] = {
         "name": column.name,
@@ -31,6 +35,8 @@ def _describe(column: Column) -> dict[str, Any]:
         "n_values": pc.count_distinct(present).as_py(),
         "missing": len(column.values) - len(present),
     }
+    if private:
+        return {**described, "private": True}
     # Counted before they are listed: a column may hold another number in each of a million cells.
     if described["n_values"] <= LISTED_VALUES:
         listed = _list_values(column.values, present)
