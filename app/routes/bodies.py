@@ -69,6 +69,9 @@ class QueryItem(Resource):
     filename: str
     bytes: int
     sha256: str
+    keeps_upload: bool = Field(
+        description="False: the file is removed once it is checked; see obs_policy."
+    )
     options: dict[str, Any]
     external_id: str | None = None
     tags: list[str]
