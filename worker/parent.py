@@ -88,7 +88,8 @@ class Parent:
                     back_off = 0.0
                 except AWAY as error:
                     back_off = min(2 * back_off or 0.25, LONGEST_BACK_OFF_SECONDS)
-                    log.warning("the database is away, again in %.2f s: %s", back_off, error)
+                    said = getattr(error, "orig", error)
+                    log.warning("the database is away, again in %.2f s: %s", back_off, said)
                 self._finished.wait(max(back_off, self._turn_seconds))
                 self._finished.clear()
         finally:
