@@ -121,6 +121,7 @@ WARNINGS = frozenset(
         "missing-batch",
         "missing-condition",
         "missing-sample",
+        "nearly-empty-cells",
         "private-column",
         "small-batches",
         "too-many-batches",

@@ -26,6 +26,7 @@ from worker.provenance import MappedQuery, provenance, summary
 from worker.reference_cache import ReferenceCache
 from worker.results import (
     BATCH,
+    CELL,
     EMPTY,
     added_columns,
     write_annotated_h5ad,
@@ -112,7 +113,11 @@ def _map(
         empty=~projected.occupied,
         n_shards=len(shards),
         choice=choice,
-        columns=added_columns(matched.obs, labelled=surgery.manifest.kind == "scanvi"),
+        columns=added_columns(
+            matched.obs,
+            labelled=surgery.manifest.kind == "scanvi",
+            repeated=not matched.obs.index.is_unique,
+        ),
     )
 
 
@@ -162,6 +167,8 @@ def _write(
         mapped.columns[BATCH]: mapped.batch_names(),
         mapped.columns[EMPTY]: mapped.empty,
     }
+    if CELL in mapped.columns:
+        extra[mapped.columns[CELL]] = query.unique_names() or list(obs.index)
     cvae = mapped.surgery.cvae
     if isinstance(cvae, SCANVI):
         labels = mapped.surgery.manifest.labels[0].categories
