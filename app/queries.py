@@ -86,6 +86,7 @@ def store_query(
             bytes=staged.bytes,
             sha256=staged.sha256,
             storage_key=key,
+            keeps_upload=options.get("obs_policy", "all") == "all",
             options=dict(options),
             external_id=external_id,
             tags=list(tags),

@@ -92,7 +92,10 @@ class ApiKey(Table):
 
 class Query(Table):
     __tablename__ = "queries"
-    __table_args__ = (Index("ix_queries_owner_created", "owner", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_queries_owner_created", "owner", "created_at", "id"),
+        Index("ix_queries_keeps_upload", "keeps_upload", "storage_key"),
+    )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
     owner: Mapped[str]
@@ -100,7 +103,10 @@ class Query(Table):
     filename: Mapped[str]
     bytes: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))
-    storage_key: Mapped[str]
+    storage_key: Mapped[str | None]
+    """None: the file has been removed, because nobody is to keep it."""
+    keeps_upload: Mapped[bool] = mapped_column(default=True)
+    """Whether the file stays in the store once it is checked."""
     canonical_prefix: Mapped[str | None]
     options: Mapped[dict[str, Any]]
     inspection: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)

@@ -152,7 +152,7 @@ async def keep_upload(
                     staged=received.staged,
                     storage=service.storage,
                     filename=safe_filename(received.filename or filename),
-                    options=options.query_options(),
+                    options=options.query_options(obs_policy=service.obs_policy),
                     external_id=options.external_id,
                     tags=options.tag,
                     max_attempts=service.max_attempts,
