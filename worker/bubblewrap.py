@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,20 @@ def wrapping(program: str, *, reads: Sequence[Path], packages: Sequence[str] = (
         words += ["--ro-bind", str(place), str(place)]
     # `python -m` looks here first; nothing but the packages is seen of it.
     return [*words, "--chdir", str(Path(__file__).parents[1]), "--"]
+
+
+def stand_in(descriptor: int) -> Path | None:
+    """Put an empty file where an open one was outside; None where something is there.
+
+    HDF5 opens a file by its descriptor's name in /proc, finds that this is a link, and insists
+    that the place it leads to exists; it does not look at what is there. Only for within.
+    """
+    place = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    if place.exists():
+        return None
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.touch()
+    return place
 
 
 def status_of(status: int) -> int:

@@ -85,6 +85,12 @@ class Layers:
             "missing": [{"what": lack.what, "fix": lack.fix} for lack in self.lacks],
         }
 
+    @property
+    def arguments(self) -> list[str]:
+        """What a zygote is told of it."""
+        hidden = ["--names-hidden"] if self.active == "bubblewrap" else []
+        return ["--landlock-abi", str(self.landlock.abi), *hidden]
+
     def status_of(self, status: int) -> int:
         """How a command that `wrap` gave ended, negative for a signal."""
         return status_of(status) if self.active == "bubblewrap" else status

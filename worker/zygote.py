@@ -24,6 +24,7 @@ import pandas  # noqa: F401 - pyarrow imports it at its first conversion: once h
 
 from app.parent_death import die_with_parent
 from app.problems import Problem
+from worker.bubblewrap import stand_in
 from worker.code_folders import code_folders
 from worker.intake.check import Request, check_file
 from worker.intake.findings import too_large
@@ -42,11 +43,20 @@ class Zygote:
     """The loop that forks and reaps. It never opens a file of a user itself."""
 
     def __init__(
-        self, control: socket.socket, *, landlock_abi: int, check: CheckFile = check_file
+        self,
+        control: socket.socket,
+        *,
+        landlock_abi: int,
+        names_hidden: bool = False,
+        check: CheckFile = check_file,
     ) -> None:
+        """`names_hidden`: the files that come are open, but not to be seen from here by name."""
         self.control, self.landlock_abi, self.check = control, landlock_abi, check
+        self.names_hidden = names_hidden
         self.children: dict[int, int] = {}
         """The pidfd of each living child, to its process id."""
+        self.stand_ins: dict[int, list[Path]] = {}
+        """By the process id of a child, what goes when it has ended."""
 
     def serve(self) -> None:
         self._say({"ready": True})
@@ -79,9 +89,11 @@ class Zygote:
 
     def _fork(self, order: dict[str, Any], pipe: int, *files: int) -> None:
         me = os.getpid()
+        placed = [stand_in(file) for file in files] if self.names_hidden else []
         pid = os.fork()
         if pid == 0:
             self._be_child(order, pipe, files, parent=me)
+        self.stand_ins[pid] = [place for place in placed if place is not None]
         self.children[os.pidfd_open(pid)] = pid
         self._say({"pid": pid})
 
@@ -89,6 +101,8 @@ class Zygote:
         pid = self.children.pop(descriptor)
         os.close(descriptor)
         _, status = os.waitpid(pid, 0)
+        for place in self.stand_ins.pop(pid):
+            place.unlink()
         self._say({"exited": pid, "status": os.waitstatus_to_exitcode(status)})
 
     def _be_child(
@@ -126,6 +140,7 @@ class Zygote:
 def main(check: CheckFile = check_file) -> None:
     parser = argparse.ArgumentParser(prog="python -m worker.zygote")
     parser.add_argument("--landlock-abi", type=int, required=True)
+    parser.add_argument("--names-hidden", action="store_true")
     parser.add_argument("--fd", type=int, required=True)
     arguments = parser.parse_args()
     control = socket.socket(fileno=arguments.fd)
@@ -133,7 +148,12 @@ def main(check: CheckFile = check_file) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     code_folders()  # found once here, not per file
     gc.freeze()  # children share these pages as long as the collector leaves them alone
-    Zygote(control, landlock_abi=arguments.landlock_abi, check=check).serve()
+    Zygote(
+        control,
+        landlock_abi=arguments.landlock_abi,
+        names_hidden=arguments.names_hidden,
+        check=check,
+    ).serve()
 
 
 if __name__ == "__main__":

@@ -33,8 +33,7 @@ class ZygoteProcess(HeldProcess):
     def __init__(self, module: str = "worker.zygote", *, layers: Layers | None = None) -> None:
         """`layers` hold its children; those of this machine where none are given."""
         self.layers = layers or find_layers()
-        abi = str(self.layers.landlock.abi)
-        super().__init__(module, ("--landlock-abi", abi), kind=socket.SOCK_SEQPACKET)
+        super().__init__(module, self.layers.arguments, kind=socket.SOCK_SEQPACKET)
         self._command = self.layers.wrap(self._command, packages=(module.partition(".")[0],))
 
     def check(
