@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -72,7 +71,7 @@ def stand_in(descriptor: int) -> Path | None:
     HDF5 opens a file by its descriptor's name in /proc, finds that this is a link, and insists
     that the place it leads to exists; it does not look at what is there. Only for within.
     """
-    place = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    place = Path(f"/proc/self/fd/{descriptor}").readlink()
     if place.exists():
         return None
     place.parent.mkdir(parents=True, exist_ok=True)
