@@ -22,7 +22,7 @@ from worker.intake.limits import MIB, Limits
 from worker.kernel_filter import refuse_actions
 from worker.landlock import keep_only_reading
 
-PR_SET_NO_NEW_PRIVS = 38
+PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 4, 38
 CAPABILITY_VERSION = 0x20080522
 READ_ANY_FILE = 1 << 2
 """CAP_DAC_READ_SEARCH: a file that only root may read is one that root may import."""
@@ -80,6 +80,14 @@ def allow_last_words() -> None:
 def give_up_new_privileges() -> None:
     """Programs that run with more rights than their caller do not, from here on."""
     _libc_call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def keep_memory_private() -> None:
+    """Other processes of this user, those that were forked from here too, cannot look into it.
+
+    Landlock sees to that by itself.
+    """
+    _libc_call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _limit(limits: Limits, *, memory: int, files: int) -> None:

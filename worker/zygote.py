@@ -30,7 +30,7 @@ from worker.intake.check import Request, check_file
 from worker.intake.findings import too_large
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
 from worker.intake.limits import Limits
-from worker.sandbox import allow_last_words, enter_sandbox, keep_only, place_of
+from worker.sandbox import allow_last_words, enter_sandbox, keep_memory_private, keep_only, place_of
 
 LONGEST_REQUEST = 1024 * 1024
 MOST_DESCRIPTORS = 253
@@ -146,6 +146,8 @@ def main(check: CheckFile = check_file) -> None:
     control = socket.socket(fileno=arguments.fd)
     die_with_parent(signal.SIGKILL, parent=os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if not arguments.landlock_abi:
+        keep_memory_private()
     code_folders()  # found once here, not per file
     gc.freeze()  # children share these pages as long as the collector leaves them alone
     Zygote(
