@@ -11,7 +11,7 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,21 +77,23 @@ class Landlock:
 
 
 def find_landlock() -> Landlock:
-    """Ask the kernel, and take its word only as far as it can be had.
-
-    Some kernels with parts of later ones claim an ABI and lack rights of it: the next older is
-    tried then.
-    """
+    """Ask the kernel, and take its word only as far as it can be had."""
     if not sys.platform.startswith("linux"):
         return Landlock(0, why_not="ENOSYS")
-    said = _call(CREATE_RULESET, None, 0, TELL_VERSION)
-    if said < 0:
-        return Landlock(0, why_not=errno.errorcode.get(-said, str(-said)))
+    return newest_that_works(_call(CREATE_RULESET, None, 0, TELL_VERSION), _try_rights)
+
+
+def newest_that_works(said: int, attempt: Callable[[Rights], int]) -> Landlock:
+    """The newest ABI up to `said`, below zero an error, whose rights can be given up.
+
+    `attempt` returns an error below zero. Some kernels with parts of later ones claim an ABI and
+    lack rights of it: the next older is tried then.
+    """
+    answer = said
     for abi in range(min(said, NEWEST), 0, -1):
-        if (ruleset := _create(Rights.of(abi))) >= 0:
-            os.close(ruleset)
+        if (answer := attempt(Rights.of(abi))) >= 0:
             return Landlock(abi, said)
-    return Landlock(0, said, why_not=errno.errorcode.get(-ruleset, str(-ruleset)))
+    return Landlock(0, max(said, 0), why_not=errno.errorcode.get(-answer, str(-answer)))
 
 
 def keep_only_reading(abi: int, *, files: Iterable[Path], folders: Iterable[Path]) -> None:
@@ -111,6 +113,13 @@ def keep_only_reading(abi: int, *, files: Iterable[Path], folders: Iterable[Path
         _checked(_call(RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
     finally:
         os.close(ruleset)
+
+
+def _try_rights(rights: Rights) -> int:
+    ruleset = _create(rights)
+    if ruleset >= 0:
+        os.close(ruleset)
+    return ruleset
 
 
 def _create(rights: Rights) -> int:

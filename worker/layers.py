@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 TCP_ABI = 4
 FIXES = {
     "ENOSYS": "Use a kernel with Landlock: Linux 5.13 or later, built with it.",
-    "EOPNOTSUPP": "Add `landlock` to the kernel's boot parameter `lsm=`.",
+    "ENOTSUP": "Add `landlock` to the kernel's boot parameter `lsm=`.",
     "EPERM": "Use a container runtime whose seccomp profile allows Landlock; those of Docker and "
     "containerd do by default since 2022.",
 }
