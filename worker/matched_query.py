@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from app.problems import InputKindMismatch, NoCells, TooFewGenes
-from models_store.manifest import GeneMatch, Manifest, Recipe
+from models_store.gene_matching import GeneMatch
+from models_store.manifest import Manifest, Recipe
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import QueryDesign, design_query

@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from app.problems import NotCounts, TooFewGenes
-from models_store.manifest import Genes
+from models_store.gene_panel import Genes
 
 ENSEMBL_GENE = re.compile(r"^ENS[A-Z]*G\d+(\.\d+)?$")
 MOSTLY = 0.9

@@ -13,7 +13,8 @@ from torch import Tensor
 from app.standing import NO_EFFECT
 from models_store.blocks import BLOCK
 from models_store.encoding import Latents
-from models_store.manifest import GeneMatch, Manifest, Recipe
+from models_store.gene_matching import GeneMatch
+from models_store.manifest import Manifest, Recipe
 from models_store.scanvi import CLASSIFICATION_RATIO
 from worker.explained import Explained
 from worker.grafting import GroupFit, QuerySurgery

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from app.problems import UnfitCells, UnknownBatchColumn, UnknownLabelsColumn
-from models_store.manifest import Genes, LabelLevel, Manifest
+from models_store.gene_panel import Genes
+from models_store.manifest import LabelLevel, Manifest
 from models_store.scvi_weights import ConvertedModel
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
