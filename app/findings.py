@@ -115,8 +115,9 @@ ERRORS: Mapping[str, type[Problem]] = {
 
 WARNINGS = frozenset(
     {"repeated-cells", "repeated-genes", "empty-cells", "column-left-out", "column-renamed"}
+    | {"unknown-identifiers"}
 )
-NOTES: frozenset[str] = frozenset()
+NOTES: frozenset[str] = frozenset({"gene-identifiers", "other-features"})
 
 
 def severity_of(code: str) -> Severity:

@@ -47,13 +47,14 @@ class MappingRequest:
     recipe: str = "default"
     reuse_batches: bool = False
     size_factor_key: str | None = None
+    force: bool = False
     external_id: str | None = None
     tags: tuple[str, ...] = ()
 
     def options(self) -> dict[str, Any]:
         """The part that the worker reads."""
         named = ("batch_key", "labels_key", "recipe", "reuse_batches", "size_factor_key")
-        return {name: getattr(self, name) for name in named}
+        return {name: getattr(self, name) for name in (*named, "force")}
 
 
 @dataclass(frozen=True)

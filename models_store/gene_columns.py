@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 from models_store.gene_names import (
     GENOME_PREFIX,
@@ -178,6 +178,12 @@ class QueryGenes:
             raise ValueError("a query offers at least one column of gene names")
         left_out = other_features(feature_types or ())
         return cls({name: GeneColumn(each, left_out) for name, each in columns.items()}, left_out)
+
+    @classmethod
+    def stored(cls, table: Mapping[str, Any]) -> Self:
+        """Of the gene table of a canonical query (`genes.json`)."""
+        columns = {"index": table["index"], **table.get("columns", {})}
+        return cls.of(columns, table.get("feature_types"))
 
     @cached_property
     def species(self) -> tuple[Species, ...]:

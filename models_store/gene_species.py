@@ -122,7 +122,7 @@ def surely_same(query: Sequence[Species], reference: Sequence[Species]) -> bool:
     """Whether both are one species, by more than how the names of both are written."""
     if not len(query) == len(reference) == 1 or query[0].name != reference[0].name:
         return False
-    return "spelling" != query[0].told_by or "spelling" != reference[0].told_by
+    return query[0].told_by != "spelling" or reference[0].told_by != "spelling"
 
 
 def convention_of(symbol: str) -> Convention | None:

@@ -143,6 +143,12 @@ class Thresholds(_Frozen):
     poorly_explained_below: float = 0.3
     """Of `explained`: below, the cells are probably none of this reference's tissue (0054)."""
 
+    @classmethod
+    def given(cls, refuse_below: float | None, warn_below: float | None) -> Self:
+        """The defaults, but for what a builder says."""
+        said = {"refuse_below": refuse_below, "warn_below": warn_below}
+        return cls(**{name: value for name, value in said.items() if value is not None})
+
 
 class Provenance(_Frozen):
     """Where a reference version came from, enough to make it again."""
@@ -191,6 +197,10 @@ class SelfTest(_Frozen):
     """Reference cells, encoded with large query weights, gave the stored latents bit for bit; None
     for an import without counts, which shows it on the probe cells alone."""
     n_cells_checked: int
+
+
+BY_GENE = ("expected_expression", "informativeness")
+"""Fields of a manifest that hold a number for each gene of the panel."""
 
 
 class Manifest(_Frozen):

@@ -17,7 +17,7 @@ from app.problems import (
     UnknownLabelsColumn,
     UntrainableReference,
 )
-from models_store.manifest import Covariate, LabelLevel, Manifest, Provenance
+from models_store.manifest import Covariate, LabelLevel, Manifest, Provenance, Thresholds
 from worker.batches import batch_names
 from worker.canonical import CanonicalQuery
 from worker.cell_columns import refuse_taken
@@ -67,6 +67,7 @@ def draft_manifest(order: BuildOrder, query: CanonicalQuery) -> Manifest:
         architecture=with_genes(architecture, len(chosen)),
         genes=gene_table(columns, chosen),
         species=options.get("species"),
+        thresholds=Thresholds.given(options.get("refuse_below"), options.get("warn_below")),
         expected_expression=_expected(counts, chosen),
         licence=options.get("licence"),
         citation=options.get("citation"),

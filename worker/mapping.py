@@ -100,6 +100,7 @@ def _map(matched: MatchedQuery, order: MapOrder, stages: Stages) -> MappedQuery:
         surgery=surgery,
         recipe=recipe,
         match=matched.match,
+        coverage=matched.coverage,
         fits=fits,
         weights=weights,
         latents=latents,

@@ -36,6 +36,9 @@ def map_(
     labels_key: Annotated[str | None, typer.Option(help="obs column.")] = None,
     layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X.")] = None,
     recipe: Annotated[str, typer.Option(help="default, scvi-tools or forward.")] = "default",
+    force: Annotated[
+        bool, typer.Option("--force", help="Map although genes are missing; the verdict is fail.")
+    ] = False,
     api_key: Annotated[
         str | None, typer.Option(envvar="CELLGRAFT_API_KEY", show_envvar=True)
     ] = None,
@@ -48,6 +51,7 @@ def map_(
         "labels_key": labels_key,
         "layer": layer,
         "recipe": recipe,
+        "force": "true" if force else None,
     }
     goes_on = "A mapping that was accepted goes on; GET /v1/mappings lists it."
     with client_of(server, api_key, goes_on=goes_on) as client:
@@ -97,6 +101,8 @@ def _warn(mapping: dict[str, Any]) -> None:
     # A service of an earlier version has none to tell.
     for warning in mapping.get("warnings", ()):
         typer.echo(f"Warning: {warning['detail']} {warning['fix']}", err=True)
+    for reason in (mapping.get("verdict") or {}).get("reasons", ()):
+        typer.echo(f"The verdict is {mapping['verdict']['result']}: {reason['detail']}", err=True)
 
 
 def _download(client: Client, mapping: dict[str, Any], out: Path) -> None:

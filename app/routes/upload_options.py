@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from app.mappings import MappingRequest
 from app.problems import MalformedRequest
 from app.routes.answers import malformed
-from app.routes.bodies import Name, Sent, Tags
+from app.routes.bodies import FORCE, Name, Sent, Tags
 from models_store.manifest import RecipeName
 
 MAX_FILENAME = 255
@@ -41,6 +41,7 @@ class MapOptions(UploadOptions):
     recipe: RecipeName = "default"
     reuse_batches: bool = False
     size_factor_key: Name | None = None
+    force: bool = Field(default=False, description=FORCE)
 
     def mapping_request(self, query_id: str) -> MappingRequest:
         if self.reference is None:
@@ -58,6 +59,7 @@ class MapOptions(UploadOptions):
             recipe=self.recipe,
             reuse_batches=self.reuse_batches,
             size_factor_key=self.size_factor_key,
+            force=self.force,
             external_id=self.external_id,
             tags=tuple(self.tag),
         )
