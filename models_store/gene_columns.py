@@ -185,6 +185,10 @@ class QueryGenes:
         columns = {"index": table["index"], **table.get("columns", {})}
         return cls.of(columns, table.get("feature_types"))
 
+    def alone(self, name: str) -> QueryGenes:
+        """One of the columns, without the others."""
+        return QueryGenes({name: self.columns[name]}, self.left_out)
+
     @cached_property
     def species(self) -> tuple[Species, ...]:
         """By the best sign that any column gives."""

@@ -150,7 +150,7 @@ def _cells(query: CanonicalQuery, draft: Manifest, device: str) -> Cells:
         labels_key=labels_key,
         reuse_batches=True,
     )
-    counts = AlignedCounts(query, draft.match_genes({"index": query.gene_columns()["index"]}))
+    counts = AlignedCounts(query, draft.match_genes(query.genes().alone("index")))
 
     def there(values: npt.NDArray[np.generic] | None) -> torch.Tensor | None:
         return None if values is None else torch.from_numpy(values).to(device)

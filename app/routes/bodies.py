@@ -101,8 +101,8 @@ class GeneCoverage(BaseModel):
     warn_below: float
     matched_as: dict[str, int] = Field(
         description="Genes of the query that matched: by their name as it stands (`exact`), "
-        "without prefix, version or spaces (`plain`), as a repeat of another gene (`made-unique`), or in "
-        "another `spelling`."
+        "without prefix, version or spaces (`plain`), as a repeat of another gene "
+        "(`made-unique`), or in another `spelling`."
     )
     query_species: list[str] = Field(description="As the names tell it; empty: they do not.")
     reference_species: list[str]
