@@ -175,7 +175,9 @@ def test_the_manifest_tells_the_species_where_names_do_not() -> None:
     panel = Genes(ids=("A", "B"))
     human = declared_species("Homo sapiens")
     assert match_genes(query, panel.panel, [0.5, 0.5], human).species_differ
-    assert not match_genes(query, panel.panel, [0.5, 0.5], declared_species("martian")).species_differ
+    assert not match_genes(
+        query, panel.panel, [0.5, 0.5], declared_species("martian")
+    ).species_differ
 
 
 def test_of_two_species_in_one_file_each_meets_its_own_reference() -> None:
