@@ -20,12 +20,12 @@ from tests.worker.engine.simulated import (
     nothing,
     simulate,
 )
+from tests.worker.engine.tissues import joined, tissue
 from tests.worker.intake.conftest import check_here
 from tests.worker.intake.transformed import log_normalised, soup
 from worker.mapping import run_mapping
 from worker.orders import MapOrder
 from worker.reference_cache import ReferenceCache
-from worker.simulation import DemoSizes, write_demo
 
 
 def mapped(reference: Reference, folder: Path, file: anndata.AnnData, **request: Any) -> Path:
@@ -73,31 +73,23 @@ def test_recovered_counts_map_to_the_same_bytes(
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reference, anndata.AnnData]:
-    """A reference that predicts labels, and cells of other batches."""
-    folder = tmp_path_factory.mktemp("demo")
-    sizes = DemoSizes(reference_cells=600, query_cells=400, shared_genes=500, surplus_genes=20)
-    files = write_demo(folder, sizes=sizes)
-    reference, query = (anndata.read_h5ad(path) for path in (files.reference, files.query))
-    genes = {gene: f"GENE{i}" for i, gene in enumerate(reference.var_names)}
-    query.var_names = [genes.get(gene, gene) for gene in query.var_names]
-    cells = Simulated(sp.csr_matrix(reference.X), reference.obs.astype(str))
-    made = build_reference(folder / "built", cells, kind="SCANVI", max_epochs=12)
-    return made, query
+def typed(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """A reference that predicts which of six types a cell is."""
+    parts = [tissue("lung", 400, seed=seed, depth=2000, n_types=6) for seed in (0, 1)]
+    folder = tmp_path_factory.mktemp("typed")
+    return build_reference(folder, joined(*parts), kind="SCANVI", max_epochs=40)
 
 
 @pytest.mark.parametrize("option", ["as-is", "round"])
 def test_labels_of_corrected_counts_are_those_of_the_counts(
-    option: str, demo: tuple[Reference, anndata.AnnData], tmp_path: Path
+    option: str, typed: Reference, tmp_path: Path
 ) -> None:
-    reference, query = demo
-    plain = mapped(reference, tmp_path / "plain", query.copy())
-    corrected = query.copy()
-    corrected.X = sp.csr_matrix(soup(query.X.toarray(), 0.1))
-    results = mapped(reference, tmp_path / "corrected", corrected, counts=option)
-    expected, found = (
-        pd.read_parquet(out / "labels.parquet")["predicted_label"] for out in (plain, results)
-    )
+    cells = tissue("lung", 400, seed=5, depth=2000, n_types=6)
+    counts = cells.counts.toarray()
+    plain = mapped(typed, tmp_path / "plain", as_file(cells, counts))
+    corrected = as_file(cells, soup(counts, 0.05))
+    results = mapped(typed, tmp_path / "corrected", corrected, counts=option)
+    expected, found = (pd.read_parquet(out / "labels.parquet")["label"] for out in (plain, results))
     assert expected.nunique() >= 5
     assert (expected == found).mean() >= 0.98
     told = json.loads((results / "provenance.json").read_text())["query"]
