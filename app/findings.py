@@ -51,6 +51,8 @@ ERRORS: Mapping[str, type[Problem]] = {
         "dangling-link",
         "virtual-dataset",
         "external-storage",
+        "object-repeated",
+        "trailing-bytes",
         "too-deep",
         "unknown-filter",
         "other-format",

@@ -41,11 +41,16 @@ class CheckOrder:
     seconds: float
     limits: Limits
 
+    @property
+    def bounds(self) -> Limits:
+        """The limits, drawn closer for a small file."""
+        return self.limits.for_size(self.path.stat().st_size)
+
     def message(self) -> bytes:
         order = {
             "path": str(self.path),
             "options": dict(self.options),
-            "limits": self.limits.as_dict(),
+            "limits": self.bounds.as_dict(),
         }
         return json.dumps({"check": order}).encode()
 
@@ -132,7 +137,7 @@ class Check:
 
     def _judge(self, status: int) -> dict[str, Any]:
         if self.receiver.outcome is None:
-            raise _death(status, self.order.seconds)
+            raise _death(status, min(self.order.seconds, self.order.bounds.cpu_seconds))
         kind, outcome = self.receiver.outcome
         if kind == PROBLEM:
             raise _refusal(outcome)
