@@ -61,6 +61,7 @@ ERRORS: Mapping[str, type[Problem]] = {
         FileTooLarge,
         "too-many-objects",
         "too-many-cells",
+        "too-many-columns",
         "declares-too-much",
         "expands-too-much",
         "chunk-too-large",

@@ -14,7 +14,7 @@ import h5py
 from app.problems import Problem
 from worker.intake import cells, genes
 from worker.intake.counts import warn_about_counts, write_counts
-from worker.intake.findings import Findings, located, reading
+from worker.intake.findings import Findings, located, reading, within_memory
 from worker.intake.frames import NoSink, Sink
 from worker.intake.kinds import recognise
 from worker.intake.limits import Limits
@@ -115,7 +115,7 @@ class _Check:
     ) -> None:
         n_cells, n_genes = matrix.shape
         self.facts |= {"n_cells": n_cells, "n_genes": n_genes, "counts_from": matrix.name}
-        with self.findings.collecting():
+        with self.findings.collecting(), within_memory(matrix.path):
             self.facts["dropped"] = query.dropped(matrix)
             if obs is not None:
                 self.facts["dropped"]["obs"] = obs.unread

@@ -22,6 +22,8 @@ class Limits:
     output_bytes: int = 1024 * GIB
     objects: int = 100_000
     depth: int = 32
+    columns: int = 10_000
+    """Of one table, by the names that it lists."""
     cells: int = 50_000_000
     genes: int = 5_000_000
     dataset_bytes: int = 4096 * GIB

@@ -74,7 +74,6 @@ for at, new, name in (
     (16, b"\xff\xff", "leaves_of_65535"),
     (24, b"\x00\x02\x00\x00\x00\x00\x00\x00", "base_beyond_the_header"),
     (40, b"\xff" * 7 + b"\x7f", "end_beyond_everything"),
-    (40, b"\x10" + bytes(7), "end_before_the_data"),
     (64, UNDEFINED, "root_nowhere"),
     (64, b"\x08" + bytes(7), "root_in_the_header"),
     (48, b"\x60" + bytes(7), "driver_block_in_the_root"),
@@ -86,6 +85,7 @@ def _every(old: bytes, new: bytes):
     return lambda sound: sound.replace(old, new)
 
 
+bytes_changed(DAMAGED, "end_before_the_data", _put(40, b"\x10" + bytes(7)), "trailing-bytes")
 for old, name in ((b"SNOD", "no_symbol_tables"), (b"TREE", "no_trees"), (b"HEAP", "no_heaps")):
     bytes_changed(DAMAGED, name, _every(old, b"XXXX"))
 bytes_changed(DAMAGED, "no_text_heaps", _every(b"GCOL", b"XXXX"), pointer="/obs/_index")

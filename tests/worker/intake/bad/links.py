@@ -195,7 +195,8 @@ def group_that_holds_the_root(file: h5py.File, folder: Path) -> None:
 
 @breaks(TWICE, "/uns/a/b/c", "object-repeated")
 def group_that_holds_its_parent(file: h5py.File, folder: Path) -> None:
-    file.create_group("uns/a/b")["c"] = file["uns/a"]
+    group = file.create_group("uns/a/b")
+    group["c"] = file["uns/a"]
 
 
 @breaks(TWICE, "/uns/self", "object-repeated")
@@ -204,7 +205,7 @@ def group_that_holds_itself(file: h5py.File, folder: Path) -> None:
     group["self"] = group
 
 
-@breaks(TWICE, "/uns/left1/left2", "object-repeated")
+@breaks(TWICE, "/uns/right1", "object-repeated")
 def groups_that_multiply(file: h5py.File, folder: Path) -> None:
     """Thirty groups with two names each: 2^30 paths for who walks them all."""
     group = file.create_group("uns")
@@ -219,7 +220,7 @@ def matrix_with_two_names(file: h5py.File, folder: Path) -> None:
     file["layers/counts"] = file["X"]
 
 
-@breaks(TWICE, "/X/indices", "object-repeated")
+@breaks(TWICE, "/X/indptr", "object-repeated")
 def indices_that_are_the_pointers(file: h5py.File, folder: Path) -> None:
     del file["X/indices"]
     file["X/indices"] = file["X/indptr"]
@@ -230,7 +231,7 @@ def column_that_is_the_names(file: h5py.File, folder: Path) -> None:
     file["var/again"] = file["var/_index"]
 
 
-@breaks(OUT, "/uns/aaa/X", "external-link", "object-repeated")
+@breaks(OUT, "/raw/X", "external-link", "object-repeated", leads_out=True)
 def group_with_two_names_that_leads_out(file: h5py.File, folder: Path) -> None:
     file["uns/aaa/X"] = h5py.ExternalLink(str(folder / "canary.h5ad"), "/X")
     file["raw"] = file["uns/aaa"]

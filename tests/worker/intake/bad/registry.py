@@ -57,19 +57,25 @@ def sound(folder: Path, *, layout: str = "csr", libver: str = "earliest") -> Pat
 
 
 def breaks(
-    kind: str, pointer: str, *codes: str, layout: str = "csr", leads_out: bool = False
+    kind: str,
+    pointer: str,
+    *codes: str,
+    layout: str = "csr",
+    libver: str = "earliest",
+    leads_out: bool = False,
+    damaged: bool = False,
 ) -> Callable[[Break], Break]:
     """A sound file, broken by the function that this decorates."""
 
     def note(function: Break) -> Break:
         def write(folder: Path) -> Path:
             path = sound(folder, layout=layout)
-            with h5py.File(path, "a") as file:
+            with h5py.File(path, "a", libver=libver) as file:
                 function(file, folder)
             return path
 
         name = function.__name__
-        enter(BadFile(name, kind, write, codes, pointer, leads_out=leads_out))
+        enter(BadFile(name, kind, write, codes, pointer, damaged=damaged, leads_out=leads_out))
         return function
 
     return note
