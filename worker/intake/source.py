@@ -20,6 +20,8 @@ FILTERS = frozenset({1, 2, 3, 32000})
 """deflate, shuffle, fletcher32, lzf: what h5py brings itself and anndata writes."""
 FILTER_NAMES = {4: "szip", 5: "nbit", 6: "scaleoffset", 32001: "blosc", 32008: "bitshuffle"}
 FILTER_NAMES |= {32004: "lz4", 32015: "zstd", 32026: "blosc2"}
+VARIABLE_ITEM = 16
+"""What a text of any length takes in an array; h5py says 8."""
 ATTRIBUTE_BYTES = 16 * MIB
 WRITE_GZIP = "Write the file again with write_h5ad(..., compression='gzip') and upload that."
 
@@ -152,6 +154,9 @@ class Source:
                 path,
                 f"{path} declares {declared:,} bytes, but the file stores {stored:,} of them.",
             )
+        if dataset.chunks and dataset.id.get_storage_size() > _most_stored(dataset, item):
+            detail = f"{path} stores more bytes than its chunks can hold."
+            raise located("damaged-file", path, detail)
         if dataset.chunks and math.prod(dataset.chunks) * item > self.limits.chunk_bytes:
             raise _too_much(
                 "chunk-too-large",
@@ -164,6 +169,16 @@ class Source:
         if declared > bounds.expansion_floor and declared > stored * bounds.expansion:
             return True
         return declared > bounds.packing_floor and declared > self.size * bounds.packing
+
+
+def _most_stored(dataset: h5py.Dataset, item: int) -> int:
+    """Bytes that honest chunks may take: filters that do not make one smaller are left out.
+
+    One that takes more holds what unpacks to far more than a chunk.
+    """
+    sides = zip(dataset.shape, dataset.chunks, strict=True)
+    chunks = math.prod(-(-length // chunk) for length, chunk in sides)
+    return int(chunks * (math.prod(dataset.chunks) * max(item, VARIABLE_ITEM) * 1.02 + 1024))
 
 
 def blocks(length: int, step: int) -> Iterator[tuple[int, int]]:
