@@ -135,3 +135,9 @@ def severity_of(code: str) -> Severity:
 
 def every_code() -> list[str]:
     return sorted({*ERRORS, *WARNINGS, *NOTES})
+
+
+def empty_file(detail: str, fix: str) -> EmptyFile:
+    """Nothing arrived: told at the door, with the code that a check would give it."""
+    finding = Finding("empty-file", severity_of("empty-file"), "/", detail, fix)
+    return EmptyFile(detail, fix=fix, errors=[finding.as_dict()])

@@ -73,9 +73,7 @@ def _inflated(file: h5py.File, name: str, size: int) -> None:
     replace(file, name, array, chunks=array.shape, compression="gzip")
     packer = zlib.compressobj(9)
     zeros = bytes(2**24)
-    first, *_, again = (
-        packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(3)
-    )
+    first, *_, again = (packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(3))
     packed = first + again * (size // len(zeros) - 1)
     file[name].id.write_direct_chunk((0,), packed)
 
