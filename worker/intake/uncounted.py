@@ -20,6 +20,8 @@ SAID = {
     "fractional-values": "are not whole numbers",
     "values-too-large": "are too large",
 }
+LOOKED_AT = 20
+"""Other matrices that may be counts: a file may have a hundred thousand."""
 Names = tuple[Table | None, Table | None]
 """Of cells and genes, where they fit the matrix."""
 
@@ -63,7 +65,8 @@ def refuse_zeros(query: QueryFile, matrix: Matrix, totals: Totals) -> None:
 def _fix(query: QueryFile, matrix: Matrix, *, whole: bool) -> str:
     if not whole:
         return "Replace or remove such values before uploading."
-    found = [name for name in query.matrices() if name != matrix.name and _is_like(query, name)]
+    others = [name for name in query.matrices() if name != matrix.name][:LOOKED_AT]
+    found = [name for name in others if _is_like(query, name)]
     if found:
         names = " and ".join(f"`{name}`" for name in found)
         return f"{names} looks like raw counts: send the file again with layer={found[0]}."

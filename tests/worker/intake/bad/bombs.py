@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from tests.worker.intake import files
+
 from .registry import READER_SAYS, BadFile, breaks, enter, replace, sound
 
 BOMBS, FILTERS = "bombs", "filters"

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 
 from tests.worker.intake import files
+
 from .checksums import change
 from .registry import BadFile, breaks, enter, sound
 

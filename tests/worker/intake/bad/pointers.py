@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from tests.worker.intake import files
+
 from .registry import breaks, replace
 
 KIND = "damaged pointers"

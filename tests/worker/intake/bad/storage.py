@@ -9,6 +9,7 @@ import numpy as np
 from h5py import h5p, h5s, h5t
 
 from tests.worker.intake import files
+
 from .registry import breaks
 
 RAW, VIRTUAL, REFERENCES = "external raw storage", "virtual datasets", "references"

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from tests.worker.intake import files
+
 from .registry import breaks, replace
 
 VALUES, KINDS = "values", "kinds of values"
