@@ -1,4 +1,4 @@
-"""The whole corpus of bad files through HTTP: every one refused, and nobody notices but its owner."""
+"""The corpus of bad files through HTTP: all are refused, and nobody notices but their owner."""
 
 from __future__ import annotations
 

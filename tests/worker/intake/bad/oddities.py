@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def entries_in_any_order(file: h5py.File) -> None:
     starts = file["X/indptr"][...]
     for name in ("data", "indices"):
         values = file[f"X/{name}"][...]
-        for first, last in zip(starts[:-1], starts[1:], strict=True):
+        for first, last in pairwise(starts):
             values[first:last] = values[first:last][::-1].copy()
         file[f"X/{name}"][...] = values
 
