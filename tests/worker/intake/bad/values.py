@@ -118,11 +118,6 @@ def entries_too_large_together(file: h5py.File, folder: Path) -> None:
     file["X/indices"][:2] = [first, first]
 
 
-@breaks(VALUES, "/X", "fractional-values", layout="dense")
-def dense_normalised(file: h5py.File, folder: Path) -> None:
-    file["X"][...] = np.log1p(file["X"][...])
-
-
 @breaks(VALUES, "/X", "negative-values", "fractional-values", layout="dense")
 def dense_scaled(file: h5py.File, folder: Path) -> None:
     values = file["X"][...]
