@@ -119,16 +119,27 @@ ERRORS: Mapping[str, type[Problem]] = {
 
 WARNINGS = frozenset(
     {
-        "count-like",
-        "undetermined-cells",
-        "repeated-cells",
-        "repeated-genes",
-        "empty-cells",
+        "batch-confounded",
         "column-left-out",
         "column-renamed",
+        "count-like",
+        "empty-cells",
+        "missing-batch",
+        "missing-condition",
+        "missing-sample",
+        "nearly-empty-cells",
+        "private-column",
+        "repeated-cells",
+        "repeated-genes",
+        "small-batches",
+        "too-many-batches",
+        "undetermined-cells",
+        "unknown-column",
+        "unknown-control-value",
+        "unknown-identifiers",
     }
 )
-NOTES = frozenset({"counts-recovered"})
+NOTES = frozenset({"columns-not-kept", "counts-recovered", "gene-identifiers", "other-features"})
 
 
 def severity_of(code: str) -> Severity:

@@ -13,6 +13,8 @@ import pandas as pd
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
+from models_store.gene_columns import QueryGenes
+
 
 @dataclass(frozen=True)
 class CanonicalQuery:
@@ -78,24 +80,42 @@ class CanonicalQuery:
         table = json.loads((self.folder / "genes.json").read_text())
         return {"index": table["index"], **table["columns"]}
 
+    def genes(self) -> QueryGenes:
+        """The same columns, as they are matched with the genes of a reference."""
+        return QueryGenes.stored(json.loads((self.folder / "genes.json").read_text()))
+
     def obs(self) -> pd.DataFrame:
         """The table of cells as uploaded, in order, with pandas' types for each encoding."""
         with pa.memory_map(str(self.folder / "obs.arrow")) as source:
             table = pa.ipc.open_file(source).read_all()
+            last = table.num_columns - _has_unique(table)
             index_name = json.loads(table.schema.metadata[b"index_name"])
             index = pd.Index(table.column(0).to_pylist(), dtype=object, name=index_name)
             columns = [
-                _series(table.column(at), table.schema.field(at), index)
-                for at in range(1, table.num_columns)
+                _series(table.column(at), table.schema.field(at), index) for at in range(1, last)
             ]
-        names = table.schema.names[1:]
+        names = table.schema.names[1:last]
         frame = pd.concat(columns, axis=1) if columns else pd.DataFrame(index=index)
         frame.columns = pd.Index(names, dtype=object)
         return frame
 
+    def unique_names(self) -> list[str] | None:
+        """A name of its own for every cell, where names as uploaded occur again."""
+        with pa.memory_map(str(self.folder / "obs.arrow")) as source:
+            table = pa.ipc.open_file(source).read_all()
+            if not _has_unique(table):
+                return None
+            names: list[str] = table.column(table.num_columns - 1).to_pylist()
+            return names
+
     def _array(self, name: str) -> np.ndarray[Any, Any]:
         found: np.ndarray[Any, Any] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
         return found
+
+
+def _has_unique(table: pa.Table) -> bool:
+    """Whether the last column holds unique names; canonical queries of earlier have none."""
+    return bool(json.loads(table.schema.metadata.get(b"unique", b"false")))
 
 
 def _series(values: pa.ChunkedArray, field: pa.Field, index: pd.Index) -> pd.Series:

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from app.licences import LONGEST_CITATION
-from models_store.manifest import NAME_PATTERN, RecipeName
+from models_store.manifest import NAME_PATTERN
 
 Item = TypeVar("Item")
 
@@ -24,6 +24,17 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Tags = Annotated[list[Tag], Field(max_length=64)]
 
 LICENCE = Field(default=None, description="SPDX, as its builder stated it; null: not stated.")
+
+
+FORCE = (
+    "Map although the query lacks too many of the reference's genes, or is of another species; the "
+    "verdict is then `fail`."
+)
+
+REFUSE_BELOW = (
+    "Share of the panel's genes, and of their expected expression, below which a query is refused; "
+    "default 0.5."
+)
 
 
 class Sent(BaseModel):
@@ -69,6 +80,9 @@ class QueryItem(Resource):
     filename: str
     bytes: int
     sha256: str
+    keeps_upload: bool = Field(
+        description="False: the file is removed once it is checked; see obs_policy."
+    )
     options: dict[str, Any]
     external_id: str | None = None
     tags: list[str]
@@ -83,7 +97,23 @@ class GeneCoverage(BaseModel):
     expected_expression_covered: float
     query_column: str
     reference_column: str
-    advice: Literal["good", "low", "refused"]
+    advice: Literal["good", "low", "refused"] = Field(
+        description="By the lower of `share` and `expected_expression_covered`, and by the species."
+    )
+    refuse_below: float
+    warn_below: float
+    matched_as: dict[str, int] = Field(
+        description="Genes of the query that matched: by their name as it stands (`exact`), "
+        "without prefix, version or spaces (`plain`), as a repeat of another gene "
+        "(`made-unique`), or in another `spelling`."
+    )
+    query_species: list[str] = Field(description="As the names tell it; empty: they do not.")
+    reference_species: list[str]
+    species_differ: bool
+    columns_tried: list[dict[str, Any]]
+    missing_genes: list[dict[str, Any]] = Field(
+        description="The most informative genes of the reference that the query lacks, at most 20."
+    )
     licence: str | None = LICENCE
     citation: str | None = None
 
@@ -97,42 +127,6 @@ class QueryBody(QueryItem):
     gene_coverage: list[GeneCoverage] | None = Field(
         default=None, description="With every ready reference; null until the query is ready."
     )
-
-
-class MappingIn(Sent):
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "query": "4ad1f7e0c7a14d5e8f4f0b0a4c1f2d33",
-                    "reference": "pbmc",
-                    "batch_key": "sample",
-                    "external_id": "LIMS-2041",
-                    "tags": ["plate-7"],
-                }
-            ]
-        },
-    )
-
-    query: Name
-    reference: Name = Field(description="NAME, NAME@VERSION or NAME@ALIAS.")
-    version: int | None = Field(default=None, gt=0, description="Default: the newest ready one.")
-    batch_key: Name | list[Name] | None = Field(
-        default=None, description="One or more obs columns; none: the whole query is one batch."
-    )
-    labels_key: Name | None = Field(
-        default=None,
-        description="An obs column of labels. On a SCANVI reference, known ones take part in the "
-        "fit; cells with another label, or none, are unlabelled.",
-    )
-    recipe: RecipeName = "default"
-    reuse_batches: bool = Field(
-        default=False, description="Query batches named like a reference batch use its weights."
-    )
-    size_factor_key: Name | None = None
-    external_id: Name | None = None
-    tags: Tags = []
 
 
 class ResultItem(BaseModel):
@@ -157,7 +151,9 @@ class MappingBody(Resource):
     stage: str | None = None
     queue_position: int | None = Field(default=None, description="1: next. Null once it runs.")
     eta_seconds: float | None = Field(default=None, description="Null while unknown.")
-    verdict: dict[str, Any] | None = None
+    verdict: dict[str, Any] | None = Field(
+        default=None, description="`result` and `reasons`; null where nothing was judged."
+    )
     warnings: list[dict[str, Any]] = Field(
         default=[],
         description="What has become of the reference version since: deprecated, withdrawn.",
@@ -247,6 +243,8 @@ class BuildIn(Sent):
     licence: Name | None = Field(default=None, description="SPDX, such as CC-BY-4.0.")
     citation: str | None = Field(default=None, max_length=LONGEST_CITATION)
     species: Name | None = None
+    refuse_below: float | None = Field(default=None, ge=0, le=1, description=REFUSE_BELOW)
+    warn_below: float | None = Field(default=None, ge=0, le=1, description="Warned about; 0.8.")
 
 
 class KeyIn(Sent):

@@ -15,12 +15,14 @@ from app.problems import Problem
 from worker.intake import cells, genes
 from worker.intake.counts import warn_about_counts
 from worker.intake.counts_search import CountsSearch, Found, Fractions, Wanted
+from worker.intake.design_keys import DesignRequest, choose_columns, look_at_design
 from worker.intake.findings import Findings, located, reading
 from worker.intake.frames import NoSink, Sink
 from worker.intake.kinds import recognise
 from worker.intake.limits import Limits
 from worker.intake.look import look
 from worker.intake.matrices import Matrix
+from worker.intake.private_columns import warn_of_private_columns
 from worker.intake.query_file import QueryFile
 from worker.intake.signature import check_signature
 from worker.intake.source import Source
@@ -41,6 +43,7 @@ class Request:
     layer: str | None = None
     input: str = "counts"
     counts: Fractions | None = None
+    design: DesignRequest = field(default_factory=lambda: DesignRequest.from_options({}))
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
@@ -48,6 +51,7 @@ class Request:
             layer=options.get("layer"),
             input=options.get("input") or "counts",
             counts=options.get("counts"),
+            design=DesignRequest.from_options(options),
         )
 
     @property
@@ -154,14 +158,20 @@ class _Check:
 
     def _cells(self, obs: Table) -> None:
         cells.warn_about_cells(obs, self.findings)
-        self.facts["columns"] = cells.describe_columns(obs)
+        self._columns(obs)
         self.sink.write("obs.arrow", cells.as_arrow(obs))
+
+    def _columns(self, obs: Table) -> None:
+        private = warn_of_private_columns(obs, self.findings)
+        left_out = choose_columns(obs, self.request.design, self.findings)
+        self.facts.setdefault("dropped", {})["obs_policy"] = left_out
+        self.facts["columns"] = cells.describe_columns(obs, private)
+        look_at_design(obs, self.request.design, private, self.findings)
 
     def _genes(self, var: Table) -> None:
         genes.warn_about_genes(var, self.findings)
         columns = genes.gene_columns(var, self.findings)
-        example = var.index.slice(0, 5).to_pylist()
-        self.facts["genes"] = {"example": example, "columns": [genes.INDEX, *columns]}
+        self.facts["genes"] = genes.describe(var, columns, self.findings)
         self.sink.write("genes.json", genes.as_json(var, columns))
 
 

@@ -172,11 +172,11 @@ def _is_piled(values: Floats) -> bool:
         return False
     small = small[small >= SMALLEST]
     if values.max() > STEEPEST_LOG:
-        return _density(small) > PILED + 5 / np.sqrt(len(small) + 1)
+        return bool(_density(small) > PILED + 5 / np.sqrt(len(small) + 1))
     # Logarithms of cells of one depth pile up somewhere, but not at one, two and three alike.
     nearest = np.rint(small)
     each = [small[nearest == number] for number in (1, 2, 3)]
-    return min(_density(part) - 5 / np.sqrt(len(part) + 1) for part in each) > PILED
+    return bool(min(_density(part) - 5 / np.sqrt(len(part) + 1) for part in each) > PILED)
 
 
 def _density(values: Floats) -> float:

@@ -281,7 +281,29 @@ def test_repeated_names_and_empty_cells_are_kept_and_told(check: Check, tmp_path
         "repeated-genes",
     }
     assert query.obs().index[5] == "cell4"
+    assert list(query.obs()) == ["sample"]
+    assert query.unique_names() == ["cell4-1" if i == 5 else f"cell{i}" for i in range(files.CELLS)]
     assert report["counts"]["empty_cells"] == 1
+
+
+def test_names_are_made_unique_beside_those_that_look_made_so(check: Check, tmp_path: Path) -> None:
+    names = ["a", "a", "a-1", "a", "b", "b", "a-1"]
+    path = files.write_h5ad(tmp_path / "query.h5ad", files.counts(len(names)))
+    with h5py.File(path, "a") as file:
+        file["obs/_index"][:] = names
+    _, query = check(path)
+    assert list(query.obs().index) == names
+    assert query.unique_names() == ["a", "a-2", "a-1", "a-3", "b", "b-1", "a-1-1"]
+
+
+def test_nearly_empty_cells_are_kept_and_told(check: Check, tmp_path: Path) -> None:
+    matrix = files.counts() + 150
+    matrix[4] = 0
+    matrix[4, 0] = 3
+    report, query = check(files.write_h5ad(tmp_path / "query.h5ad", matrix))
+    (warning,) = report["problems"]
+    assert (warning["code"], warning["detail"][:8]) == ("nearly-empty-cells", "1 cells ")
+    assert query.n_cells == files.CELLS
 
 
 def test_a_dense_matrix_in_tall_chunks(check: Check, tmp_path: Path) -> None:
