@@ -39,7 +39,7 @@ log = logging.getLogger("cellgraft.api")
 
 PREFIX = "/v1/"
 OPEN_PATHS = frozenset({"/v1/openapi.json"})
-UPLOADS = re.compile(r"^/v1/(queries|map)(/[^/]*)?$")
+UPLOADS = re.compile(r"^/v1/(queries|map)(/[^/]*)?$|^/v1/queries:inspect$")
 OWN_ID = re.compile(r"[0-9a-f]{32}(:[a-z]+)?")
 SMALL_BODY_BYTES = 1024 * 1024
 

@@ -145,6 +145,11 @@ class UnknownMapping(Problem):
     title = "There is no such mapping."
 
 
+class UnknownInspection(Problem):
+    status = 404
+    title = "There is no such inspection."
+
+
 class UnknownRanking(Problem):
     status = 404
     title = "The query's references have not been ranked."

@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    false,
+)
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -103,6 +113,8 @@ class Query(Table):
     external_id: Mapped[str | None] = mapped_column(index=True)
     tags: Mapped[list[Any]]
     problem: Mapped[dict[str, Any] | None]
+    inspect_only: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Uploaded for its report alone: only `app.inspections` finds it, and soon forgets it."""
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now)
@@ -260,6 +272,8 @@ class Worker(Table):
     device: Mapped[str | None]
     warm: Mapped[list[Any] | None]
     """Digests of the references that it has loaded, as `ReferenceVersion.manifest_sha256`."""
+    sandbox: Mapped[dict[str, Any] | None]
+    """The layer that holds its readers of uploaded files, and what that lacks."""
 
 
 class Turn(Table):

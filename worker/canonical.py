@@ -25,6 +25,11 @@ class CanonicalQuery:
     input: str
     counts_from: str
     dropped: dict[str, list[str]]
+    counts_class: str | None = None
+    """What the values were taken for; None where nobody asked."""
+    recovered: dict[str, Any] | None = None
+    """The proof that these are the counts behind log-normalised values."""
+    rounded: bool = False
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -41,6 +46,12 @@ class CanonicalQuery:
         if lengths != (query.n_cells + 1, query.nnz, query.nnz):
             raise ValueError(f"{folder} holds arrays of lengths {lengths}, which do not fit")
         return query
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the counts came from and what was made of them."""
+        facts = {"counts_from": self.counts_from, "counts_class": self.counts_class}
+        return {**facts, "recovered": self.recovered, "rounded": self.rounded}
 
     @cached_property
     def indptr(self) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -112,6 +112,7 @@ def _map(
         explained=explained,
         empty=~projected.occupied,
         n_shards=len(shards),
+        origin=matched.query.origin,
         choice=choice,
         columns=added_columns(
             matched.obs,

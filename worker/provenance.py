@@ -39,6 +39,8 @@ class MappedQuery:
     """Cells without a count in the reference's genes: their coordinates mean nothing."""
     n_shards: int
     """By how many shards the cells were read; 0: by this worker itself."""
+    origin: dict[str, Any]
+    """Where the query's counts came from; see `CanonicalQuery.origin`."""
     choice: Choice | None
     """Which of the query's cells these are; None: all."""
     columns: dict[str, str]
@@ -68,7 +70,7 @@ def provenance(
     manifest = mapped.surgery.manifest
     return {
         "mapping": order.mapping_id,
-        "query": order.query_facts,
+        "query": {**order.query_facts, **mapped.origin},
         "reference": {
             "name": manifest.name,
             "version": manifest.version,

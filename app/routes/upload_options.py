@@ -32,7 +32,14 @@ REPEATED = frozenset({"tag", "batch_key", "control_values", "obs_keep"})
 
 class UploadOptions(Sent):
     layer: Name | None = Field(
-        default=None, description="Where the matrix is: `layers/NAME`, `raw/X`; default `X`."
+        default=None,
+        description="Where the matrix is: `X`, `raw/X`, `layers/NAME`. By default raw counts are "
+        "looked for in the usual layers, `raw/X` and `X`; continuous values in `X`.",
+    )
+    counts: Literal["as-is", "round"] | None = Field(
+        default=None,
+        description="What to do with counts that are no whole numbers, as SoupX, RSEM or alevin "
+        "write them: keep or round them. By default they are refused.",
     )
     input: Literal["counts", "continuous"] = "counts"
     external_id: Name | None = None
@@ -85,8 +92,15 @@ class UploadOptions(Sent):
         return {
             "layer": self.layer,
             "input": self.input,
+            "counts": self.counts,
             **{name: value for name, value in given.items() if value},
         }
+
+
+class InspectOptions(UploadOptions):
+    wait: float = Field(
+        default=30, ge=0, le=30, description="Seconds to wait for the report; at most 30."
+    )
 
 
 class MapOptions(UploadOptions):
@@ -139,6 +153,7 @@ class MapOptions(UploadOptions):
 
 
 UploadQuery = Annotated[UploadOptions, Query()]
+InspectQuery = Annotated[InspectOptions, Query()]
 MapQuery = Annotated[MapOptions, Query()]
 
 Options = TypeVar("Options", bound=UploadOptions)

@@ -218,13 +218,13 @@ def test_reads_anndata_07(check: Check, tmp_path: Path) -> None:
     assert sample.tolist() == ["a", "b"] * (files.CELLS // 2)
 
 
-@pytest.mark.parametrize("layer", [None, "raw/X"])
+@pytest.mark.parametrize("layer", [None, "X", "raw/X"])
 def test_reads_anndata_06(layer: str | None, check: Check, tmp_path: Path) -> None:
     matrix = files.counts()
     path = files.write_h5ad_06(tmp_path / "query.h5ad", matrix)
     report, query = check(path, layer=layer)
-    assert (query.rows(0, 99).toarray() == matrix + (layer is not None)).all()
-    assert report["counts_from"] == (layer or "X")
+    assert (query.rows(0, 99).toarray() == matrix + (layer != "X")).all()
+    assert report["counts_from"] == (layer or "raw/X")
     assert query.obs()["sample"].tolist() == ["a", "b"] * (files.CELLS // 2)
     assert query.obs().index.tolist() == files.names("cell", files.CELLS)
 
