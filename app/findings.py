@@ -136,9 +136,10 @@ WARNINGS = frozenset(
         "undetermined-cells",
         "unknown-column",
         "unknown-control-value",
+        "unknown-identifiers",
     }
 )
-NOTES = frozenset({"columns-not-kept", "counts-recovered"})
+NOTES = frozenset({"columns-not-kept", "counts-recovered", "gene-identifiers", "other-features"})
 
 
 def severity_of(code: str) -> Severity:
