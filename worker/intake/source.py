@@ -10,6 +10,7 @@ import numpy as np
 from h5py import h5d, h5g, h5p
 
 from app.problems import Problem
+from worker.intake.chunks import short_chunk
 from worker.intake.findings import located, reading
 from worker.intake.limits import MIB, Limits
 from worker.intake.links import resolve
@@ -101,6 +102,8 @@ class Source:
         with reading(path):
             self._judge_filters(path, found)
             self._judge_size(path, found)
+            if (at := short_chunk(found)) is not None:
+                raise _short(path, at)
             return _with_chunk_cache(self.file, self._resolve(path) or b"", found)
 
     def vector(self, path: str, length: int | None = None) -> h5py.Dataset:
@@ -170,6 +173,11 @@ def _with_chunk_cache(file: h5py.File, path: bytes, dataset: h5py.Dataset) -> h5
     access = h5p.create(h5p.DATASET_ACCESS)
     access.set_chunk_cache(10_007, max(MIB, min(wanted, 256 * MIB)), 1.0)
     return h5py.Dataset(h5d.open(file.id, path, access))
+
+
+def _short(path: str, at: tuple[int, ...]) -> Problem:
+    detail = f"{path} has a chunk at {list(at)} with fewer or more bytes than it can have."
+    return located("damaged-file", path, detail)
 
 
 def _too_much(code: str, path: str, detail: str) -> Problem:
