@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class State(Generic[T]):
-    """The tallies by name, in one JSON file. A tally is a dataclass of counters and plain values."""
+    """The tallies by name, in one JSON file; each a dataclass of counters and plain values."""
 
     def __init__(self, path: Path, kind: type[T]) -> None:
         self._path, self._kind = path, kind

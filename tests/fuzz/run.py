@@ -18,8 +18,8 @@ from .mutants import Mutants
 from .proof import LIMITS, describe
 from .tally import Tally
 
-BATCH = 32
-IN_ZYGOTE, IN_CONTROL = 10, 20
+BATCH = 64
+IN_ZYGOTE, IN_CONTROL = 25, 50
 """Every so manieth file is also checked as the service does, and read without a proof."""
 
 

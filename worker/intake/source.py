@@ -99,6 +99,9 @@ class Source:
         found = self._open(path)
         if not isinstance(found, h5py.Dataset):
             raise located("missing-array", path, f"{path} is missing or is no array.")
+        if found.dtype.subdtype is not None:
+            detail = f"{path} holds an array in every one of its places."
+            raise located("wrong-dimensions", path, detail)
         with reading(path):
             self._judge_filters(path, found)
             self._judge_size(path, found)
