@@ -14,6 +14,7 @@ from worker.intake.chunks import short_chunk
 from worker.intake.findings import located, reading
 from worker.intake.limits import MIB, Limits
 from worker.intake.links import resolve
+from worker.intake.patience import losing_patience
 from worker.names import readable
 
 FILTERS = frozenset({1, 2, 3, 32000})
@@ -74,7 +75,7 @@ class Source:
     def attribute(self, path: str, name: str) -> Any:
         """An attribute as text, a number or an array; None when there is none."""
         found = self._open(path)
-        with reading(path):
+        with reading(path), losing_patience():
             if found is None or name not in found.attrs:
                 return None
             attributes = found.attrs
@@ -99,10 +100,10 @@ class Source:
         found = self._open(path)
         if not isinstance(found, h5py.Dataset):
             raise located("missing-array", path, f"{path} is missing or is no array.")
-        if found.dtype.subdtype is not None:
-            detail = f"{path} holds an array in every one of its places."
-            raise located("wrong-dimensions", path, detail)
         with reading(path):
+            if found.dtype.subdtype is not None:
+                detail = f"{path} holds an array in every one of its places."
+                raise located("wrong-dimensions", path, detail)
             self._judge_filters(path, found)
             self._judge_size(path, found)
             if (at := short_chunk(found)) is not None:
