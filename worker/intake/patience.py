@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LEAST_SECONDS = 4.0
+LEAST_SECONDS = 1.0
 VALUES_PER_SECOND = 100_000.0
 """A tenth of what a slow machine reads of strings, the slowest values there are."""
 
