@@ -105,6 +105,10 @@ ERRORS: Mapping[str, type[Problem]] = {
         "infinite-values",
         "negative-values",
         "fractional-values",
+        "log-normalised",
+        "normalised-values",
+        "rounded-cpm",
+        "truncated-values",
         "values-too-large",
         "no-counts",
     ),
@@ -114,9 +118,27 @@ ERRORS: Mapping[str, type[Problem]] = {
 """Each code that refuses a file, and the type of the problem that then answers."""
 
 WARNINGS = frozenset(
-    {"repeated-cells", "repeated-genes", "empty-cells", "column-left-out", "column-renamed"}
+    {
+        "batch-confounded",
+        "column-left-out",
+        "column-renamed",
+        "count-like",
+        "empty-cells",
+        "missing-batch",
+        "missing-condition",
+        "missing-sample",
+        "nearly-empty-cells",
+        "private-column",
+        "repeated-cells",
+        "repeated-genes",
+        "small-batches",
+        "too-many-batches",
+        "undetermined-cells",
+        "unknown-column",
+        "unknown-control-value",
+    }
 )
-NOTES: frozenset[str] = frozenset()
+NOTES = frozenset({"columns-not-kept", "counts-recovered"})
 
 
 def severity_of(code: str) -> Severity:

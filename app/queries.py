@@ -35,6 +35,7 @@ def create_query(
     external_id: str | None = None,
     tags: Sequence[str] = (),
     max_attempts: int,
+    inspect_only: bool = False,
 ) -> Query:
     """Keep the bytes, then the row and the job that checks them. Returns when both are durable."""
     query = store_query(
@@ -47,6 +48,7 @@ def create_query(
         external_id=external_id,
         tags=tags,
         max_attempts=max_attempts,
+        inspect_only=inspect_only,
     )
     session.commit()
     bell.ring(query.job_id, "check")
@@ -64,6 +66,7 @@ def store_query(
     external_id: str | None,
     tags: Sequence[str],
     max_attempts: int,
+    inspect_only: bool = False,
 ) -> Query:
     """`create_query` without the commit, to share a transaction with a mapping."""
     query_id = new_id()
@@ -83,9 +86,11 @@ def store_query(
             bytes=staged.bytes,
             sha256=staged.sha256,
             storage_key=key,
+            keeps_upload=options.get("obs_policy", "all") == "all",
             options=dict(options),
             external_id=external_id,
             tags=list(tags),
+            inspect_only=inspect_only,
             job_id=job.id,
         )
         session.add(query)
@@ -137,7 +142,7 @@ def list_queries(
     external_id: str | None = None,
     tags: Sequence[str] = (),
 ) -> Page[Query]:
-    mine = select(Query).where(Query.owner == owner)
+    mine = select(Query).where(Query.owner == owner, ~Query.inspect_only)
     return page_of(
         session, mine, Query, limit=limit, cursor=cursor, external_id=external_id, tags=tags
     )

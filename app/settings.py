@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """Kept free for the database and for results; uploads are refused below it."""
     upload_idle_seconds: float = Field(default=60.0, gt=0)
     """An upload that stands still for so long is given up."""
+    obs_policy: Literal["needed", "all"] = "all"
+    """Which obs columns of an upload are kept, where its caller does not say."""
     allow_unauthenticated: bool = False
     """Serve without keys on an address that other machines reach."""
     threads: int = Field(default=2, gt=0)
@@ -49,6 +51,8 @@ class Settings(BaseSettings):
     """A query of more cells is read by several workers, in shards of about so many."""
     intake_seconds: float = Field(default=600.0, gt=0)
     intake_memory_bytes: int = Field(default=4 * GIB, gt=0)
+    sandbox: Literal["auto", "strict"] = "auto"
+    """What a worker does without Landlock and bubblewrap: warn, or refuse to start."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")

@@ -102,7 +102,7 @@ def _check_work(session: Session, query_id: str) -> CheckWork:
         raise UnknownQuery("The query of this job does not exist any more.", fix=_GONE)
     return CheckWork(
         query_id=query.id,
-        storage_key=query.storage_key,
+        storage_key=query.storage_key or "",
         sha256=query.sha256,
         options=query.options,
     )

@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from worker.intake.frames import FAULT, PROBLEM
 from worker.intake.limits import MIB, Limits
 from worker.intake.receiver import BrokenStream, Receiver
 from worker.outcomes import Stopped, WorkerDied
+from worker.sandbox import place_of
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,15 @@ class CheckOrder:
     seconds: float
     limits: Limits
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that the check may read, in the order of `place_of`."""
+        return (self.path,)
+
     def message(self) -> bytes:
+        """What the check is told: it knows its files by their descriptors, not by their names."""
         order = {
-            "path": str(self.path),
+            "path": str(place_of(0)),
             "options": dict(self.options),
             "limits": self.limits.as_dict(),
         }
@@ -72,17 +79,20 @@ class Check:
             return self._judge(self._end(pid, kill=False))
 
     def _send(self) -> int:
-        """Give the order and one end of a pipe to the zygote; returns the other end."""
-        read_end, write_end = os.pipe()
-        with suppress(OSError):
-            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, MIB)
-        try:
-            socket.send_fds(self.control, [self.order.message()], [write_end])
-        except OSError as error:
-            os.close(read_end)
-            raise WorkerDied("the zygote is gone") from error
-        finally:
-            os.close(write_end)
+        """Give the order, one end of a pipe and the files to the zygote; returns the other end."""
+        with ExitStack() as stack:
+            files = [os.open(path, os.O_RDONLY | os.O_NONBLOCK) for path in self.order.files]
+            for file in files:
+                stack.callback(os.close, file)
+            read_end, write_end = os.pipe()
+            stack.callback(os.close, write_end)
+            with suppress(OSError):
+                fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, MIB)
+            try:
+                socket.send_fds(self.control, [self.order.message()], [write_end, *files])
+            except OSError as error:
+                os.close(read_end)
+                raise WorkerDied("the zygote is gone") from error
         return read_end
 
     def _begin(self) -> int:

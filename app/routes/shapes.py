@@ -42,6 +42,7 @@ def query_item(query: Query) -> QueryItem:
         filename=query.filename,
         bytes=query.bytes,
         sha256=query.sha256,
+        keeps_upload=query.keeps_upload,
         options=query.options,
         external_id=query.external_id,
         tags=query.tags,

@@ -99,7 +99,10 @@ def _order(
     from worker.imports.hub import fetch, is_hub_address
     from worker.imports.order import ImportOrder
     from worker.intake.limits import Limits
+    from worker.layers import find_layers, require, warn
 
+    layers = require(find_layers(), settings.sandbox)
+    warn(layers)
     wanted = options.cells
     if wanted.path is not None and not wanted.path.is_file():
         raise MalformedRequest(f"There is no file {wanted.path}.", fix="Name an h5ad with --cells.")
@@ -116,6 +119,7 @@ def _order(
         options=options,
         scratch=scratch,
         out=out,
+        layers=layers,
         threads=settings.threads,
         limits=Limits(
             memory_bytes=settings.intake_memory_bytes,

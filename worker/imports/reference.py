@@ -82,7 +82,7 @@ def read_model(order: ImportOrder) -> ConvertedModel:
         Problem: see `worker.imports.reader`; or the save is of no supported kind, or inconsistent.
     """
     folder = order.scratch / "save"
-    facts = read_save_apart(order.found.files, folder, order.save_limits)
+    facts = read_save_apart(order.found.files, folder, order.save_limits, order.layers)
     state = {name: _as_float(t) for name, t in load_file(folder / WEIGHTS).items()}
     with _refusing():
         save = scvi_saves.read_description(facts["var_names"], facts["attributes"], state)

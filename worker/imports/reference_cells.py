@@ -58,7 +58,12 @@ def read_reference_cells(
     folder = order.scratch / "cells"
     request = _request(order, model)
     facts = read_cells_apart(
-        path, request, folder, order.limits, lambda share: report("reading the cells", 0.4 * share)
+        path,
+        request,
+        folder,
+        order.limits,
+        lambda share: report("reading the cells", 0.4 * share),
+        order.layers,
     )
     table = CanonicalQuery(
         folder=folder,
