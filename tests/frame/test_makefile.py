@@ -11,7 +11,7 @@ import pytest
 from .documents import ROOT, make_targets, text
 
 WANTED = {
-    "setup", "setup-dev", "demo", "serve", "test", "check", "parity", "chaos", "bench", "fmt",
+    "setup", "setup-dev", "demo", "serve", "test", "check", "parity", "chaos", "fuzz", "bench", "fmt",
     "clean", "help",
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ import pandas  # noqa: F401 - as in the zygote: before the fork, not in each chi
 from app.problems import Problem
 from worker.intake.check import Request, check_file
 from worker.intake.findings import too_large
-from worker.intake.folder import CanonicalFolder
+from worker.intake.folder import ARRAYS, CanonicalFolder
 from worker.intake.frames import FILES
 from worker.intake.limits import GIB, Limits
 
@@ -46,6 +46,9 @@ class _Kept:
 
     def progress(self, fraction: float) -> None:
         return None
+
+    def restart(self) -> None:
+        self.pieces = [piece for piece in self.pieces if piece[0] not in ARRAYS]
 
 
 def _check(path: Path, folder: Path) -> dict[str, Any]:
