@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from worker.intake.findings import located, reading
+from worker.intake.patience import losing_patience
 from worker.intake.source import Source
 
 NULLABLE: dict[str, Callable[[pa.DataType], bool]] = {
@@ -80,7 +81,7 @@ def _read_masked(source: Source, path: str, encoding: str, length: int) -> pa.Ar
 
 def read_values(dataset: h5py.Dataset, path: str) -> pa.Array:
     """A whole vector of strings, numbers or booleans."""
-    with reading(path):
+    with reading(path), losing_patience(dataset.size):
         return to_arrow(dataset[...], path)
 
 

@@ -11,15 +11,14 @@ import numpy as np
 from h5py import h5d, h5g, h5p
 
 from app.problems import Problem
+from worker.intake.chunks import short_chunk
+from worker.intake.filters import filter_name, is_allowed
 from worker.intake.findings import located, reading
 from worker.intake.limits import MIB, Limits
 from worker.intake.links import resolve
+from worker.intake.patience import losing_patience
 from worker.names import readable
 
-FILTERS = frozenset({1, 2, 3, 32000})
-"""deflate, shuffle, fletcher32, lzf: what h5py brings itself and anndata writes."""
-FILTER_NAMES = {4: "szip", 5: "nbit", 6: "scaleoffset", 32001: "blosc", 32008: "bitshuffle"}
-FILTER_NAMES |= {32004: "lz4", 32015: "zstd", 32026: "blosc2"}
 VARIABLE_ITEM = 16
 """What a text of any length takes in an array; h5py says 8."""
 ATTRIBUTE_BYTES = 16 * MIB
@@ -77,7 +76,7 @@ class Source:
     def attribute(self, path: str, name: str) -> Any:
         """An attribute as text, a number or an array; None when there is none."""
         found = self._open(path)
-        with reading(path):
+        with reading(path), losing_patience():
             if found is None or name not in found.attrs:
                 return None
             attributes = found.attrs
@@ -105,8 +104,13 @@ class Source:
         if not isinstance(found, h5py.Dataset):
             raise located("missing-array", path, f"{path} is missing or is no array.")
         with reading(path):
+            if found.dtype.subdtype is not None:
+                detail = f"{path} holds an array in every one of its places."
+                raise located("wrong-dimensions", path, detail)
             self._judge_filters(path, found)
             self._judge_size(path, found)
+            if (at := short_chunk(found)) is not None:
+                raise _short(path, at)
             return _with_chunk_cache(self.file, self._resolve(path) or b"", found)
 
     def vector(self, path: str, length: int | None = None) -> h5py.Dataset:
@@ -130,9 +134,8 @@ class Source:
         properties = dataset.id.get_create_plist()
         codes = [properties.get_filter(at)[0] for at in range(properties.get_nfilters())]
         for code in codes:
-            if code not in FILTERS:
-                name = FILTER_NAMES.get(code, f"number {code}")
-                detail = f"{path} is compressed by the filter {name}."
+            if not is_allowed(code):
+                detail = f"{path} is compressed by the filter {filter_name(code)}."
                 raise located("unknown-filter", path, detail, WRITE_GZIP)
         if len(set(codes)) < len(codes):
             # Each pass of deflate multiplies what the one before it has unpacked.
@@ -196,6 +199,11 @@ def _with_chunk_cache(file: h5py.File, path: bytes, dataset: h5py.Dataset) -> h5
     access = h5p.create(h5p.DATASET_ACCESS)
     access.set_chunk_cache(10_007, max(MIB, min(wanted, 256 * MIB)), 1.0)
     return h5py.Dataset(h5d.open(file.id, path, access))
+
+
+def _short(path: str, at: tuple[int, ...]) -> Problem:
+    detail = f"{path} has a chunk at {list(at)} with fewer or more bytes than it can have."
+    return located("damaged-file", path, detail)
 
 
 def _too_much(code: str, path: str, detail: str) -> Problem:

@@ -20,6 +20,7 @@ from worker.intake.columns import (
     to_arrow,
 )
 from worker.intake.findings import Findings, located, reading
+from worker.intake.patience import losing_patience
 from worker.intake.source import Source
 from worker.names import readable
 
@@ -149,7 +150,7 @@ def _field(dataset: h5py.Dataset, path: str, name: str) -> pa.Array:
     pointer = f"{path}/{name}"
     if dataset.dtype[name].subdtype is not None:
         raise located("column-values", pointer, f"{pointer} holds an array in every row.")
-    with reading(pointer):
+    with reading(pointer), losing_patience(dataset.size):
         return to_arrow(dataset.fields(name)[...], pointer)
 
 
