@@ -51,6 +51,8 @@ ERRORS: Mapping[str, type[Problem]] = {
         "dangling-link",
         "virtual-dataset",
         "external-storage",
+        "object-repeated",
+        "trailing-bytes",
         "too-deep",
         "unknown-filter",
         "other-format",
@@ -59,6 +61,7 @@ ERRORS: Mapping[str, type[Problem]] = {
         FileTooLarge,
         "too-many-objects",
         "too-many-cells",
+        "too-many-columns",
         "declares-too-much",
         "expands-too-much",
         "chunk-too-large",
@@ -136,9 +139,10 @@ WARNINGS = frozenset(
         "undetermined-cells",
         "unknown-column",
         "unknown-control-value",
+        "unknown-identifiers",
     }
 )
-NOTES = frozenset({"columns-not-kept", "counts-recovered"})
+NOTES = frozenset({"columns-not-kept", "counts-recovered", "gene-identifiers", "other-features"})
 
 
 def severity_of(code: str) -> Severity:
@@ -154,3 +158,9 @@ def severity_of(code: str) -> Severity:
 
 def every_code() -> list[str]:
     return sorted({*ERRORS, *WARNINGS, *NOTES})
+
+
+def empty_file(detail: str, fix: str) -> EmptyFile:
+    """Nothing arrived: told at the door, with the code that a check would give it."""
+    finding = Finding("empty-file", severity_of("empty-file"), "/", detail, fix)
+    return EmptyFile(detail, fix=fix, errors=[finding.as_dict()])

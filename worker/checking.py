@@ -43,6 +43,11 @@ class CheckOrder:
     limits: Limits
 
     @property
+    def bounds(self) -> Limits:
+        """The limits, drawn closer for a small file."""
+        return self.limits.for_size(self.path.stat().st_size)
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """All that the check may read, in the order of `place_of`."""
         return (self.path,)
@@ -52,7 +57,7 @@ class CheckOrder:
         order = {
             "path": str(place_of(0)),
             "options": dict(self.options),
-            "limits": self.limits.as_dict(),
+            "limits": self.bounds.as_dict(),
         }
         return json.dumps({"check": order}).encode()
 
@@ -142,7 +147,7 @@ class Check:
 
     def _judge(self, status: int) -> dict[str, Any]:
         if self.receiver.outcome is None:
-            raise _death(status, self.order.seconds)
+            raise _death(status, min(self.order.seconds, self.order.bounds.cpu_seconds))
         kind, outcome = self.receiver.outcome
         if kind == PROBLEM:
             raise _refusal(outcome)

@@ -40,6 +40,9 @@ class ImportOptions:
     licence: str | None = None
     citation: str | None = None
     species: str | None = None
+    refuse_below: float | None = None
+    """Gene coverage that a query needs; None: as `models_store.manifest.Thresholds` has it."""
+    warn_below: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         told = asdict(self)

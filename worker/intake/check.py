@@ -16,7 +16,7 @@ from worker.intake import cells, genes
 from worker.intake.counts import warn_about_counts
 from worker.intake.counts_search import CountsSearch, Found, Fractions, Wanted
 from worker.intake.design_keys import DesignRequest, choose_columns, look_at_design
-from worker.intake.findings import Findings, located, reading
+from worker.intake.findings import Findings, located, reading, within_memory
 from worker.intake.frames import NoSink, Sink
 from worker.intake.kinds import recognise
 from worker.intake.limits import Limits
@@ -118,7 +118,7 @@ class _Check:
         found, obs, var = None, None, None
         with self.findings.collecting():
             obs = query.cells(self.findings)
-        with self.findings.collecting():
+        with self.findings.collecting(), within_memory("/X"):
             sink = self.sink if not self.findings.errors else NoSink()
             found = CountsSearch(query, self.request.wanted, self.limits, obs, sink).find()
         with self.findings.collecting():
@@ -129,7 +129,7 @@ class _Check:
         matrix = found.matrix
         n_cells, n_genes = matrix.shape
         self.facts |= {"n_cells": n_cells, "n_genes": n_genes, **found.facts()}
-        with self.findings.collecting():
+        with self.findings.collecting(), within_memory(matrix.path):
             self.facts["dropped"] = query.dropped(matrix)
             if obs is not None:
                 self.facts["dropped"]["obs"] = obs.unread
@@ -171,8 +171,7 @@ class _Check:
     def _genes(self, var: Table) -> None:
         genes.warn_about_genes(var, self.findings)
         columns = genes.gene_columns(var, self.findings)
-        example = var.index.slice(0, 5).to_pylist()
-        self.facts["genes"] = {"example": example, "columns": [genes.INDEX, *columns]}
+        self.facts["genes"] = genes.describe(var, columns, self.findings)
         self.sink.write("genes.json", genes.as_json(var, columns))
 
 

@@ -22,6 +22,9 @@ NULLABLE: dict[str, Callable[[pa.DataType], bool]] = {
 }
 """What anndata stores with a mask of missing values, and what its values must be."""
 
+TEXTS = (None, str, bytes)
+"""Of what h5py reads as objects, the sequences that are text; None for all else."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -103,6 +106,8 @@ def read_names(source: Source, path: str) -> pa.Array:
 
 
 def to_arrow(values: Any, path: str) -> pa.Array:
+    if h5py.check_ref_dtype(values.dtype) or h5py.check_vlen_dtype(values.dtype) not in TEXTS:
+        raise located("column-values", path, f"{path} holds references or sequences, not values.")
     if values.dtype.kind in "OS":
         # Variable-length strings arrive as bytes objects. The cast proves that they are UTF-8.
         text = pa.array(values.tolist(), pa.binary()).cast(pa.string())

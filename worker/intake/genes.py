@@ -8,7 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models_store.gene_columns import QueryGenes
+from worker.intake.feature_types import as_text, feature_types, tell_other_features
 from worker.intake.findings import Findings
+from worker.intake.identifiers import describe_identifiers
 from worker.intake.tables import Table
 from worker.names import free_name
 
@@ -25,7 +28,7 @@ def gene_columns(var: Table, findings: Findings) -> dict[str, list[str]]:
     taken = {INDEX, *(column.name for column in var.columns)}
     found = {}
     for column in var.columns:
-        text = _as_text(column.values)
+        text = as_text(column.values)
         if text is None or not _looks_like_names(text):
             continue
         name = column.name
@@ -46,12 +49,6 @@ def _tell_rename(var: Table, name: str, findings: Findings) -> None:
     )
 
 
-def _as_text(values: pa.Array) -> pa.Array | None:
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    return values if pa.types.is_string(values.type) else None
-
-
 def _looks_like_names(text: pa.Array) -> bool:
     return bool(pc.count_distinct(text).as_py() > DISTINCT_SHARE * len(text))
 
@@ -67,6 +64,19 @@ def warn_about_genes(var: Table, findings: Findings) -> None:
         )
 
 
+def describe(var: Table, columns: dict[str, list[str]], findings: Findings) -> dict[str, Any]:
+    """What the report says of the genes; rows that are none are told of."""
+    types = feature_types(var)
+    tell_other_features(var, types, findings)
+    index = var.index.to_pylist()
+    genes = QueryGenes.of({INDEX: index, **columns}, types)
+    named = describe_identifiers(genes, var.path, findings)
+    return {"example": index[:5], "columns": [INDEX, *columns], **named}
+
+
 def as_json(var: Table, columns: dict[str, list[str]]) -> bytes:
+    """`feature_types` is there where the file says what each of its features is."""
     table: dict[str, Any] = {INDEX: var.index.to_pylist(), "columns": columns}
+    if (types := feature_types(var)) is not None:
+        table["feature_types"] = types
     return json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()

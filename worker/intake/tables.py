@@ -96,6 +96,13 @@ def _column_order(source: Source, path: str) -> list[str]:
     order = source.attribute(path, "column-order")
     if order is None:
         return source.keys(path)
+    if np.size(order) > source.limits.columns:
+        raise located(
+            "too-many-columns",
+            path,
+            f"{path} lists {np.size(order):,} columns; the limit is {source.limits.columns:,}.",
+            "Keep the columns that you need, and write the file again.",
+        )
     names = np.atleast_1d(order).tolist()
     named = (readable(name if isinstance(name, bytes) else str(name)) for name in names)
     return list(dict.fromkeys(named))  # a name that is listed twice is still one column
