@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from app.problems import (
+    AmbiguousFile,
     EmptyFile,
     FileTooLarge,
     JobTimeout,
@@ -97,7 +98,8 @@ ERRORS: Mapping[str, type[Problem]] = {
         "code-out-of-range",
         "categories-repeat",
     ),
-    **_of(UnknownLayer, "unknown-layer"),
+    **_of(UnknownLayer, "unknown-layer", "unknown-genome"),
+    **_of(AmbiguousFile, "several-genomes"),
     **_of(NoCells, "no-cells"),
     **_of(
         NotCounts,
@@ -116,7 +118,7 @@ ERRORS: Mapping[str, type[Problem]] = {
 WARNINGS = frozenset(
     {"repeated-cells", "repeated-genes", "empty-cells", "column-left-out", "column-renamed"}
 )
-NOTES: frozenset[str] = frozenset()
+NOTES: frozenset[str] = frozenset({"other-features"})
 
 
 def severity_of(code: str) -> Severity:

@@ -22,13 +22,18 @@ class UploadOptions(Sent):
         default=None, description="Where the matrix is: `layers/NAME`, `raw/X`; default `X`."
     )
     input: Literal["counts", "continuous"] = "counts"
+    genome: Name | None = Field(
+        default=None, description="Of a 10x .h5 with several: the one to take."
+    )
     external_id: Name | None = None
     tag: Tags = Field(default=[])
     sha256: str | None = Field(default=None, description="Hexadecimal; checked when given.")
 
     def query_options(self) -> dict[str, Any]:
         """The part that intake reads."""
-        return {"layer": self.layer, "input": self.input}
+        asked = {"genome": self.genome}
+        given = {name: value for name, value in asked.items() if value}
+        return {"layer": self.layer, "input": self.input, **given}
 
 
 class MapOptions(UploadOptions):

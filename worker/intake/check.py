@@ -34,10 +34,15 @@ class Request:
 
     layer: str | None = None
     input: str = "counts"
+    genome: str | None = None
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
-        return cls(layer=options.get("layer"), input=options.get("input") or "counts")
+        return cls(
+            layer=options.get("layer"),
+            input=options.get("input") or "counts",
+            genome=options.get("genome"),
+        )
 
     @property
     def whole(self) -> bool:
@@ -79,8 +84,8 @@ class _Check:
 
     def look_through(self, file: h5py.File) -> None:
         look(file, self.limits, self.findings)
-        query = recognise(Source(file, self.limits))
-        self.facts |= {"format": query.format, "input": self.request.input}
+        query = recognise(Source(file, self.limits), genome=self.request.genome)
+        self.facts |= {"format": query.format, "input": self.request.input, **query.facts()}
         matrix, obs, var = self._anatomy(query)
         if matrix is not None:
             self._matrix(query, matrix, obs, var)

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from worker.intake.feature_tables import TYPES
 from worker.intake.findings import Findings
 from worker.intake.tables import Table
 from worker.names import free_name
@@ -68,5 +69,9 @@ def warn_about_genes(var: Table, findings: Findings) -> None:
 
 
 def as_json(var: Table, columns: dict[str, list[str]]) -> bytes:
+    """`feature_types` is there where the upload says of each of its features what it is."""
     table: dict[str, Any] = {INDEX: var.index.to_pylist(), "columns": columns}
+    for column in var.columns:
+        if column.name == TYPES and (types := _as_text(column.values)) is not None:
+            table[TYPES] = pc.fill_null(types, "").to_pylist()
     return json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()

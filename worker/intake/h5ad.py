@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from worker.intake.counts import raw_blocks
 from worker.intake.findings import Findings
@@ -24,6 +25,9 @@ class H5ad:
 
     def __init__(self, source: Source) -> None:
         self.source = source
+
+    def facts(self) -> dict[str, Any]:
+        return {}
 
     def matrices(self) -> list[str]:
         return available(self.source)

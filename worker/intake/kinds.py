@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from app.problems import Problem
+from worker.intake.cell_ranger import CellRangerV3, genomes_of, is_v3, open_v2
 from worker.intake.findings import located
 from worker.intake.h5ad import H5ad
 from worker.intake.query_file import QueryFile
 from worker.intake.source import Source
 
 
-def recognise(source: Source) -> QueryFile:
+def recognise(source: Source, *, genome: str | None = None) -> QueryFile:
     """The reader of this file's format.
 
     Raises:
-        Problem: another format, with the line of Python that turns it into an h5ad.
+        Problem: another format, with the line of Python that turns it into an h5ad; or a file of
+            several matrices, where nobody said which.
     """
+    if source.has("/mod"):
+        raise _what_it_is(source)
+    if source.has("/obs") or source.has("/var"):
+        return H5ad(source)
+    if is_v3(source):
+        return CellRangerV3(source, genome)
+    if genomes_of(source):
+        return open_v2(source, genome)
+    raise _what_it_is(source)
+
+
+def require_h5ad(source: Source) -> None:
+    """Raises Problem for every other format."""
     if source.has("/mod") or not (source.has("/obs") or source.has("/var")):
         raise _what_it_is(source)
-    return H5ad(source)
 
 
 def _what_it_is(source: Source) -> Problem:
@@ -34,6 +48,13 @@ def _what_it_is(source: Source) -> Problem:
             "/matrix",
             "This is a 10x Genomics matrix (.h5), not an h5ad.",
             'Convert it: scanpy.read_10x_h5("matrix.h5").write_h5ad("query.h5ad").',
+        )
+    if source.has("/barcode_info") and source.has("/barcode_idx"):
+        return located(
+            "other-format",
+            "/",
+            "This is the molecule information of Cell Ranger, not a matrix of counts.",
+            "Upload filtered_feature_bc_matrix.h5, from the same folder.",
         )
     if source.has("/row_attrs") and source.has("/col_attrs"):
         return located(

@@ -279,10 +279,3 @@ def no_cells(file: h5py.File, folder: Path) -> None:
 @breaks("unsupported-file", "/mod")
 def mudata(file: h5py.File, folder: Path) -> None:
     file.create_group("mod/rna")
-
-
-@breaks("unsupported-file", "/matrix")
-def cell_ranger(file: h5py.File, folder: Path) -> None:
-    for name in ("X", "obs", "var"):
-        del file[name]
-    file["matrix/barcodes"] = np.array([b"AAAC"])
