@@ -24,6 +24,7 @@ import pandas  # noqa: F401 - pyarrow imports it at its first conversion: once h
 from app.parent_death import die_with_parent
 from app.problems import Problem
 from worker.intake.check import Request, check_file
+from worker.intake.filters import load_plugins
 from worker.intake.findings import too_large
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter
 from worker.intake.limits import Limits
@@ -119,6 +120,7 @@ def main() -> None:
     control = socket.socket(fileno=parser.parse_args().fd)
     die_with_parent(signal.SIGKILL, parent=os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    load_plugins()  # while it may still read libraries
     gc.freeze()  # children share these pages as long as the collector leaves them alone
     Zygote(control).serve()
 

@@ -21,6 +21,7 @@ from app.problems import FileTooLarge, Problem, UnreadableSave, UnsafeSave
 from worker.imports.refusal import Refusal
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
 from worker.intake.limits import Limits
+from worker.intake.filters import load_plugins
 from worker.kernel_filter import refuse_actions
 from worker.sandbox import allow_last_words, enter_sandbox
 
@@ -83,6 +84,7 @@ def main() -> None:
     order = json.loads(arguments.order)
     die_with_parent(signal.SIGKILL, parent=os.getppid())
     read, names = prepare(order)
+    load_plugins()
     pipe = enter_sandbox(arguments.fd, Limits(**order["limits"]))
     filtered = refuse_actions()
     _read(read, FrameWriter(pipe, names))

@@ -10,15 +10,12 @@ import numpy as np
 from h5py import h5d, h5g, h5p
 
 from app.problems import Problem
+from worker.intake.filters import filter_name, is_allowed
 from worker.intake.findings import located, reading
 from worker.intake.limits import MIB, Limits
 from worker.intake.links import resolve
 from worker.names import readable
 
-FILTERS = frozenset({1, 2, 3, 32000})
-"""deflate, shuffle, fletcher32, lzf: what h5py brings itself and anndata writes."""
-FILTER_NAMES = {4: "szip", 5: "nbit", 6: "scaleoffset", 32001: "blosc", 32008: "bitshuffle"}
-FILTER_NAMES |= {32004: "lz4", 32015: "zstd", 32026: "blosc2"}
 ATTRIBUTE_BYTES = 16 * MIB
 WRITE_GZIP = "Write the file again with write_h5ad(..., compression='gzip') and upload that."
 
@@ -124,12 +121,11 @@ class Source:
         properties = dataset.id.get_create_plist()
         for position in range(properties.get_nfilters()):
             code = properties.get_filter(position)[0]
-            if code not in FILTERS:
-                name = FILTER_NAMES.get(code, f"number {code}")
+            if not is_allowed(code):
                 raise located(
                     "unknown-filter",
                     path,
-                    f"{path} is compressed by the filter {name}.",
+                    f"{path} is compressed by the filter {filter_name(code)}.",
                     WRITE_GZIP,
                 )
 
