@@ -11,6 +11,7 @@ from app.problems import (
     EmptyFile,
     FileTooLarge,
     JobTimeout,
+    MalformedRequest,
     NoCells,
     NotCounts,
     Problem,
@@ -100,6 +101,7 @@ ERRORS: Mapping[str, type[Problem]] = {
     ),
     **_of(UnknownLayer, "unknown-layer", "unknown-genome"),
     **_of(AmbiguousFile, "several-genomes"),
+    **_of(MalformedRequest, "samples-differ", "triple-incomplete"),
     **_of(NoCells, "no-cells"),
     **_of(
         NotCounts,
@@ -116,7 +118,14 @@ ERRORS: Mapping[str, type[Problem]] = {
 """Each code that refuses a file, and the type of the problem that then answers."""
 
 WARNINGS = frozenset(
-    {"repeated-cells", "repeated-genes", "empty-cells", "column-left-out", "column-renamed"}
+    {
+        "repeated-cells",
+        "repeated-genes",
+        "empty-cells",
+        "column-left-out",
+        "column-renamed",
+        "genes-differ",
+    }
 )
 NOTES: frozenset[str] = frozenset({"other-features"})
 

@@ -91,6 +91,8 @@ class Query(Table):
     bytes: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))
     storage_key: Mapped[str]
+    parts: Mapped[list[Any] | None]
+    """See `app.parts`; None where the query is one file, which the columns above tell all of."""
     canonical_prefix: Mapped[str | None]
     options: Mapped[dict[str, Any]]
     inspection: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)

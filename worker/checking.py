@@ -22,6 +22,7 @@ from worker.intake.folder import CanonicalFolder
 from worker.intake.frames import FAULT, PROBLEM
 from worker.intake.limits import MIB, Limits
 from worker.intake.receiver import BrokenStream, Receiver
+from worker.intake.samples import UploadedFile
 from worker.outcomes import Stopped, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ EXIT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class CheckOrder:
-    """One file to check, and where its canonical query goes."""
+    """A file to check, or several that make one query, and where its canonical query goes."""
 
     path: Path
     folder: Path
@@ -40,10 +41,19 @@ class CheckOrder:
     """What the caller said of the file; see `worker.intake.check.Request`."""
     seconds: float
     limits: Limits
+    name: str = ""
+    """What the file was called where it came from."""
+    others: tuple[UploadedFile, ...] = ()
+    """What came with it, in order."""
+
+    @property
+    def files(self) -> tuple[UploadedFile, ...]:
+        """All that the check may open."""
+        return (UploadedFile(self.path, self.name), *self.others)
 
     def message(self) -> bytes:
         order = {
-            "path": str(self.path),
+            "files": [[str(file.path), file.name] for file in self.files],
             "options": dict(self.options),
             "limits": self.limits.as_dict(),
         }

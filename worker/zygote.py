@@ -23,11 +23,12 @@ import pandas  # noqa: F401 - pyarrow imports it at its first conversion: once h
 
 from app.parent_death import die_with_parent
 from app.problems import Problem
-from worker.intake.check import Request, check_file
+from worker.intake.check import Request, check_upload
 from worker.intake.filters import load_plugins
 from worker.intake.findings import too_large
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter
 from worker.intake.limits import Limits
+from worker.intake.samples import UploadedFile
 from worker.sandbox import allow_last_words, enter_sandbox
 
 LONGEST_REQUEST = 1024 * 1024
@@ -102,7 +103,8 @@ def _be_child(order: dict[str, Any], pipe: int, parent: int) -> None:
 def _check(order: dict[str, Any], limits: Limits, frames: FrameWriter) -> int:
     try:
         request = Request.from_options(order["options"])
-        frames.finish(REPORT, check_file(Path(order["path"]), request, limits, frames))
+        files = [UploadedFile(Path(path), name) for path, name in order["files"]]
+        frames.finish(REPORT, check_upload(files, request, limits, frames))
     except Problem as problem:
         told = {"problem": problem.as_dict(), "inspection": problem.inspection}
         frames.finish(PROBLEM, told)

@@ -65,10 +65,21 @@ class Resource(BaseModel):
     problem: dict[str, Any] | None = None
 
 
-class QueryItem(Resource):
+class PartBody(BaseModel):
     filename: str
     bytes: int
     sha256: str
+
+
+class QueryItem(Resource):
+    filename: str
+    bytes: int
+    sha256: str = Field(
+        description="Of a query in several files, that of their SHA-256s, one a line."
+    )
+    parts: list[PartBody] | None = Field(
+        default=None, description="The files in their order, where there were several."
+    )
     options: dict[str, Any]
     external_id: str | None = None
     tags: list[str]

@@ -25,13 +25,18 @@ class UploadOptions(Sent):
     genome: Name | None = Field(
         default=None, description="Of a 10x .h5 with several: the one to take."
     )
+    sample: list[Name] = Field(
+        default=[],
+        max_length=96,
+        description="For several files: what to call each sample, in their order.",
+    )
     external_id: Name | None = None
     tag: Tags = Field(default=[])
     sha256: str | None = Field(default=None, description="Hexadecimal; checked when given.")
 
     def query_options(self) -> dict[str, Any]:
         """The part that intake reads."""
-        asked = {"genome": self.genome}
+        asked = {"genome": self.genome, "sample": self.sample}
         given = {name: value for name, value in asked.items() if value}
         return {"layer": self.layer, "input": self.input, **given}
 
@@ -81,7 +86,7 @@ def with_fields(options: Options, fields: list[tuple[str, str]]) -> Options:
     merged: dict[str, Any] = options.model_dump(exclude_unset=True)
     repeated: dict[str, list[str]] = {}
     for name, value in fields:
-        if name in {"tag", "batch_key"}:
+        if name in {"tag", "batch_key", "sample"}:
             repeated.setdefault(name, []).append(value)
         else:
             merged[name] = value

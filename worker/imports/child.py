@@ -19,9 +19,9 @@ from typing import Any
 from app.parent_death import die_with_parent
 from app.problems import FileTooLarge, Problem, UnreadableSave, UnsafeSave
 from worker.imports.refusal import Refusal
+from worker.intake.filters import load_plugins
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
 from worker.intake.limits import Limits
-from worker.intake.filters import load_plugins
 from worker.kernel_filter import refuse_actions
 from worker.sandbox import allow_last_words, enter_sandbox
 

@@ -32,12 +32,14 @@ def genomes_of(source: Source) -> list[str]:
     return [
         name
         for name in source.keys("/")
-        if source.has(f"/{name}/barcodes") and source.has(f"/{name}/genes")
+        if any(source.has(f"/{name}/{part}") for part in ("barcodes", "genes"))
+        and any(source.has(f"/{name}/{part}") for part in ("data", "indices", "indptr"))
     ]
 
 
 def is_v3(source: Source) -> bool:
-    return source.has(f"{V3_ROOT}/barcodes") and not source.has(f"{V3_ROOT}/genes")
+    named = source.has(f"{V3_ROOT}/barcodes") or source.has(f"{V3_ROOT}/features")
+    return named and not source.has(f"{V3_ROOT}/genes")
 
 
 def open_v2(source: Source, genome: str | None) -> CellRangerV2:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import h5py
-
 from app.problems import Problem
 from worker.intake import cells, genes
 from worker.intake.counts import warn_about_counts, write_counts
-from worker.intake.findings import Findings, located, reading
+from worker.intake.findings import Findings, located
 from worker.intake.frames import NoSink, Sink
-from worker.intake.kinds import recognise
+from worker.intake.joined_samples import JoinedSamples
 from worker.intake.limits import Limits
-from worker.intake.look import look
 from worker.intake.matrices import Matrix
+from worker.intake.opening import Choice, Opener
 from worker.intake.query_file import QueryFile
-from worker.intake.signature import check_signature
-from worker.intake.source import Source
+from worker.intake.samples import UploadedFile, sort_into_samples
 from worker.intake.tables import Table
 from worker.intake.uncounted import refuse_zeros, tell_faults
 from worker.intake.values import Survey
@@ -35,6 +32,8 @@ class Request:
     layer: str | None = None
     input: str = "counts"
     genome: str | None = None
+    samples: tuple[str, ...] = ()
+    """Names of the samples in the order of their files; none: from the names of the files."""
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
@@ -42,7 +41,12 @@ class Request:
             layer=options.get("layer"),
             input=options.get("input") or "counts",
             genome=options.get("genome"),
+            samples=tuple(options.get("sample") or ()),
         )
+
+    @property
+    def choice(self) -> Choice:
+        return Choice(genome=self.genome)
 
     @property
     def whole(self) -> bool:
@@ -50,26 +54,23 @@ class Request:
 
 
 def check_file(path: Path, request: Request, limits: Limits, sink: Sink) -> dict[str, Any]:
-    """Prove the file, write the canonical query to the sink and return the inspection.
+    """`check_upload` of a single file."""
+    return check_upload([UploadedFile(path)], request, limits, sink)
+
+
+def check_upload(
+    files: Sequence[UploadedFile], request: Request, limits: Limits, sink: Sink
+) -> dict[str, Any]:
+    """Prove the files, write the canonical query to the sink and return the inspection.
 
     Raises:
-        Problem: the file is refused. `errors` lists everything that was found, and `inspection`
-            what could be told of the file all the same.
+        Problem: the upload is refused. `errors` lists everything that was found, and `inspection`
+            what could be told of it all the same.
     """
     check = _Check(request, limits, sink)
-    with check.findings.collecting():
-        check_signature(path)
-        with _opened(path) as file:
-            check.look_through(file)
+    with check.findings.collecting(), check.opened(files) as query:
+        check.look_through(query)
     return check.outcome()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    with reading("/"):
-        file = h5py.File(path, "r", locking=False)
-    with file:
-        yield file
 
 
 @dataclass
@@ -82,9 +83,18 @@ class _Check:
     findings: Findings = field(default_factory=Findings)
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def look_through(self, file: h5py.File) -> None:
-        look(file, self.limits, self.findings)
-        query = recognise(Source(file, self.limits), genome=self.request.genome)
+    @contextmanager
+    def opened(self, files: Sequence[UploadedFile]) -> Iterator[QueryFile]:
+        """One file as it is, or all samples as one."""
+        opener = Opener(self.request.choice, self.limits)
+        samples = sort_into_samples(files, self.request.samples, self.findings)
+        if len(samples) > 1 or self.request.samples:
+            yield JoinedSamples(samples, opener, self.findings)
+            return
+        with opener.open(samples[0].files, self.findings) as query:
+            yield query
+
+    def look_through(self, query: QueryFile) -> None:
         self.facts |= {"format": query.format, "input": self.request.input, **query.facts()}
         matrix, obs, var = self._anatomy(query)
         if matrix is not None:

@@ -42,11 +42,11 @@ def _what_it_is(source: Source) -> Problem:
             "This is a MuData file with several modalities.",
             'Upload the one that holds gene counts: mdata["rna"].write_h5ad("query.h5ad").',
         )
-    if source.has("/matrix/barcodes"):
+    if is_v3(source) or genomes_of(source):
         return located(
             "other-format",
-            "/matrix",
-            "This is a 10x Genomics matrix (.h5), not an h5ad.",
+            "/",
+            "This is a matrix of 10x Genomics (.h5), not an h5ad.",
             'Convert it: scanpy.read_10x_h5("matrix.h5").write_h5ad("query.h5ad").',
         )
     if source.has("/barcode_info") and source.has("/barcode_idx"):
@@ -63,4 +63,8 @@ def _what_it_is(source: Source) -> Problem:
             "This is a loom file, not an h5ad.",
             'Convert it: anndata.io.read_loom("query.loom").write_h5ad("query.h5ad").',
         )
-    return located("table-missing", "/", "The file has no /obs and /var, so it is no h5ad.")
+    return located(
+        "table-missing",
+        "/",
+        "The file has no /obs and /var, so it is no h5ad, and nothing else that is known here.",
+    )

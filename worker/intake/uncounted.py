@@ -33,7 +33,12 @@ def tell_faults(
     fix = _fix(query, matrix, whole=survey.whole)
     pointer = matrix.path if matrix.layout == "dense" else f"{matrix.path}/data"
     for code, fault in survey.faults.items():
-        findings.tell(code, pointer, _detail(matrix, code, fault, names, whole=survey.whole), fix)
+        findings.tell(
+            code,
+            fault.pointer or pointer,
+            _detail(matrix, code, fault, names, whole=survey.whole),
+            fix,
+        )
 
 
 def _detail(matrix: Matrix, code: str, fault: Fault, names: Names, *, whole: bool) -> str:
