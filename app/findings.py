@@ -56,6 +56,13 @@ ERRORS: Mapping[str, type[Problem]] = {
         "too-deep",
         "unknown-filter",
         "other-format",
+        "archive-path",
+        "archive-link",
+        "archive-device",
+        "archive-encrypted",
+        "archive-nested",
+        "archive-repeats",
+        "market-kind",
     ),
     **_of(
         FileTooLarge,
@@ -98,9 +105,14 @@ ERRORS: Mapping[str, type[Problem]] = {
         "codes-not-integers",
         "code-out-of-range",
         "categories-repeat",
+        "archive-damaged",
+        "market-header",
+        "market-line",
+        "market-entries",
+        "table-lines",
     ),
     **_of(UnknownLayer, "unknown-layer", "unknown-genome"),
-    **_of(AmbiguousFile, "several-genomes"),
+    **_of(AmbiguousFile, "several-genomes", "several-matrices"),
     **_of(MalformedRequest, "samples-differ", "triple-incomplete"),
     **_of(NoCells, "no-cells"),
     **_of(
@@ -127,7 +139,7 @@ WARNINGS = frozenset(
         "genes-differ",
     }
 )
-NOTES: frozenset[str] = frozenset({"other-features"})
+NOTES: frozenset[str] = frozenset({"other-features", "matrix-turned"})
 
 
 def severity_of(code: str) -> Severity:

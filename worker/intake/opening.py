@@ -9,14 +9,18 @@ from pathlib import Path
 
 import h5py
 
+from worker.intake.archives import Archive
 from worker.intake.findings import Findings, reading
 from worker.intake.kinds import recognise
 from worker.intake.limits import Limits
 from worker.intake.look import look
+from worker.intake.market import MarketMatrix
 from worker.intake.query_file import QueryFile
-from worker.intake.samples import UploadedFile
+from worker.intake.samples import ROLES, UploadedFile
 from worker.intake.signature import check_signature
 from worker.intake.source import Source
+from worker.intake.triples import find_triple, triple_of_parts
+from worker.intake.unpacking import archive_kind
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,15 @@ class Opener:
         Raises:
             Problem: nothing of it can be read.
         """
-        with self._hdf5(files[0].path, findings) as query:
-            yield query
+        path = files[0].path
+        if len(files) == len(ROLES):
+            yield MarketMatrix(triple_of_parts(files, self.limits), self.limits)
+        elif archive_kind(path) is not None:
+            archive = Archive(path, self.limits)
+            yield MarketMatrix(find_triple(archive, findings or Findings()), self.limits)
+        else:
+            with self._hdf5(path, findings) as query:
+                yield query
 
     @contextmanager
     def _hdf5(self, path: Path, findings: Findings | None) -> Iterator[QueryFile]:

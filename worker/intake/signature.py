@@ -9,13 +9,20 @@ from app.problems import Problem
 from worker.intake.findings import located
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
+TRIPLE = (
+    "Send matrix.mtx, features.tsv and barcodes.tsv together: as three files in one form, or "
+    "packed as one tar or zip."
+)
 OTHERS = {
-    b"\x1f\x8b": ("compressed with gzip", "Unpack it with gunzip and upload the .h5ad inside."),
+    b"\x1f\x8b": (
+        "compressed with gzip",
+        f"Unpack it with gunzip and upload the .h5ad inside. If it is a matrix.mtx: {TRIPLE}",
+    ),
     b"PK\x03\x04": ("a zip archive", "Unpack it and upload the .h5ad inside."),
     b"BZh": ("compressed with bzip2", "Unpack it with bunzip2 and upload the .h5ad inside."),
     b"\xfd7zXZ": ("compressed with xz", "Unpack it with unxz and upload the .h5ad inside."),
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", "Unpack it with unzstd and upload the result."),
-    b"%%MatrixMarket": ("a Matrix Market text file", "Read it with scanpy and use write_h5ad."),
+    b"%%MatrixMarket": ("a Matrix Market text file", TRIPLE),
     b"<": ("a web page or XML", "Download the h5ad itself: this may be a log-in or error page."),
 }
 
