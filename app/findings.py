@@ -56,6 +56,8 @@ ERRORS: Mapping[str, type[Problem]] = {
         "too-deep",
         "unknown-filter",
         "other-format",
+        "transposed-matrix",
+        "unfiltered-barcodes",
         "archive-path",
         "archive-link",
         "archive-device",
@@ -111,8 +113,8 @@ ERRORS: Mapping[str, type[Problem]] = {
         "market-entries",
         "table-lines",
     ),
-    **_of(UnknownLayer, "unknown-layer", "unknown-genome"),
-    **_of(AmbiguousFile, "several-genomes", "several-matrices"),
+    **_of(UnknownLayer, "unknown-layer", "unknown-genome", "unknown-modality"),
+    **_of(AmbiguousFile, "several-genomes", "several-matrices", "several-modalities"),
     **_of(MalformedRequest, "samples-differ", "triple-incomplete"),
     **_of(NoCells, "no-cells"),
     **_of(
@@ -137,6 +139,7 @@ WARNINGS = frozenset(
         "column-left-out",
         "column-renamed",
         "genes-differ",
+        "unfiltered-kept",
     }
 )
 NOTES: frozenset[str] = frozenset({"other-features", "matrix-turned"})

@@ -25,6 +25,13 @@ class UploadOptions(Sent):
     genome: Name | None = Field(
         default=None, description="Of a 10x .h5 with several: the one to take."
     )
+    modality: Name | None = Field(
+        default=None, description="Of an h5mu: the one to take; default `rna`, `gex` or the only."
+    )
+    unfiltered: Literal["keep"] | None = Field(
+        default=None,
+        description="`keep`: take a matrix of all droplets as it is, with its empty ones.",
+    )
     sample: list[Name] = Field(
         default=[],
         max_length=96,
@@ -36,7 +43,12 @@ class UploadOptions(Sent):
 
     def query_options(self) -> dict[str, Any]:
         """The part that intake reads."""
-        asked = {"genome": self.genome, "sample": self.sample}
+        asked = {
+            "genome": self.genome,
+            "modality": self.modality,
+            "unfiltered": self.unfiltered,
+            "sample": self.sample,
+        }
         given = {name: value for name, value in asked.items() if value}
         return {"layer": self.layer, "input": self.input, **given}
 

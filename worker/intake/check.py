@@ -12,12 +12,14 @@ from typing import Any, Self
 from app.problems import Problem
 from worker.intake import cells, genes
 from worker.intake.counts import warn_about_counts, write_counts
+from worker.intake.droplets import tell_unfiltered
 from worker.intake.findings import Findings, located
 from worker.intake.frames import NoSink, Sink
 from worker.intake.joined_samples import JoinedSamples
 from worker.intake.limits import Limits
 from worker.intake.matrices import Matrix
 from worker.intake.opening import Choice, Opener
+from worker.intake.orientation import transposition
 from worker.intake.query_file import QueryFile
 from worker.intake.samples import UploadedFile, sort_into_samples
 from worker.intake.tables import Table
@@ -32,6 +34,8 @@ class Request:
     layer: str | None = None
     input: str = "counts"
     genome: str | None = None
+    modality: str | None = None
+    unfiltered: str | None = None
     samples: tuple[str, ...] = ()
     """Names of the samples in the order of their files; none: from the names of the files."""
 
@@ -41,12 +45,14 @@ class Request:
             layer=options.get("layer"),
             input=options.get("input") or "counts",
             genome=options.get("genome"),
+            modality=options.get("modality"),
+            unfiltered=options.get("unfiltered"),
             samples=tuple(options.get("sample") or ()),
         )
 
     @property
     def choice(self) -> Choice:
-        return Choice(genome=self.genome)
+        return Choice(genome=self.genome, modality=self.modality)
 
     @property
     def whole(self) -> bool:
@@ -142,6 +148,11 @@ class _Check:
     ) -> tuple[Table | None, Table | None]:
         """The tables whose names belong to the rows and columns of the matrix."""
         n_cells, n_genes = matrix.shape
+        if obs is not None and var is not None:
+            turned = transposition(matrix, obs, var)
+            if turned is not None:
+                self.findings.take(turned)
+                return None, None
         if (obs is None or len(obs) == n_cells) and (var is None or len(var) == n_genes):
             return obs, var
         self.findings.take(_shape_mismatch(matrix, obs, var))
@@ -162,6 +173,8 @@ class _Check:
         if totals is not None and survey.is_clean:
             self.facts |= {"nnz": totals.nnz, "counts": totals.as_dict()}
             warn_about_counts(totals, self.findings)
+            if self.request.whole:
+                tell_unfiltered(matrix, totals, self.request.unfiltered, self.findings)
             with self.findings.collecting():
                 refuse_zeros(query, matrix, totals)
 

@@ -23,23 +23,23 @@ class H5ad:
 
     format = "h5ad"
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, root: str = "") -> None:
+        self.source, self.root = source, root
 
     def facts(self) -> dict[str, Any]:
         return {}
 
     def matrices(self) -> list[str]:
-        return available(self.source)
+        return available(self.source, self.root)
 
     def locate(self, layer: str | None) -> Matrix:
-        return locate(self.source, layer)
+        return locate(self.source, layer, self.root)
 
     def cells(self, findings: Findings) -> Table:
-        return read_table(self.source, "/obs", findings)
+        return read_table(self.source, f"{self.root}/obs", findings)
 
     def genes(self, matrix: Matrix | None, findings: Findings) -> Table:
-        return read_table(self.source, matrix.var_path if matrix else "/var", findings)
+        return read_table(self.source, matrix.var_path if matrix else f"{self.root}/var", findings)
 
     def blocks(self, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:
         return raw_blocks(self.source, matrix, survey)
@@ -50,9 +50,9 @@ class H5ad:
 
     def dropped(self, matrix: Matrix) -> dict[str, list[str]]:
         found = {
-            group: self.source.keys(f"/{group}")[:LISTED_DROPS]
+            group: self.source.keys(f"{self.root}/{group}")[:LISTED_DROPS]
             for group in NOT_KEPT
-            if self.source.has(f"/{group}")
+            if self.source.has(f"{self.root}/{group}")
         }
         found["layers"] = [
             name for name in found.get("layers", []) if f"layers/{name}" != matrix.name

@@ -16,6 +16,7 @@ from worker.intake.findings import Findings, PartFindings, located, placed
 from worker.intake.joined_tables import GenePanel, join_tables
 from worker.intake.matrices import Matrix
 from worker.intake.opening import Opener
+from worker.intake.orientation import transposition
 from worker.intake.rows import RowBlock, select
 from worker.intake.samples import Sample
 from worker.intake.tables import Table
@@ -136,7 +137,7 @@ class JoinedSamples:
             genes = query.genes(matrix, PartFindings(self.findings, part.number))
         if matrix.shape == (len(part.obs), len(genes)):
             return matrix, genes
-        raise located(
+        raise transposition(matrix, part.obs, genes) or located(
             "shape-mismatch",
             matrix.path,
             f"`{matrix.name}` is {matrix.shape[0]:,} x {matrix.shape[1]:,}, but there are names of "

@@ -6,11 +6,14 @@ from app.problems import Problem
 from worker.intake.cell_ranger import CellRangerV3, genomes_of, is_v3, open_v2
 from worker.intake.findings import located
 from worker.intake.h5ad import H5ad
+from worker.intake.h5mu import open_modality
 from worker.intake.query_file import QueryFile
 from worker.intake.source import Source
 
 
-def recognise(source: Source, *, genome: str | None = None) -> QueryFile:
+def recognise(
+    source: Source, *, genome: str | None = None, modality: str | None = None
+) -> QueryFile:
     """The reader of this file's format.
 
     Raises:
@@ -18,7 +21,7 @@ def recognise(source: Source, *, genome: str | None = None) -> QueryFile:
             several matrices, where nobody said which.
     """
     if source.has("/mod"):
-        raise _what_it_is(source)
+        return open_modality(source, modality)
     if source.has("/obs") or source.has("/var"):
         return H5ad(source)
     if is_v3(source):

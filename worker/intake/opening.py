@@ -28,6 +28,7 @@ class Choice:
     """Which of a file's matrices the caller means."""
 
     genome: str | None = None
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,4 +63,5 @@ class Opener:
         with file:
             if findings is not None:
                 look(file, self.limits, findings)
-            yield recognise(Source(file, self.limits), genome=self.choice.genome)
+            source, choice = Source(file, self.limits), self.choice
+            yield recognise(source, genome=choice.genome, modality=choice.modality)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from app.problems import Problem
 from worker.intake.findings import located
 
+USER_BLOCK = 512
+MUDATA = re.compile(rb"MuData \(format-version=[\w.]+;creator=[\w-]+;creator-version=[\w.+-]+\)")
 HDF5 = b"\x89HDF\r\n\x1a\n"
 TRIPLE = (
     "Send matrix.mtx, features.tsv and barcodes.tsv together: as three files in one form, or "
@@ -38,6 +41,8 @@ def check_signature(path: Path) -> None:
         head = file.read(64)
         if head.startswith(HDF5):
             return
+        if _is_mudata(file.fileno()):
+            return
         if _has_user_block(file.fileno(), size):
             raise located(
                 "user-block",
@@ -48,9 +53,18 @@ def check_signature(path: Path) -> None:
     raise _not_hdf5(head)
 
 
+def _is_mudata(descriptor: int) -> bool:
+    """mudata writes its name, its version and zeros before the header, and no format but its own
+    may begin so: there is no room for anything else."""
+    block = os.pread(descriptor, USER_BLOCK, 0)
+    words = block.rstrip(b"\0")
+    mine = MUDATA.fullmatch(words) is not None
+    return mine and os.pread(descriptor, len(HDF5), USER_BLOCK) == HDF5
+
+
 def _has_user_block(descriptor: int, size: int) -> bool:
     # HDF5 looks for its header at 0, 512, 1024, 2048 and so on.
-    at = 512
+    at = USER_BLOCK
     while at < size:
         if os.pread(descriptor, len(HDF5), at) == HDF5:
             return True
