@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.coverage import Coverage
+from app.design_columns import check_design
 from app.problems import (
     InputKindMismatch,
     Problem,
@@ -31,13 +32,21 @@ def check_admission(
         inspection: what intake reported of the query.
         coverage: of the reference's panel by the query's genes.
         manifest: of the reference version.
-        options: `batch_key`, `labels_key` and `size_factor_key` as the caller named them.
+        options: the keys and the cell filter as the caller named them.
     """
     columns = [str(column["name"]) for column in inspection.get("columns", ())]
     _check_columns(columns, manifest, options)
     _check_covariates(columns, manifest, options)
+    check_design(inspection.get("columns", ()), options)
     _check_input(inspection, manifest)
     _check_genes(coverage, manifest)
+
+
+def needed_columns(manifest: Manifest) -> list[str]:
+    """The obs columns that a mapping onto this version reads, whatever keys it names."""
+    keys = [covariate.key for covariate in manifest.extra_covariates if covariate.key]
+    keys += manifest.continuous_covariates
+    return keys + ([manifest.size_factor_key] if manifest.size_factor_key else [])
 
 
 def _check_columns(columns: Sequence[str], manifest: Manifest, options: Mapping[str, Any]) -> None:

@@ -12,11 +12,13 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.doors import Doors
+from app.inspections import forget_for_ever
 from app.keys import has_active_keys
 from app.logs import set_up_logs
 from app.presence import serving
 from app.routes import (
     health,
+    inspections,
     keys,
     map,
     mappings,
@@ -40,9 +42,13 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        sweeper = asyncio.create_task(service.uploads.sweep_for_ever())
+        sweepers = [
+            asyncio.create_task(service.uploads.sweep_for_ever()),
+            asyncio.create_task(forget_for_ever(service.database, service.storage)),
+        ]
         yield
-        sweeper.cancel()
+        for sweeper in sweepers:
+            sweeper.cancel()
         await service.watcher.stop()
         service.bell.close()
         service.database.close()
@@ -65,6 +71,7 @@ def create_app(service: Service) -> FastAPI:
         reference_life,
         reference_history,
         queries,
+        inspections,
         rankings,
         results,
         mappings,

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from app.commands import (
     golden,
+    inspection,
     keys,
     mapping,
     mappings,
@@ -33,6 +34,7 @@ cli.command()(serving.serve)
 cli.command()(serving.api)
 cli.command()(serving.worker)
 cli.command("map")(mapping.map_)
+cli.command()(inspection.inspect)
 cli.command()(ranking.rank)
 cli.command("demo-data")(serving.demo_data)
 cli.command()(upkeep.migrate)

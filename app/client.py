@@ -82,6 +82,27 @@ class Client:
         )
         return _read(answer)
 
+    def inspect(
+        self, file: Path, *, options: Mapping[str, str | None], tell: Tell
+    ) -> dict[str, Any]:
+        """The report of a file that the service does not keep, however long it takes."""
+        report = _read(
+            self._http.put(
+                "/v1/queries:inspect",
+                params={name: value for name, value in options.items() if value},
+                content=_blocks(file, tell),
+                headers={
+                    "Content-Length": str(file.stat().st_size),
+                    "Content-Type": "application/octet-stream",
+                },
+            )
+        )
+        while not report["terminal"]:
+            report = _read(self._http.get(report["links"]["self"], params={"wait": WAIT_SECONDS}))
+        if report["links"]:
+            self._http.delete(report["links"]["self"])
+        return report
+
     def rank(self, query_id: str, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Have the references ranked and wait for it; `tell` gets every state seen."""
         path = f"/v1/queries/{quote(query_id, safe='')}/ranking"

@@ -39,7 +39,8 @@ log = logging.getLogger("cellgraft.api")
 
 PREFIX = "/v1/"
 OPEN_PATHS = frozenset({"/v1/openapi.json"})
-UPLOADS = re.compile(r"^/v1/(queries|map)(/[^/]*)?$")
+UPLOADS = re.compile(r"^/v1/(queries|map)(/[^/]*)?$|^/v1/queries:inspect$")
+OWN_ID = re.compile(r"[0-9a-f]{32}(:[a-z]+)?")
 SMALL_BODY_BYTES = 1024 * 1024
 
 
@@ -229,15 +230,28 @@ def _fault(request_id: str) -> InternalFault:
     )
 
 
+def _shown(scope: Scope, status: int | None) -> str:
+    """The path without the name of a file, which `curl -T` appends, also to a wrong address."""
+    path: str = scope["path"]
+    parts = path.split("/")
+    if len(parts) < 4 or not parts[3]:
+        return path
+    if parts[2] == "map" or (parts[2] == "queries" and not OWN_ID.fullmatch(parts[3])):
+        return "/".join([*parts[:3], "{filename}"])
+    is_nowhere = "endpoint" not in scope and (status is None or status >= 400)
+    return "/".join([*parts[:3], "..."]) if is_nowhere else path
+
+
 def _write_log(scope: Scope, answer: _Answer, seconds: float) -> None:
+    path = _shown(scope, answer.status)
     facts: dict[str, Any] = {
         "request_id": answer.request_id,
         "method": scope["method"],
-        "path": scope["path"],
+        "path": path,
         "status": answer.status,
         "milliseconds": round(seconds * 1000, 1),
         "owner": answer.owner,
     }
     if answer.note:
         facts["note"] = answer.note
-    log.info("%s %s %s", scope["method"], scope["path"], answer.status, extra={"facts": facts})
+    log.info("%s %s %s", scope["method"], path, answer.status, extra={"facts": facts})

@@ -42,7 +42,7 @@ def reader_of(engine: Engine) -> Engine:
 def _open_sqlite(url: URL) -> Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_size=20, max_overflow=40)
+    engine = create_engine(url, pool_size=20, max_overflow=40, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -69,6 +69,7 @@ def _begin_sqlite(connection: Any) -> None:
 def _open_postgresql(url: URL) -> Engine:
     return create_engine(
         url,
+        hide_parameters=True,  # they are users' data, and an error may be logged
         # Said, because a server may be set up with another default. Where a use-case depends on
         # a row that others may change, it locks that row.
         isolation_level="READ COMMITTED",

@@ -123,6 +123,10 @@ ERRORS: Mapping[str, type[Problem]] = {
         "infinite-values",
         "negative-values",
         "fractional-values",
+        "log-normalised",
+        "normalised-values",
+        "rounded-cpm",
+        "truncated-values",
         "values-too-large",
         "no-counts",
     ),
@@ -133,16 +137,28 @@ ERRORS: Mapping[str, type[Problem]] = {
 
 WARNINGS = frozenset(
     {
-        "repeated-cells",
-        "repeated-genes",
-        "empty-cells",
+        "batch-confounded",
         "column-left-out",
         "column-renamed",
+        "count-like",
+        "empty-cells",
         "genes-differ",
+        "missing-batch",
+        "missing-condition",
+        "missing-sample",
+        "nearly-empty-cells",
+        "private-column",
+        "repeated-cells",
+        "repeated-genes",
+        "small-batches",
+        "too-many-batches",
+        "undetermined-cells",
         "unfiltered-kept",
+        "unknown-column",
+        "unknown-control-value",
     }
 )
-NOTES: frozenset[str] = frozenset({"other-features", "matrix-turned"})
+NOTES = frozenset({"columns-not-kept", "counts-recovered", "matrix-turned", "other-features"})
 
 
 def severity_of(code: str) -> Severity:

@@ -14,6 +14,7 @@ from app.bell import Bell
 from app.idempotency import commit_with_key, find_earlier, forget_keys
 from app.jobs import Claim
 from app.keys import Principal, any_key_of
+from app.mapping_requests import MappingRequest as MappingRequest
 from app.moves import (
     TERMINAL_STATES,
     change_job,
@@ -33,27 +34,6 @@ from app.tables import Job, QueryMapping, ReferenceVersion, new_id
 from app.turns import queue_position
 
 Row = TypeVar("Row", Job, ReferenceVersion)
-
-
-@dataclass(frozen=True)
-class MappingRequest:
-    """What a caller asks for; everything but `query`, `reference` and `version` is optional."""
-
-    query: str
-    reference: str
-    version: int | None = None
-    batch_key: list[str] | None = None
-    labels_key: str | None = None
-    recipe: str = "default"
-    reuse_batches: bool = False
-    size_factor_key: str | None = None
-    external_id: str | None = None
-    tags: tuple[str, ...] = ()
-
-    def options(self) -> dict[str, Any]:
-        """The part that the worker reads."""
-        named = ("batch_key", "labels_key", "recipe", "reuse_batches", "size_factor_key")
-        return {name: getattr(self, name) for name in named}
 
 
 @dataclass(frozen=True)

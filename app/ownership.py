@@ -33,7 +33,7 @@ def lock_query(session: Session, *, owner: str, query_id: str) -> Query:
 
 
 def _own(query: Query | None, owner: str, query_id: str) -> Query:
-    if query is None or query.owner != owner:
+    if query is None or query.owner != owner or query.inspect_only:
         raise UnknownQuery(
             f"There is no query {query_id!r}.",
             fix="Check the id; GET /v1/queries lists the queries that you uploaded.",

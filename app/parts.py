@@ -67,5 +67,5 @@ def joint_name(parts: Sequence[StoredPart]) -> str:
 def parts_of(query: Query) -> list[StoredPart]:
     """The files of a query in their order: one, unless it was sent in several."""
     if query.parts is None:
-        return [StoredPart(query.storage_key, query.filename, query.bytes, query.sha256)]
+        return [StoredPart(query.storage_key or "", query.filename, query.bytes, query.sha256)]
     return [StoredPart(**part) for part in query.parts]

@@ -29,6 +29,21 @@ class UnknownCovariate(Problem):
     title = "The query lacks a covariate that the reference needs."
 
 
+class UnknownDesignColumn(Problem):
+    status = 422
+    title = "The query has no such column of samples, conditions or a filter."
+
+
+class UnknownControlValue(Problem):
+    status = 422
+    title = "The condition column has none of the control values."
+
+
+class UnfitCellFilter(Problem):
+    status = 422
+    title = "The cell filter does not fit the query."
+
+
 class TooFewGenes(Problem):
     status = 422
     title = "The query shares too few genes with the reference."
@@ -145,6 +160,11 @@ class UnknownQuery(Problem):
 class UnknownMapping(Problem):
     status = 404
     title = "There is no such mapping."
+
+
+class UnknownInspection(Problem):
+    status = 404
+    title = "There is no such inspection."
 
 
 class UnknownRanking(Problem):

@@ -37,6 +37,7 @@ def create_query(
     external_id: str | None = None,
     tags: Sequence[str] = (),
     max_attempts: int,
+    inspect_only: bool = False,
 ) -> Query:
     """Keep the bytes, then the row and the job that checks them. Returns when both are durable.
 
@@ -53,6 +54,7 @@ def create_query(
         external_id=external_id,
         tags=tags,
         max_attempts=max_attempts,
+        inspect_only=inspect_only,
     )
     session.commit()
     bell.ring(query.job_id, "check")
@@ -71,6 +73,7 @@ def store_query(
     external_id: str | None,
     tags: Sequence[str],
     max_attempts: int,
+    inspect_only: bool = False,
 ) -> Query:
     """`create_query` without the commit, to share a transaction with a mapping."""
     query_id = new_id()
@@ -91,9 +94,11 @@ def store_query(
             sha256=joint_digest(parts),
             storage_key=parts[0].key,
             parts=[part.as_dict() for part in parts] if others else None,
+            keeps_upload=options.get("obs_policy", "all") == "all",
             options=dict(options),
             external_id=external_id,
             tags=list(tags),
+            inspect_only=inspect_only,
             job_id=job.id,
         )
         session.add(query)
@@ -145,7 +150,7 @@ def list_queries(
     external_id: str | None = None,
     tags: Sequence[str] = (),
 ) -> Page[Query]:
-    mine = select(Query).where(Query.owner == owner)
+    mine = select(Query).where(Query.owner == owner, ~Query.inspect_only)
     return page_of(
         session, mine, Query, limit=limit, cursor=cursor, external_id=external_id, tags=tags
     )

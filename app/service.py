@@ -25,6 +25,8 @@ class Service:
     genes: GeneBook
     watcher: Watcher
     max_attempts: int
+    obs_policy: str
+    """Which obs columns of an upload are kept, where its caller does not say."""
     open_to_this_machine: bool
     """Without keys, requests that name a loopback host are the local administrator's."""
     open_to_all: bool
@@ -54,6 +56,7 @@ def open_service(settings: Settings) -> Service:
         genes=GeneBook(storage),
         watcher=Watcher(revisions_of(database)),
         max_attempts=settings.max_attempts,
+        obs_policy=settings.obs_policy,
         open_to_this_machine=is_loopback(settings.host),
         open_to_all=settings.allow_unauthenticated,
     )

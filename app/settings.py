@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """Kept free for the database and for results; uploads are refused below it."""
     upload_idle_seconds: float = Field(default=60.0, gt=0)
     """An upload that stands still for so long is given up."""
+    obs_policy: Literal["needed", "all"] = "all"
+    """Which obs columns of an upload are kept, where its caller does not say."""
     allow_unauthenticated: bool = False
     """Serve without keys on an address that other machines reach."""
     threads: int = Field(default=2, gt=0)

@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    false,
+)
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -82,7 +92,10 @@ class ApiKey(Table):
 
 class Query(Table):
     __tablename__ = "queries"
-    __table_args__ = (Index("ix_queries_owner_created", "owner", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_queries_owner_created", "owner", "created_at", "id"),
+        Index("ix_queries_keeps_upload", "keeps_upload", "storage_key"),
+    )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True, default=new_id)
     owner: Mapped[str]
@@ -90,15 +103,20 @@ class Query(Table):
     filename: Mapped[str]
     bytes: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))
-    storage_key: Mapped[str]
+    storage_key: Mapped[str | None]
+    """None: the file has been removed, because nobody is to keep it."""
     parts: Mapped[list[Any] | None]
-    """See `app.parts`; None where the query is one file, which the columns above tell all of."""
+    """See `app.parts`; None where the query is one file, which the columns around tell all of."""
+    keeps_upload: Mapped[bool] = mapped_column(default=True)
+    """Whether the file stays in the store once it is checked."""
     canonical_prefix: Mapped[str | None]
     options: Mapped[dict[str, Any]]
     inspection: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
     external_id: Mapped[str | None] = mapped_column(index=True)
     tags: Mapped[list[Any]]
     problem: Mapped[dict[str, Any] | None]
+    inspect_only: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Uploaded for its report alone: only `app.inspections` finds it, and soon forgets it."""
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now)

@@ -94,9 +94,14 @@ def _joined(columns: list[pd.Series]) -> pd.Series:
     return joined
 
 
+def is_identifier(n_batches: int, n_cells: int) -> bool:
+    """Whether so many categories name cells rather than batches."""
+    return n_batches > max(MANY_BATCHES, MOST_BATCHES_PER_CELL * n_cells)
+
+
 def _refuse_identifiers(names: pd.Series, keys: Sequence[str]) -> None:
     n_batches, n_cells = names.nunique(), len(names)
-    if n_batches <= max(MANY_BATCHES, MOST_BATCHES_PER_CELL * n_cells):
+    if not is_identifier(n_batches, n_cells):
         return
     raise TooManyBatches(
         f"{_shown(keys)} has {n_batches:,} categories for {n_cells:,} cells: it looks like an "

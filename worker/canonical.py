@@ -25,6 +25,11 @@ class CanonicalQuery:
     input: str
     counts_from: str
     dropped: dict[str, list[str]]
+    counts_class: str | None = None
+    """What the values were taken for; None where nobody asked."""
+    recovered: dict[str, Any] | None = None
+    """The proof that these are the counts behind log-normalised values."""
+    rounded: bool = False
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -41,6 +46,12 @@ class CanonicalQuery:
         if lengths != (query.n_cells + 1, query.nnz, query.nnz):
             raise ValueError(f"{folder} holds arrays of lengths {lengths}, which do not fit")
         return query
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the counts came from and what was made of them."""
+        facts = {"counts_from": self.counts_from, "counts_class": self.counts_class}
+        return {**facts, "recovered": self.recovered, "rounded": self.rounded}
 
     @cached_property
     def indptr(self) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -71,20 +82,34 @@ class CanonicalQuery:
         """The table of cells as uploaded, in order, with pandas' types for each encoding."""
         with pa.memory_map(str(self.folder / "obs.arrow")) as source:
             table = pa.ipc.open_file(source).read_all()
+            last = table.num_columns - _has_unique(table)
             index_name = json.loads(table.schema.metadata[b"index_name"])
             index = pd.Index(table.column(0).to_pylist(), dtype=object, name=index_name)
             columns = [
-                _series(table.column(at), table.schema.field(at), index)
-                for at in range(1, table.num_columns)
+                _series(table.column(at), table.schema.field(at), index) for at in range(1, last)
             ]
-        names = table.schema.names[1:]
+        names = table.schema.names[1:last]
         frame = pd.concat(columns, axis=1) if columns else pd.DataFrame(index=index)
         frame.columns = pd.Index(names, dtype=object)
         return frame
 
+    def unique_names(self) -> list[str] | None:
+        """A name of its own for every cell, where names as uploaded occur again."""
+        with pa.memory_map(str(self.folder / "obs.arrow")) as source:
+            table = pa.ipc.open_file(source).read_all()
+            if not _has_unique(table):
+                return None
+            names: list[str] = table.column(table.num_columns - 1).to_pylist()
+            return names
+
     def _array(self, name: str) -> np.ndarray[Any, Any]:
         found: np.ndarray[Any, Any] = np.load(self.folder / f"{name}.npy", mmap_mode="r")
         return found
+
+
+def _has_unique(table: pa.Table) -> bool:
+    """Whether the last column holds unique names; canonical queries of earlier have none."""
+    return bool(json.loads(table.schema.metadata.get(b"unique", b"false")))
 
 
 def _series(values: pa.ChunkedArray, field: pa.Field, index: pd.Index) -> pd.Series:

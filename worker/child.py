@@ -17,6 +17,7 @@ import socket
 import time
 from typing import Any, Protocol, cast
 
+from app.logs import set_up_plain_logs
 from app.parent_death import die_with_parent
 from app.problems import InternalFault, Problem
 from worker.lines import Closed, Lines
@@ -91,7 +92,7 @@ def main() -> None:
     arguments = parser.parse_args()
     die_with_parent(signal.SIGKILL, parent=os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    set_up_plain_logs()
     lines = Lines(socket.socket(fileno=arguments.fd))
     runs = cast(Runs, importlib.import_module(arguments.runs))
     device = runs.prepare(arguments.threads)

@@ -10,6 +10,7 @@ import pandas as pd
 from app.problems import UnknownCovariate
 from models_store.manifest import Covariate, Manifest
 from worker.batches import batch_names, batch_warnings, told_apart
+from worker.experiment import DesignKeys, Experiment, read_experiment
 from worker.labels import GivenLabels, labels_of
 from worker.obs import category_names, find_column, listed
 
@@ -41,6 +42,7 @@ class QueryDesign:
     given_labels: GivenLabels | None
     size_factor: Float32 | None
     warnings: tuple[dict[str, str], ...] = field(default=())
+    experiment: Experiment = field(default_factory=lambda: Experiment({}))
 
     @property
     def labels(self) -> Codes | None:
@@ -81,6 +83,7 @@ def design_query(
     labels_key: str | None = None,
     reuse_batches: bool = False,
     size_factor_key: str | None = None,
+    design: DesignKeys | None = None,
 ) -> QueryDesign:
     """Resolve every covariate of the reference in the query's obs.
 
@@ -91,6 +94,7 @@ def design_query(
         TooManyBatches: a batch column that looks like an identifier of cells.
         UnknownCovariate: a covariate that the reference needs and obs lacks, or not numbers.
         UnknownLabelsColumn: a labels column that obs lacks (but see `labels_of`).
+        UnknownDesignColumn, UnknownControlValue: see `read_experiment`.
     """
     keys, known = batch_key or (), manifest.batch.categories
     batch, renamed = told_apart(batch_names(obs, keys), () if reuse_batches else known)
@@ -101,6 +105,9 @@ def design_query(
     ]
     continuous = [numbers_of(obs, key) for key in manifest.continuous_covariates]
     labels = labels_of(obs, manifest, labels_key)
+    experiment = read_experiment(
+        obs, design or DesignKeys(), batch=batch, batch_key=keys, known=known
+    )
     return QueryDesign(
         codes=tuple(codes for codes, _ in coded),
         new_categories=tuple(new for _, new in coded),
@@ -108,7 +115,10 @@ def design_query(
         continuous=np.stack(continuous, axis=1) if continuous else None,
         given_labels=labels,
         size_factor=_size_factor(obs, manifest, size_factor_key),
-        warnings=batch_warnings(obs, keys, batch, known) + (labels.warnings if labels else ()),
+        warnings=batch_warnings(obs, keys, batch, known)
+        + experiment.warnings
+        + (labels.warnings if labels else ()),
+        experiment=experiment,
     )
 
 

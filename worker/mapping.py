@@ -14,6 +14,7 @@ from app.problems import NotFinite
 from app.shards import READ_PROGRESS
 from models_store.encoding import label_probabilities
 from models_store.scanvi import SCANVI
+from worker.chosen_cells import Choice, chosen_cells
 from worker.explained import Explained, explain_sample
 from worker.grafting import ProjectedQuery
 from worker.matched_query import MatchedQuery, match_query
@@ -25,6 +26,7 @@ from worker.provenance import MappedQuery, provenance, summary
 from worker.reference_cache import ReferenceCache
 from worker.results import (
     BATCH,
+    CELL,
     EMPTY,
     added_columns,
     write_annotated_h5ad,
@@ -75,15 +77,18 @@ def run_mapping(order: MapOrder, references: ReferenceCache, report: Report) -> 
         Problem: the query and the reference do not fit together, with what to do about it.
     """
     stages = Stages(report, begin=READ_PROGRESS if order.shards else 0.0)
-    with stages.stage("loading"):
-        matched = match_query(order, references)
-    mapped = _map(matched, order, stages)
-    _refuse_infinite(mapped)
-    with stages.stage("writing"):
-        return _write(order, matched, mapped, stages)
+    with chosen_cells(order) as (chosen, choice):
+        with stages.stage("loading"):
+            matched = match_query(chosen, references)
+        mapped = _map(matched, chosen, choice, stages)
+        _refuse_infinite(mapped)
+        with stages.stage("writing"):
+            return _write(chosen, matched, mapped, stages)
 
 
-def _map(matched: MatchedQuery, order: MapOrder, stages: Stages) -> MappedQuery:
+def _map(
+    matched: MatchedQuery, order: MapOrder, choice: Choice | None, stages: Stages
+) -> MappedQuery:
     surgery, recipe = matched.surgery, matched.recipe
     with stages.stage("reading"):
         # A worker of another kind would not have made the same bytes: then all is read again.
@@ -107,7 +112,13 @@ def _map(matched: MatchedQuery, order: MapOrder, stages: Stages) -> MappedQuery:
         explained=explained,
         empty=~projected.occupied,
         n_shards=len(shards),
-        columns=added_columns(matched.obs, labelled=surgery.manifest.kind == "scanvi"),
+        origin=matched.query.origin,
+        choice=choice,
+        columns=added_columns(
+            matched.obs,
+            labelled=surgery.manifest.kind == "scanvi",
+            repeated=not matched.obs.index.is_unique,
+        ),
     )
 
 
@@ -157,6 +168,8 @@ def _write(
         mapped.columns[BATCH]: mapped.batch_names(),
         mapped.columns[EMPTY]: mapped.empty,
     }
+    if CELL in mapped.columns:
+        extra[mapped.columns[CELL]] = query.unique_names() or list(obs.index)
     cvae = mapped.surgery.cvae
     if isinstance(cvae, SCANVI):
         labels = mapped.surgery.manifest.labels[0].categories

@@ -12,6 +12,7 @@ from models_store.manifest import GeneMatch, Manifest, Recipe
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import QueryDesign, design_query
+from worker.experiment import DesignKeys
 from worker.grafting import QuerySurgery
 from worker.orders import MapOrder, ShardOrder
 from worker.reference_cache import LoadedReference, ReferenceCache
@@ -86,4 +87,5 @@ def _design(obs: pd.DataFrame, manifest: Manifest, options: dict[str, Any]) -> Q
         labels_key=options.get("labels_key"),
         reuse_batches=bool(options.get("reuse_batches")),
         size_factor_key=options.get("size_factor_key"),
+        design=DesignKeys.of(options),
     )

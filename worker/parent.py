@@ -20,6 +20,7 @@ from app.database import Database
 from app.database_errors import AWAY
 from app.jobs import reap
 from app.shards import fail_torn_mappings, forget_files, shards_prefix, spent_shards
+from app.spent_uploads import forget_upload, spent_uploads
 from app.tables import Job, JobKind
 from app.turns import waiting
 from app.workers import dismiss_worker, register_worker
@@ -87,7 +88,8 @@ class Parent:
                     back_off = 0.0
                 except AWAY as error:
                     back_off = min(2 * back_off or 0.25, LONGEST_BACK_OFF_SECONDS)
-                    log.warning("the database is away, again in %.2f s: %s", back_off, error)
+                    said = getattr(error, "orig", error)
+                    log.warning("the database is away, again in %.2f s: %s", back_off, said)
                 self._finished.wait(max(back_off, self._turn_seconds))
                 self._finished.clear()
         finally:
@@ -107,6 +109,7 @@ class Parent:
                 self._swept = reaped == 0 and self._swept
                 fail_torn_mappings(session)
             self._remove_spent_shards()
+            self._remove_spent_uploads()
             self._announce()
 
     def _drain(self) -> None:
@@ -146,6 +149,16 @@ class Parent:
             self._place.storage.delete(shards_prefix(mapping_id))
             with self._database.writing() as session:
                 forget_files(session, mapping_id)
+
+    def _remove_spent_uploads(self) -> None:
+        """Checked: of a file that is not to be kept, what was asked for is in the store."""
+        with self._database.reading() as session:
+            spent = spent_uploads(session)
+        for query_id, keys in spent.items():
+            for key in keys:
+                self._place.storage.delete(key)
+            with self._database.writing() as session:
+                forget_upload(session, query_id)
 
     def _sweep(self) -> None:
         """Remove the scratch of attempts that nobody works on any more."""

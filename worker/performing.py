@@ -45,6 +45,8 @@ def split_if_large(session: Session, claim: Claim, work: Work, *, shard_cells: i
     """Share out the reading of a large query, where there are workers to share it with."""
     if not isinstance(work, MapWork) or work.shards or work.n_cells <= shard_cells:
         return False
+    if work.options.get("cell_filter"):  # shards are of all the cells that a query has
+        return False
     if workers_seen(session, within_seconds=RECENT_SECONDS) < 2:
         return False
     return split_mapping(session, claim, shard_ranges(work.n_cells, shard_cells))

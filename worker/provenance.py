@@ -15,6 +15,7 @@ from models_store.blocks import BLOCK
 from models_store.encoding import Latents
 from models_store.manifest import GeneMatch, Manifest, Recipe
 from models_store.scanvi import CLASSIFICATION_RATIO
+from worker.chosen_cells import Choice
 from worker.explained import Explained
 from worker.grafting import GroupFit, QuerySurgery
 from worker.orders import MapOrder
@@ -38,6 +39,10 @@ class MappedQuery:
     """Cells without a count in the reference's genes: their coordinates mean nothing."""
     n_shards: int
     """By how many shards the cells were read; 0: by this worker itself."""
+    origin: dict[str, Any]
+    """Where the query's counts came from; see `CanonicalQuery.origin`."""
+    choice: Choice | None
+    """Which of the query's cells these are; None: all."""
     columns: dict[str, str]
     """What the columns added to obs are called in query.h5ad, by their usual names."""
 
@@ -65,7 +70,7 @@ def provenance(
     manifest = mapped.surgery.manifest
     return {
         "mapping": order.mapping_id,
-        "query": order.query_facts,
+        "query": {**order.query_facts, **mapped.origin},
         "reference": {
             "name": manifest.name,
             "version": manifest.version,
@@ -86,6 +91,7 @@ def provenance(
         },
         "explained": mapped.explained.facts(),
         "surgery": _surgery(mapped),
+        **_design(mapped),
         "labels": _labels(mapped),
         "obs_columns": mapped.columns,
         "warnings": _warnings(mapped),
@@ -113,6 +119,7 @@ def summary(mapped: MappedQuery, n_cells: int, seconds: dict[str, float]) -> dic
         "expected_expression_covered": round(mapped.match.expected_expression_covered, 4),
         "explained": mapped.explained.facts(),
         **_surgery(mapped),
+        **_design(mapped),
         "labels": _labels(mapped),
         "warnings": _warnings(mapped),
         "seconds": seconds,
@@ -128,6 +135,14 @@ def _surgery(mapped: MappedQuery) -> dict[str, Any]:
         "renamed_batches": dict(surgery.design.renamed),
         "movement": _movement(mapped, slice(None)),
         "batches": [_group(mapped, each) for each in mapped.fits],
+    }
+
+
+def _design(mapped: MappedQuery) -> dict[str, Any]:
+    """Which cells were mapped, and how the experiment divides them."""
+    return {
+        "cell_filter": None if mapped.choice is None else mapped.choice.facts(),
+        "design": mapped.surgery.design.experiment.facts,
     }
 
 

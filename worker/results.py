@@ -23,7 +23,7 @@ from worker.packed_counts import ARRAYS, LEVEL, PackedCounts, chunk_length
 from worker.predictions import LABEL, PROBABILITY
 
 LATENT = "X_latent"
-BATCH, EMPTY = "cellgraft_batch", "cellgraft_empty"
+BATCH, EMPTY, CELL = "cellgraft_batch", "cellgraft_empty", "cellgraft_cell"
 """What a mapping adds to obs, under these names unless the query has such columns."""
 ENCODED_CSR = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0"}
 LENGTH_BYTES = 8
@@ -54,10 +54,12 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[s
     path.write_bytes(len(told).to_bytes(LENGTH_BYTES, "little") + told + packed[start:])
 
 
-def added_columns(obs: pd.DataFrame, *, labelled: bool = False) -> dict[str, str]:
+def added_columns(
+    obs: pd.DataFrame, *, labelled: bool = False, repeated: bool = False
+) -> dict[str, str]:
     """The names under which a mapping's columns join those of obs, of which none is replaced."""
     taken = {str(name) for name in (*obs.columns, obs.index.name)}
-    added = (BATCH, EMPTY, LABEL, PROBABILITY) if labelled else (BATCH, EMPTY)
+    added = [BATCH, EMPTY] + [LABEL, PROBABILITY] * labelled + [CELL] * repeated
     return {name: free_name(name, taken) for name in added}
 
 

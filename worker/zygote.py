@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import socket
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import pandas  # noqa: F401 - pyarrow imports it at its first conversion: once h
 
 from app.parent_death import die_with_parent
 from app.problems import Problem
+from app.tracebacks import places, tell_no_messages
 from worker.intake.check import Request, check_upload
 from worker.intake.filters import load_plugins
 from worker.intake.findings import too_large
@@ -111,8 +111,8 @@ def _check(order: dict[str, Any], limits: Limits, frames: FrameWriter) -> int:
     except MemoryError:
         allow_last_words()
         frames.finish(PROBLEM, {"problem": too_large("/").as_dict(), "inspection": None})
-    except Exception:  # noqa: BLE001 - the traceback travels to the parent, which logs it
-        frames.finish(FAULT, {"traceback": traceback.format_exc()})
+    except Exception as error:  # noqa: BLE001 - its places travel to the parent, which logs them
+        frames.finish(FAULT, {"traceback": places(error)})
     return 0
 
 
@@ -123,6 +123,7 @@ def main() -> None:
     die_with_parent(signal.SIGKILL, parent=os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     load_plugins()  # while it may still read libraries
+    tell_no_messages()
     gc.freeze()  # children share these pages as long as the collector leaves them alone
     Zygote(control).serve()
 

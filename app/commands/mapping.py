@@ -35,6 +35,23 @@ def map_(
     ] = None,
     labels_key: Annotated[str | None, typer.Option(help="obs column.")] = None,
     layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X.")] = None,
+    sample_key: Annotated[str | None, typer.Option(help="obs column: whose cells.")] = None,
+    condition_key: Annotated[
+        str | None, typer.Option(help="obs column: what was done to them.")
+    ] = None,
+    control_value: Annotated[
+        list[str] | None, typer.Option(help="A value of it that is no treatment; repeatable.")
+    ] = None,
+    cell_filter: Annotated[
+        str | None,
+        typer.Option(help='Which cells to map, as JSON: {"column": "sex", "in": ["male"]}.'),
+    ] = None,
+    obs_policy: Annotated[
+        str | None, typer.Option(help="Columns that are kept: all, needed or listed.")
+    ] = None,
+    obs_keep: Annotated[
+        list[str] | None, typer.Option(help="A column that `listed` keeps; repeatable.")
+    ] = None,
     recipe: Annotated[str, typer.Option(help="default, scvi-tools or forward.")] = "default",
     api_key: Annotated[
         str | None, typer.Option(envvar="CELLGRAFT_API_KEY", show_envvar=True)
@@ -47,6 +64,12 @@ def map_(
         "batch_key": batch_key,
         "labels_key": labels_key,
         "layer": layer,
+        "sample_key": sample_key,
+        "condition_key": condition_key,
+        "control_values": control_value,
+        "cell_filter": cell_filter,
+        "obs_policy": obs_policy,
+        "obs_keep": obs_keep,
         "recipe": recipe,
     }
     goes_on = "A mapping that was accepted goes on; GET /v1/mappings lists it."

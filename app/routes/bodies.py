@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from app.licences import LONGEST_CITATION
-from models_store.manifest import NAME_PATTERN, RecipeName
+from models_store.manifest import NAME_PATTERN
 
 Item = TypeVar("Item")
 
@@ -80,6 +80,9 @@ class QueryItem(Resource):
     parts: list[PartBody] | None = Field(
         default=None, description="The files in their order, where there were several."
     )
+    keeps_upload: bool = Field(
+        description="False: the file is removed once it is checked; see obs_policy."
+    )
     options: dict[str, Any]
     external_id: str | None = None
     tags: list[str]
@@ -108,42 +111,6 @@ class QueryBody(QueryItem):
     gene_coverage: list[GeneCoverage] | None = Field(
         default=None, description="With every ready reference; null until the query is ready."
     )
-
-
-class MappingIn(Sent):
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "query": "4ad1f7e0c7a14d5e8f4f0b0a4c1f2d33",
-                    "reference": "pbmc",
-                    "batch_key": "sample",
-                    "external_id": "LIMS-2041",
-                    "tags": ["plate-7"],
-                }
-            ]
-        },
-    )
-
-    query: Name
-    reference: Name = Field(description="NAME, NAME@VERSION or NAME@ALIAS.")
-    version: int | None = Field(default=None, gt=0, description="Default: the newest ready one.")
-    batch_key: Name | list[Name] | None = Field(
-        default=None, description="One or more obs columns; none: the whole query is one batch."
-    )
-    labels_key: Name | None = Field(
-        default=None,
-        description="An obs column of labels. On a SCANVI reference, known ones take part in the "
-        "fit; cells with another label, or none, are unlabelled.",
-    )
-    recipe: RecipeName = "default"
-    reuse_batches: bool = Field(
-        default=False, description="Query batches named like a reference batch use its weights."
-    )
-    size_factor_key: Name | None = None
-    external_id: Name | None = None
-    tags: Tags = []
 
 
 class ResultItem(BaseModel):

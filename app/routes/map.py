@@ -8,6 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from app import mappings
+from app.admission import needed_columns
 from app.aliases import resolve
 from app.keys import Principal
 from app.problems import (
@@ -78,7 +79,9 @@ async def _map(
         mapping_request = options.mapping_request("")
 
         def keep() -> MappingBody:
-            _check_reference(service, caller, options)  # before the bytes are kept
+            # Before the bytes are kept; and what the reference needs of obs is kept with them.
+            needed = _check_reference(service, caller, options)
+            needed += [clause.column for clause in options.clauses()]
             with service.database.writing() as session:
                 mapping = submit_file(
                     session,
@@ -88,7 +91,9 @@ async def _map(
                     others=other_parts(received),
                     storage=service.storage,
                     filename=safe_filename(received.filename or filename),
-                    query_options=options.query_options(),
+                    query_options=options.query_options(
+                        obs_policy=service.obs_policy, needed=needed
+                    ),
                     request=mapping_request,
                     max_attempts=service.max_attempts,
                     caller=caller,
@@ -102,8 +107,10 @@ async def _map(
     return body
 
 
-def _check_reference(service: Service, caller: Principal, options: MapOptions) -> None:
+def _check_reference(service: Service, caller: Principal, options: MapOptions) -> list[str]:
+    """Whether it can be mapped onto; the obs columns that it needs besides the batches'."""
     assert options.reference is not None
     with service.database.reading() as session:
         asked = resolve(session, options.reference, options.version, caller=caller)
-        find_usable_version(session, asked.name, asked.version, caller=caller)
+        version = find_usable_version(session, asked.name, asked.version, caller=caller)
+        return needed_columns(service.genes.manifest(version))

@@ -21,8 +21,11 @@ from app.problems import (
     QueryRejected,
     ReferenceNotReady,
     TooFewGenes,
+    UnfitCellFilter,
     UnknownBatchColumn,
+    UnknownControlValue,
     UnknownCovariate,
+    UnknownDesignColumn,
     UnknownLabelsColumn,
     UnknownMapping,
     UnknownQuery,
@@ -31,8 +34,9 @@ from app.problems import (
 )
 from app.routes.access import Reader, Served, Submitter
 from app.routes.answers import problems
-from app.routes.bodies import Listed, MappingBody, MappingIn
+from app.routes.bodies import Listed, MappingBody
 from app.routes.downloads import names_etag
+from app.routes.mapping_bodies import MappingIn
 from app.routes.mapping_requests import admit
 from app.routes.shapes import mapping_body
 from app.routes.streams import event_stream
@@ -56,6 +60,9 @@ router = APIRouter(prefix="/mappings", tags=["mappings"])
         UnknownBatchColumn,
         UnknownLabelsColumn,
         UnknownCovariate,
+        UnknownDesignColumn,
+        UnknownControlValue,
+        UnfitCellFilter,
         InputKindMismatch,
         TooFewGenes,
         IdempotencyKeyReused,
@@ -194,9 +201,16 @@ def delete(service: Served, caller: Submitter, mapping_id: str) -> None:
 
 
 def _request(body: MappingIn) -> mappings.MappingRequest:
-    fields = body.model_dump(exclude={"batch_key", "tags"})
+    fields = body.model_dump(exclude={"batch_key", "tags", "cell_filter"})
     batch_key = [body.batch_key] if isinstance(body.batch_key, str) else body.batch_key
-    return mappings.MappingRequest(**fields, batch_key=batch_key or None, tags=tuple(body.tags))
+    given = body.cell_filter
+    clauses = given if isinstance(given, list) else [given] if given else []
+    return mappings.MappingRequest(
+        **fields,
+        batch_key=batch_key or None,
+        cell_filter=[clause.as_dict() for clause in clauses] or None,
+        tags=tuple(body.tags),
+    )
 
 
 def _etag(revision: int, body: MappingBody) -> str:

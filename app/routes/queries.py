@@ -25,7 +25,7 @@ from app.routes.answers import problems
 from app.routes.arrivals import FILE_BODY, UPLOAD_PROBLEMS, arrive, other_parts
 from app.routes.bodies import GeneCoverage, Listed, QueryBody, QueryItem
 from app.routes.shapes import gene_coverage, query_item
-from app.routes.upload_options import UploadQuery, safe_filename, with_fields
+from app.routes.upload_options import UploadOptions, UploadQuery, safe_filename, with_fields
 from app.routes.waits import Wait, wait_until
 from app.service import Service
 from app.tables import Query as QueryRow
@@ -125,12 +125,27 @@ async def _upload(
     options: UploadQuery,
     filename: str | None,
 ) -> QueryBody:
+    row = await keep_upload(request, service, owner, options, filename)
+    body = QueryBody(**query_item(row).model_dump())
+    response.headers["Location"] = body.links["self"]
+    return body
+
+
+async def keep_upload(
+    request: Request,
+    service: Service,
+    owner: str,
+    options: UploadOptions,
+    filename: str | None,
+    *,
+    inspect_only: bool = False,
+) -> QueryRow:
     async with arrive(request, service, options.sha256) as received:
         options = with_fields(options, received.fields)
 
-        def keep() -> QueryBody:
+        def keep() -> QueryRow:
             with service.database.writing() as session:
-                row = queries.create_query(
+                return queries.create_query(
                     session,
                     service.bell,
                     owner=owner,
@@ -138,29 +153,27 @@ async def _upload(
                     others=other_parts(received),
                     storage=service.storage,
                     filename=safe_filename(received.filename or filename),
-                    options=options.query_options(),
+                    options=options.query_options(obs_policy=service.obs_policy),
                     external_id=options.external_id,
                     tags=options.tag,
                     max_attempts=service.max_attempts,
+                    inspect_only=inspect_only,
                 )
-                return QueryBody(**query_item(row).model_dump())
 
-        body = await service.uploads.keep(keep)
-    response.headers["Location"] = body.links["self"]
-    return body
+        return await service.uploads.keep(keep)
 
 
 def _read(service: Service, caller: Principal, query_id: str) -> tuple[QueryBody, str]:
     with service.database.reading() as session:
         row = find_query(session, owner=caller.owner, query_id=query_id)
-        coverage = _coverage(service, session, caller, row) if row.state == "ready" else None
+        coverage = query_coverage(service, session, caller, row) if row.state == "ready" else None
         body = QueryBody(
             **query_item(row).model_dump(), inspection=row.inspection, gene_coverage=coverage
         )
         return body, row.job_id
 
 
-def _coverage(
+def query_coverage(
     service: Service, session: Session, caller: Principal, row: QueryRow
 ) -> list[GeneCoverage]:
     seen = list_versions(session, caller=caller)

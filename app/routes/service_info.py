@@ -29,6 +29,7 @@ async def service_info(service: Served, caller: Reader) -> dict[str, Any]:
             "digests": ["sha-256"],
             "resumable": False,
             "file": "h5ad",
+            "obs_policy": service.obs_policy,
         },
         "inputs": ["counts", "continuous"],
         "reference_kinds": list(get_args(Kind)),

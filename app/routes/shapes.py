@@ -44,6 +44,7 @@ def query_item(query: Query) -> QueryItem:
         bytes=query.bytes,
         sha256=query.sha256,
         parts=query.parts and [PartBody(**_shown(part)) for part in query.parts],
+        keeps_upload=query.keeps_upload,
         options=query.options,
         external_id=query.external_id,
         tags=query.tags,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.cells import cells, write
-from tests.e2e.service import REFERENCE, Answer, Serving
+from tests.e2e.service import REFERENCE, Answer, Serving, cellgraft
 
 pytestmark = pytest.mark.slow
 UNKNOWN = "0" * 32
@@ -72,6 +72,32 @@ def test_counts_that_are_none(service: Serving, tmp_path: Path) -> None:
     assert found["state"] == "rejected"
     assert is_problem(found["problem"], "not-counts", 422)
     assert refuses(service.ask(found["id"]), "query-rejected", 409)
+
+
+def test_a_report_alone(service: Serving, query_file: Path, tmp_path: Path) -> None:
+    bad = write(tmp_path / "logs.h5ad", normalised(cells(30, ["S1"], seed=6)))
+    service.checked(query_file)  # one that is kept
+    before = service.get("/v1/queries?limit=200")["items"]
+    kept = set(service.data_dir.glob("*/queries/*"))
+    assert kept
+    good, refused = (
+        service.curl("/v1/queries:inspect", "-T", str(file)) for file in (query_file, bad)
+    )
+    assert (good.status, good.json["acceptable"], good.json["problem"]) == (200, True, None)
+    assert good.json["gene_coverage"][0]["reference"] == REFERENCE
+    assert (refused.status, refused.json["acceptable"]) == (200, False)
+    assert is_problem(refused.json["problem"], "not-counts", 422)
+    assert [each["severity"] for each in refused.json["inspection"]["problems"]] == ["error"]
+    assert service.get("/v1/queries?limit=200")["items"] == before
+    assert set(service.data_dir.glob("*/queries/*")) == kept
+
+
+def test_the_command_that_inspects(service: Serving, query_file: Path, tmp_path: Path) -> None:
+    bad = write(tmp_path / "logs.h5ad", normalised(cells(30, ["S1"], seed=6)))
+    there = ("--server", service.url)
+    assert "acceptable" in cellgraft(tmp_path, "inspect", str(query_file), *there)
+    told = cellgraft(tmp_path, "inspect", str(bad), *there, code=1)
+    assert "error fractional-values at /X" in told
 
 
 def test_genes_of_another_species(service: Serving, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_addresses_of_readme_are_routes(tmp_path) -> None:
 
 
 def test_request_in_readme_is_what_the_route_takes() -> None:
-    from app.routes.bodies import MappingIn
+    from app.routes.mapping_bodies import MappingIn
 
     bodies = re.findall(r"-d '(\{.*?\})'", README)
     assert bodies

@@ -11,13 +11,13 @@ import argparse
 import json
 import os
 import signal
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from app.parent_death import die_with_parent
 from app.problems import FileTooLarge, Problem, UnreadableSave, UnsafeSave
+from app.tracebacks import places, tell_no_messages
 from worker.imports.refusal import Refusal
 from worker.intake.filters import load_plugins
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
@@ -72,8 +72,8 @@ def _read(read: Read, frames: FrameWriter) -> None:
         allow_last_words()
         told = "Reading the file needs more memory than is allowed."
         frames.finish(PROBLEM, FileTooLarge(told, fix=FIXES["too-large"]).as_dict())
-    except Exception:  # noqa: BLE001 - the traceback travels to the parent, which logs it
-        frames.finish(FAULT, {"traceback": traceback.format_exc()})
+    except Exception as error:  # noqa: BLE001 - its places travel to the parent, which logs them
+        frames.finish(FAULT, {"traceback": places(error)})
 
 
 def main() -> None:
@@ -83,6 +83,7 @@ def main() -> None:
     arguments = parser.parse_args()
     order = json.loads(arguments.order)
     die_with_parent(signal.SIGKILL, parent=os.getppid())
+    tell_no_messages()
     read, names = prepare(order)
     load_plugins()
     pipe = enter_sandbox(arguments.fd, Limits(**order["limits"]))

@@ -60,6 +60,9 @@ class RawFolder:
     def progress(self, fraction: float) -> None:
         return None
 
+    def restart(self) -> None:
+        return None  # a save has no matrix that another could replace
+
     def close(self) -> None:
         self._stack.close()
 
@@ -76,6 +79,9 @@ class CellsFolder:
 
     def progress(self, fraction: float) -> None:
         return None
+
+    def restart(self) -> None:
+        self._canonical.restart()
 
     def finish(self, facts: dict[str, Any]) -> None:
         if "nnz" in facts:

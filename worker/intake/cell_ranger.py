@@ -17,7 +17,7 @@ from worker.intake.findings import Findings, located, reading
 from worker.intake.matrices import Matrix
 from worker.intake.rows import RowBlock, select
 from worker.intake.source import Source
-from worker.intake.sparse import examine_compressed
+from worker.intake.sparse import examine_compressed, first_values
 from worker.intake.tables import Table
 from worker.intake.values import Array, Survey
 
@@ -87,6 +87,12 @@ class _CellRanger:
 
     def matrices(self) -> list[str]:
         return [ONLY_MATRIX]
+
+    def candidates(self) -> list[str]:
+        return self.matrices()
+
+    def peek(self, matrix: Matrix, number: int) -> Array:
+        return first_values(self.source, matrix, number)
 
     def locate(self, layer: str | None) -> Matrix:
         only_matrix(layer, self.root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -18,12 +19,15 @@ LISTED_VALUES = 200
 LONGEST_VALUE = 500
 
 
-def describe_columns(obs: Table) -> list[dict[str, Any]]:
-    """Each column's kind and values, so that a person can pick the batch column."""
-    return [_describe(column) for column in obs.columns]
+def describe_columns(obs: Table, private: Collection[str] = frozenset()) -> list[dict[str, Any]]:
+    """Each column's kind and values, so that a person can pick the batch column.
+
+    Of columns that look private, no value is told.
+    """
+    return [_describe(column, column.name in private) for column in obs.columns]
 
 
-def _describe(column: Column) -> dict[str, Any]:
+def _describe(column: Column, private: bool) -> dict[str, Any]:
     present = _present(column.values)
     described: dict[str, Any] = {
         "name": column.name,
@@ -31,6 +35,8 @@ def _describe(column: Column) -> dict[str, Any]:
         "n_values": pc.count_distinct(present).as_py(),
         "missing": len(column.values) - len(present),
     }
+    if private:
+        return {**described, "private": True}
     # Counted before they are listed: a column may hold another number in each of a million cells.
     if described["n_values"] <= LISTED_VALUES:
         listed = _list_values(column.values, present)
@@ -73,19 +79,51 @@ def warn_about_cells(obs: Table, findings: Findings) -> None:
         findings.tell(
             "repeated-cells",
             obs.path,
-            f"{repeated:,} cell names occur again; they are kept as uploaded, in their order.",
-            "Match results by position, or make the names unique (adata.obs_names_make_unique()).",
+            f"{repeated:,} cell names occur again; results have them as uploaded, in their order, "
+            "and query.h5ad has unique ones beside them, in obs column `cellgraft_cell`.",
+            "Match results by position or by those, or make the names unique before uploading "
+            "(adata.obs_names_make_unique()).",
         )
 
 
+def unique_names(index: pa.Array) -> pa.Array | None:
+    """Names of which none occurs again: repeats get a number that makes them new. None: they are.
+
+    The first of its name keeps it, as anndata's `obs_names_make_unique` has it.
+    """
+    names = index.to_pylist()
+    taken = set(names)
+    if len(taken) == len(names):
+        return None
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        number = seen.get(name, -1) + 1
+        new = name
+        while number and (new := f"{name}-{number}") in taken:
+            number += 1
+        seen[name] = number
+        taken.add(new)
+        unique.append(new)
+    return pa.array(unique, pa.string())
+
+
 def as_arrow(obs: Table) -> bytes:
-    """An Arrow IPC file: the cell names first, then the columns in their order."""
+    """An Arrow IPC file: the cell names first, then the columns in their order.
+
+    Where names occur again, unique ones come last.
+    """
     fields = [pa.field("__index__", obs.index.type)]
     for column in obs.columns:
         metadata = {"nullable": "true"} if column.nullable else None
         fields.append(pa.field(column.name, column.values.type, metadata=metadata))
-    schema = pa.schema(fields, metadata={"index_name": json.dumps(obs.index_name)})
     arrays = [obs.index, *(column.values for column in obs.columns)]
+    unique = unique_names(obs.index)
+    if unique is not None:
+        fields.append(pa.field("__unique__", pa.string()))
+        arrays.append(unique)
+    told = {"index_name": json.dumps(obs.index_name), "unique": json.dumps(unique is not None)}
+    schema = pa.schema(fields, metadata=told)
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, schema) as writer:

@@ -11,7 +11,9 @@ from typing import Any, Self
 
 from app.problems import Problem
 from worker.intake import cells, genes
-from worker.intake.counts import warn_about_counts, write_counts
+from worker.intake.counts import warn_about_counts
+from worker.intake.counts_search import CountsSearch, Found, Fractions, Wanted
+from worker.intake.design_keys import DesignRequest, choose_columns, look_at_design
 from worker.intake.droplets import tell_unfiltered
 from worker.intake.findings import Findings, located
 from worker.intake.frames import NoSink, Sink
@@ -20,11 +22,17 @@ from worker.intake.limits import Limits
 from worker.intake.matrices import Matrix
 from worker.intake.opening import Choice, Opener
 from worker.intake.orientation import transposition
+from worker.intake.private_columns import warn_of_private_columns
 from worker.intake.query_file import QueryFile
 from worker.intake.samples import UploadedFile, sort_into_samples
 from worker.intake.tables import Table
-from worker.intake.uncounted import refuse_zeros, tell_faults
-from worker.intake.values import Survey
+from worker.intake.uncounted import refuse_zeros, tell_found
+
+KEPT = (
+    *("n_cells", "n_genes", "nnz", "input", "dropped"),
+    *("counts_from", "counts_class", "rounded", "recovered"),
+)
+"""What of a report the canonical query keeps."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,16 @@ class Request:
     unfiltered: str | None = None
     samples: tuple[str, ...] = ()
     """Names of the samples in the order of their files; none: from the names of the files."""
+    counts: Fractions | None = None
+    design: DesignRequest = field(default_factory=lambda: DesignRequest.from_options({}))
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
         return cls(
             layer=options.get("layer"),
             input=options.get("input") or "counts",
+            counts=options.get("counts"),
+            design=DesignRequest.from_options(options),
             genome=options.get("genome"),
             modality=options.get("modality"),
             unfiltered=options.get("unfiltered"),
@@ -55,8 +67,8 @@ class Request:
         return Choice(genome=self.genome, modality=self.modality)
 
     @property
-    def whole(self) -> bool:
-        return self.input == "counts"
+    def wanted(self) -> Wanted:
+        return Wanted(self.layer, whole=self.input == "counts", fractions=self.counts)
 
 
 def check_file(path: Path, request: Request, limits: Limits, sink: Sink) -> dict[str, Any]:
@@ -95,16 +107,16 @@ class _Check:
         opener = Opener(self.request.choice, self.limits)
         samples = sort_into_samples(files, self.request.samples, self.findings)
         if len(samples) > 1 or self.request.samples:
-            yield JoinedSamples(samples, opener, self.findings)
+            yield JoinedSamples(samples, opener, self.request.layer, self.findings)
             return
         with opener.open(samples[0].files, self.findings) as query:
             yield query
 
     def look_through(self, query: QueryFile) -> None:
         self.facts |= {"format": query.format, "input": self.request.input, **query.facts()}
-        matrix, obs, var = self._anatomy(query)
-        if matrix is not None:
-            self._matrix(query, matrix, obs, var)
+        found, obs, var = self._anatomy(query)
+        if found is not None:
+            self._matrix(query, found, obs, var)
         if obs is not None:
             self._cells(obs)
         if var is not None:
@@ -116,32 +128,30 @@ class _Check:
         if problem is not None:
             problem.inspection = self.facts
             raise problem
-        kept = ("n_cells", "n_genes", "nnz", "input", "counts_from", "dropped")
-        facts = {name: self.facts[name] for name in kept}
+        facts = {name: self.facts[name] for name in KEPT if name in self.facts}
         self.sink.write("canonical.json", json.dumps({"format": 1, **facts}).encode())
         return self.facts
 
-    def _anatomy(self, query: QueryFile) -> tuple[Matrix | None, Table | None, Table | None]:
-        matrix, obs, var = None, None, None
-        with self.findings.collecting():
-            matrix = query.locate(self.request.layer)
+    def _anatomy(self, query: QueryFile) -> tuple[Found | None, Table | None, Table | None]:
+        found, obs, var = None, None, None
         with self.findings.collecting():
             obs = query.cells(self.findings)
         with self.findings.collecting():
-            var = query.genes(matrix, self.findings)
-        return matrix, obs, var
+            sink = self.sink if not self.findings.errors else NoSink()
+            found = CountsSearch(query, self.request.wanted, self.limits, obs, sink).find()
+        with self.findings.collecting():
+            var = query.genes(found.matrix if found else None, self.findings)
+        return found, obs, var
 
-    def _matrix(
-        self, query: QueryFile, matrix: Matrix, obs: Table | None, var: Table | None
-    ) -> None:
+    def _matrix(self, query: QueryFile, found: Found, obs: Table | None, var: Table | None) -> None:
+        matrix = found.matrix
         n_cells, n_genes = matrix.shape
-        self.facts |= {"n_cells": n_cells, "n_genes": n_genes, "counts_from": matrix.name}
+        self.facts |= {"n_cells": n_cells, "n_genes": n_genes, **found.facts()}
         with self.findings.collecting():
             self.facts["dropped"] = query.dropped(matrix)
             if obs is not None:
                 self.facts["dropped"]["obs"] = obs.unread
-            _check_size(matrix, self.limits)
-            self._counts(query, matrix, *self._fitting(matrix, obs, var))
+            self._counts(query, found, *self._fitting(matrix, obs, var))
 
     def _fitting(
         self, matrix: Matrix, obs: Table | None, var: Table | None
@@ -158,30 +168,31 @@ class _Check:
         self.findings.take(_shape_mismatch(matrix, obs, var))
         return None, None
 
-    def _counts(
-        self, query: QueryFile, matrix: Matrix, obs: Table | None, var: Table | None
-    ) -> None:
-        survey = Survey(whole=self.request.whole)
-        sink = self.sink if not self.findings.errors else NoSink()
-        try:
-            totals = write_counts(query.blocks(matrix, survey), matrix.shape, sink, survey)
-        except Problem as problem:
-            self.findings.take(problem)
-            query.examine(matrix, survey, self.findings)
-            totals = None
-        tell_faults(query, matrix, survey, (obs, var), self.findings)
-        if totals is not None and survey.is_clean:
-            self.facts |= {"nnz": totals.nnz, "counts": totals.as_dict()}
-            warn_about_counts(totals, self.findings)
-            if self.request.whole:
-                tell_unfiltered(matrix, totals, self.request.unfiltered, self.findings)
+    def _counts(self, query: QueryFile, found: Found, obs: Table | None, var: Table | None) -> None:
+        if found.problem is not None:
+            self.findings.take(found.problem)
+            query.examine(found.matrix, found.survey, self.findings)
+        tell_found(query, found, (obs, var), self.findings)
+        if found.totals is not None and found.survey.is_clean:
+            self.facts |= {"nnz": found.totals.nnz, "counts": found.totals.as_dict()}
+            warn_about_counts(found.totals, self.findings)
+            if found.survey.whole and obs is not None:  # transposed, genes would look like droplets
+                asked = self.request.unfiltered
+                tell_unfiltered(found.matrix, found.totals, asked, self.findings)
             with self.findings.collecting():
-                refuse_zeros(query, matrix, totals)
+                refuse_zeros(query, found.matrix, found.totals)
 
     def _cells(self, obs: Table) -> None:
         cells.warn_about_cells(obs, self.findings)
-        self.facts["columns"] = cells.describe_columns(obs)
+        self._columns(obs)
         self.sink.write("obs.arrow", cells.as_arrow(obs))
+
+    def _columns(self, obs: Table) -> None:
+        private = warn_of_private_columns(obs, self.findings)
+        left_out = choose_columns(obs, self.request.design, self.findings)
+        self.facts.setdefault("dropped", {})["obs_policy"] = left_out
+        self.facts["columns"] = cells.describe_columns(obs, private)
+        look_at_design(obs, self.request.design, private, self.findings)
 
     def _genes(self, var: Table) -> None:
         genes.warn_about_genes(var, self.findings)
@@ -189,25 +200,6 @@ class _Check:
         example = var.index.slice(0, 5).to_pylist()
         self.facts["genes"] = {"example": example, "columns": [genes.INDEX, *columns]}
         self.sink.write("genes.json", genes.as_json(var, columns))
-
-
-def _check_size(matrix: Matrix, limits: Limits) -> None:
-    n_cells, n_genes = matrix.shape
-    if n_cells > limits.cells or n_genes > limits.genes:
-        raise located(
-            "too-many-cells",
-            matrix.path,
-            f"`{matrix.name}` has {n_cells:,} cells and {n_genes:,} genes; the limits are "
-            f"{limits.cells:,} and {limits.genes:,}.",
-            "Upload the cells in several files.",
-        )
-    if not n_cells or not n_genes:
-        raise located(
-            "no-cells",
-            matrix.path,
-            f"`{matrix.name}` has {n_cells:,} cells and {n_genes:,} genes: nothing to map.",
-            "Check the filter that was applied before the file was written.",
-        )
 
 
 def _shape_mismatch(matrix: Matrix, obs: Table | None, var: Table | None) -> Problem:

@@ -16,6 +16,8 @@ from worker.intake.source import Source
 from worker.intake.sparse import csc_blocks, csr_blocks
 from worker.intake.values import Survey, largest_value
 
+NEARLY_EMPTY, NEARLY_EMPTY_SHARE = 50, 0.05
+"""A cell is nearly empty with fewer counts than this, and than this share of the median."""
 READERS = {"csr": csr_blocks, "csc": csc_blocks, "dense": dense_blocks}
 
 
@@ -46,6 +48,11 @@ class Totals:
     @property
     def nnz(self) -> int:
         return int(self.entries.sum())
+
+    def nearly_empty(self) -> int:
+        """Cells that have counts, but next to none beside what cells of this query have."""
+        bound = min(NEARLY_EMPTY, float(np.median(self.sums)) * NEARLY_EMPTY_SHARE)
+        return int(((self.sums > 0) & (self.sums < bound)).sum())
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -97,4 +104,14 @@ def warn_about_counts(totals: Totals, findings: Findings) -> None:
             "/obs",
             f"{empty:,} cells have no counts at all; they are kept, but their place means nothing.",
             "Remove empty cells (scanpy.pp.filter_cells) if you did not mean to keep them.",
+        )
+    few = totals.nearly_empty()
+    if few:
+        findings.tell(
+            "nearly-empty-cells",
+            "/obs",
+            f"{few:,} cells have hardly any counts (fewer than {NEARLY_EMPTY}, where a cell has "
+            f"{float(np.median(totals.sums)):,.0f} in the median); they are kept, but so few say "
+            "little about their place.",
+            "Remove such cells (scanpy.pp.filter_cells) if you did not mean to keep them.",
         )

@@ -24,6 +24,15 @@ def dense_blocks(source: Source, matrix: Matrix, survey: Survey) -> Iterator[Row
         yield _block(band, first, survey)
 
 
+def first_band(source: Source, matrix: Matrix, number: int) -> Array:
+    """The values of the first rows, about so many, zeros included."""
+    dataset = source.dataset(matrix.path)
+    check_number_type(dataset.dtype, matrix.path)
+    with reading(matrix.path):
+        band: Array = dataset[: max(1, number // max(1, matrix.shape[1]))]
+    return (band.view(np.uint8) if band.dtype.kind == "b" else band).ravel()
+
+
 def _block(band: Array, first: int, survey: Survey) -> RowBlock:
     rows, columns = np.nonzero(band)
     values = band[rows, columns]

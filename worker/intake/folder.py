@@ -42,6 +42,13 @@ class CanonicalFolder:
     def progress(self, fraction: float) -> None:
         return None
 
+    def restart(self) -> None:
+        for name in ARRAYS:
+            file = self._files[name]
+            self._left += file.tell() - NPY_HEADER
+            file.seek(NPY_HEADER)
+            file.truncate()
+
     def finish(self, report: Mapping[str, Any]) -> None:
         """Write the headers and close. Raises ValueError when an array's length is not reported."""
         n_cells, nnz = int(report["n_cells"]), int(report["nnz"])

@@ -13,7 +13,7 @@ FILES = ("indptr.npy", "indices.npy", "data.npy", "genes.json", "obs.arrow", "ca
 
 HEADER = struct.Struct("<BBI")
 """Kind, file, bytes that follow."""
-DATA, PROGRESS, REPORT, PROBLEM, FAULT = range(5)
+DATA, PROGRESS, REPORT, PROBLEM, FAULT, RESTART = range(6)
 LONGEST_FRAME = 4 * 1024**2
 LONGEST_OUTCOME = 64 * 1024**2
 
@@ -27,6 +27,9 @@ class Sink(Protocol):
     def progress(self, fraction: float) -> None:
         """Tell how far the check has come."""
 
+    def restart(self) -> None:
+        """Forget what was written of the matrix: another one follows."""
+
 
 class NoSink:
     """For a file that is refused already, and read on only to tell everything."""
@@ -35,6 +38,9 @@ class NoSink:
         return None
 
     def progress(self, fraction: float) -> None:
+        return None
+
+    def restart(self) -> None:
         return None
 
 
@@ -54,6 +60,10 @@ class FrameWriter:
         if fraction - self._told >= 0.01:
             self._told = fraction
             self._send(PROGRESS, 0, struct.pack("<d", fraction))
+
+    def restart(self) -> None:
+        self._told = -1.0
+        self._send(RESTART, 0, b"")
 
     def finish(self, kind: int, outcome: Mapping[str, Any]) -> None:
         """The last frame: the report, the problem, or the traceback of a fault of ours."""

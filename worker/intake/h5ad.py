@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from worker.intake.counts import raw_blocks
+from worker.intake.dense import first_band
 from worker.intake.findings import Findings
-from worker.intake.matrices import Matrix, available, locate
+from worker.intake.matrices import Matrix, available, locate, usual_places
 from worker.intake.rows import RowBlock
 from worker.intake.source import Source
-from worker.intake.sparse import examine_compressed
+from worker.intake.sparse import examine_compressed, first_values
 from worker.intake.tables import Table, read_table
-from worker.intake.values import Survey
+from worker.intake.values import Array, Survey
 
 LISTED_DROPS = 100
 NOT_KEPT = ("layers", "uns", "obsm", "varm", "obsp", "varp")
@@ -32,6 +33,9 @@ class H5ad:
     def matrices(self) -> list[str]:
         return available(self.source, self.root)
 
+    def candidates(self) -> list[str]:
+        return usual_places(self.source, self.root)
+
     def locate(self, layer: str | None) -> Matrix:
         return locate(self.source, layer, self.root)
 
@@ -40,6 +44,11 @@ class H5ad:
 
     def genes(self, matrix: Matrix | None, findings: Findings) -> Table:
         return read_table(self.source, matrix.var_path if matrix else f"{self.root}/var", findings)
+
+    def peek(self, matrix: Matrix, number: int) -> Array:
+        if matrix.layout == "dense":
+            return first_band(self.source, matrix, number)
+        return first_values(self.source, matrix, number)
 
     def blocks(self, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:
         return raw_blocks(self.source, matrix, survey)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from worker.intake.joined_tables import GenePanel, join_tables
 from worker.intake.matrices import Matrix
 from worker.intake.opening import Opener
 from worker.intake.orientation import transposition
+from worker.intake.query_file import QueryFile
 from worker.intake.rows import RowBlock, select
 from worker.intake.samples import Sample
 from worker.intake.tables import Table
@@ -57,8 +58,10 @@ class JoinedSamples:
     What is wrong with one is told with its number, and the others are looked at all the same.
     """
 
-    def __init__(self, samples: Sequence[Sample], opener: Opener, findings: Findings) -> None:
-        self.opener, self.findings = opener, findings
+    def __init__(
+        self, samples: Sequence[Sample], opener: Opener, layer: str | None, findings: Findings
+    ) -> None:
+        self.opener, self.layer, self.findings = opener, layer, findings
         self.parts: list[_Part] = []
         self._joined: dict[str, _Joined] = {}
         self._fault: Problem | None = None
@@ -66,19 +69,29 @@ class JoinedSamples:
             self._meet(number, sample)
 
     def _meet(self, number: int, sample: Sample) -> None:
+        """A part that has no sound matrix is told of and left out; the others are looked at."""
         told = PartFindings(self.findings, number)
         try:
             with self.opener.open(sample.files, told) as query:
-                first = self.n_cells
                 obs = query.cells(told)
-                part = _Part(number, sample, query.format, query.facts(), obs, first)
+                self._require_matrix(query, obs, told)
+                part = _Part(number, sample, query.format, query.facts(), obs, self.n_cells)
             self.parts.append(part)
         except Problem as problem:
-            self._take(problem, number)
+            self._fault = placed(problem, number)
+            self.findings.take(self._fault)
 
-    def _take(self, problem: Problem, number: int) -> None:
-        self._fault = placed(problem, number)
-        self.findings.take(self._fault)
+    def _require_matrix(self, query: QueryFile, obs: Table, told: Findings) -> None:
+        usual: list[str | None] = [*query.candidates()]
+        names = [self.layer] if self.layer else usual or [None]
+        faults = []
+        for name in names:
+            try:
+                _anatomy(query, name, obs, told)
+            except Problem as problem:
+                faults.append(problem)
+        if len(faults) == len(names):
+            raise faults[0]
 
     @property
     def n_cells(self) -> int:
@@ -109,40 +122,36 @@ class JoinedSamples:
                 found.append(query.matrices())
         return [name for name in found[0] if all(name in names for names in found)] if found else []
 
+    def candidates(self) -> list[str]:
+        """Those of the first part that all have."""
+        shared = self.matrices()
+        if not self.parts:
+            return []
+        with self.opener.open(self.parts[0].sample.files, None) as query:
+            return [name for name in query.candidates() if name in shared]
+
+    def peek(self, matrix: Matrix, number: int) -> Array:
+        part = self.parts[0]
+        try:
+            with self.opener.open(part.sample.files, None) as query:
+                return query.peek(query.locate(matrix.name), number)
+        except Problem as problem:
+            raise placed(problem, part.number) from problem
+
     def locate(self, layer: str | None) -> Matrix:
-        """The first call is for the matrix that is wanted: what is wrong in one part is told, and
-        the others are read. Later ones only ask whether another would do."""
-        wanted, found = not self._joined, []
+        matrices, tables, faults = [], [], []
         for part in self.parts:
+            told = PartFindings(self.findings, part.number)
             try:
-                found.append((part, *self._anatomy(part, layer)))
+                with self.opener.open(part.sample.files, None) as query:
+                    matrix, genes = _anatomy(query, layer, part.obs, told)
+                matrices.append(matrix)
+                tables.append(genes)
             except Problem as problem:
-                if not wanted:
-                    raise placed(problem, part.number) from problem
-                self._take(problem, part.number)
-        if not found:
-            raise self._nothing()
-        self._keep([part for part, _, _ in found])
-        return self._join([matrix for _, matrix, _ in found], [genes for _, _, genes in found])
-
-    def _keep(self, parts: list[_Part]) -> None:
-        starts = np.cumsum([0, *(len(part.obs) for part in parts)])
-        self.parts = [
-            replace(part, first=int(start)) for part, start in zip(parts, starts, strict=False)
-        ]
-
-    def _anatomy(self, part: _Part, layer: str | None) -> tuple[Matrix, Table]:
-        with self.opener.open(part.sample.files, None) as query:
-            matrix = query.locate(layer)
-            genes = query.genes(matrix, PartFindings(self.findings, part.number))
-        if matrix.shape == (len(part.obs), len(genes)):
-            return matrix, genes
-        raise transposition(matrix, part.obs, genes) or located(
-            "shape-mismatch",
-            matrix.path,
-            f"`{matrix.name}` is {matrix.shape[0]:,} x {matrix.shape[1]:,}, but there are names of "
-            f"{len(part.obs):,} cells and {len(genes):,} genes.",
-        )
+                faults.append(placed(problem, part.number))
+        if faults or not matrices:
+            raise _together(faults or [self._nothing()])
+        return self._join(matrices, tables)
 
     def _join(self, matrices: list[Matrix], tables: list[Table]) -> Matrix:
         name = matrices[0].name
@@ -198,7 +207,7 @@ class JoinedSamples:
     def blocks(self, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:
         joined = self._joined[matrix.name]
         for part, places in zip(self.parts, joined.places, strict=True):
-            own = Survey(whole=survey.whole)
+            own = _survey_like(survey)
             try:
                 with self.opener.open(part.sample.files, None) as query:
                     for block in query.blocks(query.locate(matrix.name), own):
@@ -206,6 +215,7 @@ class JoinedSamples:
                         moved = select(block, places)
                         first = part.first + block.first
                         yield RowBlock(first, moved.indptr, moved.indices, moved.values)
+                        own.fractions = survey.fractions  # may be allowed after the first blocks
             except Problem as problem:
                 raise placed(problem, part.number) from problem
 
@@ -219,7 +229,7 @@ class JoinedSamples:
     def examine(self, matrix: Matrix, survey: Survey, findings: Findings) -> None:
         survey.faults.clear()
         for part, places in zip(self.parts, self._joined[matrix.name].places, strict=True):
-            own = Survey(whole=survey.whole)
+            own = _survey_like(survey)
             told = PartFindings(findings, part.number)
             with self.opener.open(part.sample.files, None) as query:
                 found = query.locate(matrix.name)
@@ -239,3 +249,32 @@ class JoinedSamples:
                     known = found.setdefault(group, [])
                     known += [name for name in names if name not in known]
         return found
+
+
+def _survey_like(survey: Survey) -> Survey:
+    own = Survey(whole=survey.whole)
+    own.fractions = survey.fractions
+    return own
+
+
+def _anatomy(
+    query: QueryFile, layer: str | None, obs: Table, findings: Findings
+) -> tuple[Matrix, Table]:
+    """A matrix of one part and its genes, whose names belong to it."""
+    matrix = query.locate(layer)
+    genes = query.genes(matrix, findings)
+    if matrix.shape == (len(obs), len(genes)):
+        return matrix, genes
+    raise transposition(matrix, obs, genes) or located(
+        "shape-mismatch",
+        matrix.path,
+        f"`{matrix.name}` is {matrix.shape[0]:,} x {matrix.shape[1]:,}, but there are names of "
+        f"{len(obs):,} cells and {len(genes):,} genes.",
+    )
+
+
+def _together(faults: list[Problem]) -> Problem:
+    """One problem that points at all that several do."""
+    first = faults[0]
+    errors = [error for fault in faults for error in fault.errors]
+    return type(first)(first.detail, fix=first.fix, errors=errors)

@@ -43,6 +43,13 @@ class MarketMatrix:
     def matrices(self) -> list[str]:
         return [ONLY_MATRIX]
 
+    def candidates(self) -> list[str]:
+        return self.matrices()
+
+    def peek(self, matrix: Matrix, number: int) -> Array:
+        first = next(read_entries(self.triple.matrix), None)
+        return np.empty(0) if first is None else first.values[:number]
+
     def locate(self, layer: str | None) -> Matrix:
         pointer = self.triple.matrix.pointer
         only_matrix(layer, pointer)

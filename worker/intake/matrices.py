@@ -9,6 +9,7 @@ import numpy as np
 
 from app.problems import Problem
 from worker.intake.findings import located
+from worker.intake.limits import Limits
 from worker.intake.source import Source
 
 Layout = Literal["csr", "csc", "dense"]
@@ -33,6 +34,16 @@ def available(source: Source, root: str = "") -> list[str]:
     names += [f"layers/{name}" for name in source.keys(layers)] if source.has(layers) else []
     raw = source.has(f"{root}/raw/X") or source.has(f"{root}/raw.X")
     return names + (["raw/X"] if raw else [])
+
+
+USUAL_LAYERS = ("counts", "raw_counts", "umi", "UMI", "raw", "count")
+
+
+def usual_places(source: Source, root: str = "") -> list[str]:
+    """Where raw counts are usually kept, in the order in which they are looked for."""
+    names = available(source, root)
+    usual = [f"layers/{layer}" for layer in USUAL_LAYERS]
+    return [name for name in (*usual, "raw/X", "X") if name in names]
 
 
 def locate(source: Source, layer: str | None, root: str = "") -> Matrix:
@@ -96,3 +107,23 @@ def _sparse(source: Source, name: str, path: str, var_path: str) -> Matrix:
     if sizes.shape != (2,) or sizes.dtype.kind not in "iu" or int(sizes.min()) < 0:
         raise located("matrix-shape", path, f"{path} does not say its shape: {shape!r}.")
     return Matrix(name, path, var_path, layout, (int(sizes[0]), int(sizes[1])))
+
+
+def check_size(matrix: Matrix, limits: Limits) -> None:
+    """Raises Problem for a matrix with too many rows or columns, or none."""
+    n_cells, n_genes = matrix.shape
+    if n_cells > limits.cells or n_genes > limits.genes:
+        raise located(
+            "too-many-cells",
+            matrix.path,
+            f"`{matrix.name}` has {n_cells:,} cells and {n_genes:,} genes; the limits are "
+            f"{limits.cells:,} and {limits.genes:,}.",
+            "Upload the cells in several files.",
+        )
+    if not n_cells or not n_genes:
+        raise located(
+            "no-cells",
+            matrix.path,
+            f"`{matrix.name}` has {n_cells:,} cells and {n_genes:,} genes: nothing to map.",
+            "Check the filter that was applied before the file was written.",
+        )

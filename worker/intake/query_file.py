@@ -9,7 +9,7 @@ from worker.intake.findings import Findings
 from worker.intake.matrices import Matrix
 from worker.intake.rows import RowBlock
 from worker.intake.tables import Table
-from worker.intake.values import Survey
+from worker.intake.values import Array, Survey
 
 
 class QueryFile(Protocol):
@@ -24,6 +24,16 @@ class QueryFile(Protocol):
 
     def matrices(self) -> list[str]:
         """The names by which a caller may ask for a matrix."""
+
+    def candidates(self) -> list[str]:
+        """Where counts are looked for when the caller named no matrix, the likeliest first."""
+
+    def peek(self, matrix: Matrix, number: int) -> Array:
+        """About so many of a matrix's first stored values, cheaply; asked of one among several.
+
+        Raises:
+            Problem: they cannot be read.
+        """
 
     def locate(self, layer: str | None) -> Matrix:
         """The matrix that the caller named; the format's usual one when none was.

@@ -17,6 +17,7 @@ from worker.intake.frames import (
     PROBLEM,
     PROGRESS,
     REPORT,
+    RESTART,
     Sink,
 )
 from worker.names import readable
@@ -27,6 +28,7 @@ LONGEST = {
     REPORT: LONGEST_OUTCOME,
     PROBLEM: LONGEST_OUTCOME,
     FAULT: LONGEST_FRAME,
+    RESTART: 0,
 }
 
 
@@ -61,6 +63,9 @@ class Receiver:
     def _take(self, kind: int, name: str, payload: bytes) -> None:
         if kind == DATA:
             self.folder.write(name, payload)
+            return
+        if kind == RESTART:
+            self.folder.restart()
             return
         try:
             if kind == PROGRESS:

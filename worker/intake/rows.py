@@ -65,6 +65,14 @@ def select(block: RowBlock, places: Array) -> RowBlock:
 
 
 def canonical(block: RowBlock, n_genes: int) -> RowBlock:
+    """The same rows with sorted, distinct gene positions and no stored zeros, as float32."""
+    block = merged(block, n_genes)
+    with np.errstate(over="ignore"):  # what has become infinite is refused by who asked
+        values = block.values.astype(np.float32)
+    return RowBlock(block.first, block.indptr, block.indices, values)
+
+
+def merged(block: RowBlock, n_genes: int) -> RowBlock:
     """The same rows with sorted, distinct gene positions and no stored zeros."""
     if not _is_sorted(block):
         shape = (len(block), n_genes)
@@ -76,9 +84,16 @@ def canonical(block: RowBlock, n_genes: int) -> RowBlock:
     if not kept.all():
         before = np.concatenate([[0], np.cumsum(kept)])
         block = RowBlock(block.first, before[block.indptr], block.indices[kept], block.values[kept])
-    with np.errstate(over="ignore"):  # what has become infinite is refused by who asked
-        values = block.values.astype(np.float32)
-    return RowBlock(block.first, block.indptr, block.indices, values)
+    return block
+
+
+def chosen_rows(block: RowBlock, rows: Array) -> RowBlock:
+    """Some rows of a block, ascending, as a block of their own."""
+    number = np.diff(block.indptr)[rows]
+    entries = np.repeat(block.indptr[rows] - np.cumsum(number) + number, number)
+    entries = entries + np.arange(len(entries))
+    indptr = np.concatenate([[0], np.cumsum(number)])
+    return RowBlock(block.first, indptr, block.indices[entries], block.values[entries])
 
 
 def _is_sorted(block: RowBlock) -> bool:

@@ -48,6 +48,16 @@ def open_compressed(source: Source, matrix: Matrix) -> Compressed:
     return Compressed(matrix.path, indptr, indices, data, n_minor)
 
 
+def first_values(source: Source, matrix: Matrix, number: int) -> Array:
+    """The first stored values of a compressed matrix; its pointers are not proved by this."""
+    pointer = f"{matrix.path}/data"
+    data = _entries(source, pointer)
+    check_number_type(data.dtype, pointer)
+    with reading(pointer):
+        values: Array = data[:number]
+    return values.view(np.uint8) if values.dtype.kind == "b" else values
+
+
 def _sizes(matrix: Matrix) -> tuple[int, int]:
     return matrix.shape if matrix.layout == "csr" else matrix.shape[::-1]
 

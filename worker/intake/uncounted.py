@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 
 from app.problems import Problem
+from worker.intake.candidates import PEEKED
 from worker.intake.counts import Totals
+from worker.intake.counts_search import Found
 from worker.intake.findings import Findings, located
 from worker.intake.limits import LARGEST_COUNT
 from worker.intake.matrices import Matrix
 from worker.intake.query_file import QueryFile
+from worker.intake.recovery import Recovery
 from worker.intake.tables import Table
 from worker.intake.values import Fault, Survey
 
@@ -19,7 +24,15 @@ SAID = {
     "negative-values": "are negative",
     "fractional-values": "are not whole numbers",
     "values-too-large": "are too large",
+    "log-normalised": "are in cells where they are no logarithms of scaled counts",
+    "normalised-values": "are in cells where they look normalised",
+    "rounded-cpm": "are in cells where they look normalised and rounded",
+    "truncated-values": "are in cells where they look like truncated logarithms",
 }
+COUNT_LIKE = (
+    "If these are counts as SoupX, RSEM, alevin or STARsolo's EM write them, send the file again "
+    "with counts=as-is or with counts=round."
+)
 Names = tuple[Table | None, Table | None]
 """Of cells and genes, where they fit the matrix."""
 
@@ -31,14 +44,77 @@ def tell_faults(
     if survey.is_clean:
         return
     fix = _fix(query, matrix, whole=survey.whole)
+    _tell(matrix, survey, names, findings, fix)
+
+
+def tell_found(query: QueryFile, found: Found, names: Names, findings: Findings) -> None:
+    """What speaks against the matrix that was read, or what was made of it."""
+    if found.is_good:
+        _tell_kind(found, findings)
+        return
+    refusal = found.refusal
+    if refusal is None and found.survey.is_clean:
+        return
+    fix = _fix(query, found.matrix, whole=found.survey.whole)
+    if refusal == "fractional-values":
+        _tell(found.matrix, found.survey, names, findings, f"{COUNT_LIKE} {fix}")
+        return
+    if refusal is not None and found.judged is not None:
+        detail = f"`{found.matrix.name}` holds no raw counts: {found.judged.reason}."
+        findings.tell(refusal, found.matrix.path, detail, fix)
+    # What kind of values they are says more than that they are fractions.
+    besides = {"fractional-values"} if refusal else set()
+    _tell(found.matrix, found.survey, names, findings, fix, besides=besides)
+
+
+def _tell_kind(found: Found, findings: Findings) -> None:
+    if found.recovery is not None:
+        _tell_recovery(found, found.recovery, findings)
+    elif found.judged is not None and found.judged.kind == "count-like":
+        what = "rounded to the nearest whole number" if found.rounded else "kept as they are"
+        findings.tell(
+            "count-like",
+            found.matrix.path,
+            f"`{found.matrix.name}` holds counts that are not whole numbers; as asked, they are "
+            f"{what}.",
+            "Compare with a mapping of the raw counts where you have them.",
+        )
+
+
+def _tell_recovery(found: Found, recovery: Recovery, findings: Findings) -> None:
+    name, path = found.matrix.name, found.matrix.path
+    findings.tell(
+        "counts-recovered",
+        path,
+        f"`{name}` holds log-normalised values (base {recovery.transformation.base}). Their counts "
+        f"were recovered: every cell's are whole to within {recovery.deviation:.1e}, and "
+        f"normalised again they differ from the file by {recovery.round_trip:.1e} at most.",
+        "Nothing needs doing; upload the raw counts if you have them.",
+    )
+    if recovery.undetermined:
+        findings.tell(
+            "undetermined-cells",
+            path,
+            f"{recovery.undetermined:,} cells express so few genes that only the ratios of their "
+            "counts are certain; the smallest whole numbers were taken.",
+            "Add the total counts of each cell to obs before uploading, or upload the raw counts.",
+        )
+
+
+def _tell(
+    matrix: Matrix,
+    survey: Survey,
+    names: Names,
+    findings: Findings,
+    fix: str,
+    *,
+    besides: Container[str] = (),
+) -> None:
     pointer = matrix.path if matrix.layout == "dense" else f"{matrix.path}/data"
     for code, fault in survey.faults.items():
-        findings.tell(
-            code,
-            fault.pointer or pointer,
-            _detail(matrix, code, fault, names, whole=survey.whole),
-            fix,
-        )
+        if code not in besides:
+            detail = _detail(matrix, code, fault, names, whole=survey.whole)
+            findings.tell(code, fault.pointer or pointer, detail, fix)
 
 
 def _detail(matrix: Matrix, code: str, fault: Fault, names: Names, *, whole: bool) -> str:
@@ -80,10 +156,11 @@ def _fix(query: QueryFile, matrix: Matrix, *, whole: bool) -> str:
 
 
 def _is_like(query: QueryFile, name: str) -> bool:
-    """By its first rows."""
+    """By its first values."""
     survey = Survey(whole=True)
     try:
-        first = next(iter(query.blocks(query.locate(name), survey)), None)
+        values = query.peek(query.locate(name), PEEKED)
     except Problem:
         return False
-    return bool(first and survey.is_clean and len(first.values) and first.values.max() > 1)
+    survey.look(values, None)
+    return bool(survey.is_clean and len(values) and values.max() > 1)

@@ -33,8 +33,14 @@ class Survey:
 
     def __init__(self, *, whole: bool) -> None:
         self.whole = whole
+        self.fractions = not whole
+        """Whether values need not be whole numbers."""
         self.faults: dict[str, Fault] = {}
         """By the code of the finding."""
+
+    def allow_fractions(self) -> None:
+        self.fractions = True
+        self.faults.pop("fractional-values", None)
 
     @property
     def is_clean(self) -> bool:
@@ -45,14 +51,15 @@ class Survey:
             return
         # As Python numbers: half precision cannot even hold the bounds. False for NaN too.
         within = values.min().item() >= 0 and values.max().item() <= largest_value(whole=self.whole)
-        if within and not (self.whole and values.dtype.kind == "f"):
+        if within and (self.fractions or values.dtype.kind != "f"):
             return
         if within and (values == np.rint(values)).all():
             return
         for code, bad in self._judge(values.astype(np.float64)):
             number = int(np.count_nonzero(bad))
             if number:
-                self._note(code, int(bad.argmax()), number, values, place)
+                at = int(bad.argmax())
+                self.note(code, place(at) if place else None, float(values[at]), number)
 
     def _judge(self, values: Array) -> list[tuple[str, Array]]:
         with np.errstate(invalid="ignore"):
@@ -63,24 +70,23 @@ class Survey:
                 ("negative-values", finite & (values < 0)),
                 ("values-too-large", finite & (values > largest_value(whole=self.whole))),
             ]
-            if self.whole:
+            if not self.fractions:
                 judged.append(("fractional-values", finite & (values != np.rint(values))))
         return judged
 
-    def _note(self, code: str, at: int, number: int, values: Array, place: Place | None) -> None:
-        if code not in self.faults:
-            self.faults[code] = Fault(place(at) if place else None, float(values[at]))
-        self.faults[code].number += number
+    def note(self, code: str, place: tuple[int, int] | None, value: float, number: int) -> None:
+        fault = self.faults.setdefault(code, Fault(place, value))
+        fault.number += number
 
     def pass_on(self, code: str, fault: Fault, place: tuple[int, int] | None, pointer: str) -> None:
         """Take over what was found in one of several files, with its place among all of them."""
-        known = self.faults.setdefault(code, Fault(place, fault.value, pointer=pointer))
-        known.number += fault.number
+        if code not in self.faults:
+            self.faults[code] = Fault(place, fault.value, pointer=pointer)
+        self.faults[code].number += fault.number
 
     def note_sum(self, row: int, column: int, value: float) -> None:
         """Entries for one cell and gene are added up, and can become too large together."""
-        fault = self.faults.setdefault("values-too-large", Fault((row, column), value))
-        fault.number += 1
+        self.note("values-too-large", (row, column), value, 1)
 
 
 def check_number_type(dtype: np.dtype[Any], pointer: str) -> None:

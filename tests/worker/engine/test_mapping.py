@@ -10,6 +10,7 @@ from typing import Any
 import anndata
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from safetensors import safe_open
 
@@ -201,3 +202,25 @@ def test_a_column_of_the_users_keeps_its_name(recommended: Reference, tmp_path: 
     assert set(obs["cellgraft_batch_1"]) == {"c"}
     provenance = json.loads((ordered.out / "provenance.json").read_text())
     assert provenance["obs_columns"]["cellgraft_batch"] == "cellgraft_batch_1"
+
+
+def test_cells_whose_names_occur_again_get_unique_ones_beside(
+    recommended: Reference, tmp_path: Path
+) -> None:
+    cells = simulate({"c": 60, "d": 50}, seed=3)
+    names = list(cells.obs.index)
+    names[1] = names[0]
+    cells.obs.index = pd.Index(names)
+    ordered = order(recommended, tmp_path, cells)
+    table = pa.ipc.open_file(ordered.canonical / "obs.arrow").read_all()
+    own = pa.array([*names[:1], "other", *names[2:]])
+    metadata = {b"index_name": b"null", b"unique": b"true"}
+    table = table.append_column("__unique__", own).replace_schema_metadata(metadata)
+    with pa.ipc.new_file(ordered.canonical / "obs.arrow", table.schema) as out:
+        out.write_table(table)
+    run_mapping(ordered, ReferenceCache(), nothing)
+    with pytest.warns(UserWarning, match="not unique"):
+        annotated = anndata.read_h5ad(ordered.out / "query.h5ad")
+    assert list(annotated.obs_names) == names
+    assert list(annotated.obs["cellgraft_cell"]) == own.to_pylist()
+    assert list(pd.read_parquet(ordered.out / "latent.parquet").index) == names

@@ -80,6 +80,9 @@ class Kept:
     def progress(self, fraction: float) -> None:
         return None
 
+    def restart(self) -> None:
+        return None
+
 
 def test_a_storage_is_read_once_for_all_its_views(tmp_path: Path) -> None:
     asked: list[str] = []

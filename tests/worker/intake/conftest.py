@@ -19,11 +19,17 @@ Checked = tuple[dict[str, Any], CanonicalQuery]
 
 
 def check_here(
-    path: Path, folder: Path, *, limits: Limits | None = None, **request: Any
+    path: Path,
+    folder: Path,
+    *,
+    limits: Limits | None = None,
+    options: dict[str, Any] | None = None,
+    **request: Any,
 ) -> Checked:
     sink = CanonicalFolder(folder, quota=2**40)
+    asked = Request.from_options(options) if options is not None else Request(**request)
     try:
-        report = check_file(path, Request(**request), limits or Limits(), sink)
+        report = check_file(path, asked, limits or Limits(), sink)
         sink.finish(report)
     finally:
         sink.close()

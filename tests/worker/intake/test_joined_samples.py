@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from app.problems import MalformedRequest, Problem
+from app.problems import MalformedRequest, Problem, UnknownLayer
 from worker.canonical import CanonicalQuery
 from worker.checking import CheckOrder
 from worker.intake.check import Request, check_upload
@@ -195,7 +195,7 @@ def test_what_is_wrong_is_told_of_every_file_by_its_number(join: Join, tmp_path:
     }
     assert all("s1_" not in each["detail"] for each in caught.value.errors)
     assert caught.value.inspection is not None
-    assert len(caught.value.inspection["parts"]) == 6
+    assert len(caught.value.inspection["parts"]) == 5
 
 
 def test_a_fault_is_placed_among_all_cells(join: Join, tmp_path: Path) -> None:
@@ -212,12 +212,24 @@ def test_a_layer_of_all_files(join: Join, tmp_path: Path) -> None:
     for path in paths:
         with h5py.File(path, "a") as file:
             files.write_matrix(file, "layers/counts", matrix, "csr")
-    with pytest.raises(Problem) as caught:
-        join(paths)
-    assert "layer=layers/counts" in caught.value.fix
-    report, query = join(paths, layer="counts")
+    for layer in (None, "counts"):
+        report, query = join(paths, layer=layer)
+        assert (query.rows(0, 99).toarray() == np.concatenate([matrix, matrix])).all()
+        assert report["counts_from"] == "layers/counts"
+    with pytest.raises(UnknownLayer) as caught:
+        join(paths, layer="umi")
+    assert [each["pointer"] for each in caught.value.errors] == [
+        f"/parts/{number}/layers/umi" for number in (1, 2)
+    ]
+
+
+def test_counts_are_recovered_over_all_files(join: Join, tmp_path: Path) -> None:
+    matrix = files.counts(40, 30)
+    logged = np.log1p(matrix / matrix.sum(axis=1, keepdims=True) * 1e4)
+    paths = [files.write_h5ad(tmp_path / f"{n}.h5ad", logged.astype(np.float32)) for n in "ab"]
+    report, query = join(paths)
+    assert report["counts_class"] == "log-normalised"
     assert (query.rows(0, 99).toarray() == np.concatenate([matrix, matrix])).all()
-    assert report["counts_from"] == "layers/counts"
 
 
 def test_many_files_are_read_in_the_sandbox(zygote: ZygoteProcess, tmp_path: Path) -> None:

@@ -218,13 +218,13 @@ def test_reads_anndata_07(check: Check, tmp_path: Path) -> None:
     assert sample.tolist() == ["a", "b"] * (files.CELLS // 2)
 
 
-@pytest.mark.parametrize("layer", [None, "raw/X"])
+@pytest.mark.parametrize("layer", [None, "X", "raw/X"])
 def test_reads_anndata_06(layer: str | None, check: Check, tmp_path: Path) -> None:
     matrix = files.counts()
     path = files.write_h5ad_06(tmp_path / "query.h5ad", matrix)
     report, query = check(path, layer=layer)
-    assert (query.rows(0, 99).toarray() == matrix + (layer is not None)).all()
-    assert report["counts_from"] == (layer or "X")
+    assert (query.rows(0, 99).toarray() == matrix + (layer != "X")).all()
+    assert report["counts_from"] == (layer or "raw/X")
     assert query.obs()["sample"].tolist() == ["a", "b"] * (files.CELLS // 2)
     assert query.obs().index.tolist() == files.names("cell", files.CELLS)
 
@@ -281,7 +281,29 @@ def test_repeated_names_and_empty_cells_are_kept_and_told(check: Check, tmp_path
         "repeated-genes",
     }
     assert query.obs().index[5] == "cell4"
+    assert list(query.obs()) == ["sample"]
+    assert query.unique_names() == ["cell4-1" if i == 5 else f"cell{i}" for i in range(files.CELLS)]
     assert report["counts"]["empty_cells"] == 1
+
+
+def test_names_are_made_unique_beside_those_that_look_made_so(check: Check, tmp_path: Path) -> None:
+    names = ["a", "a", "a-1", "a", "b", "b", "a-1"]
+    path = files.write_h5ad(tmp_path / "query.h5ad", files.counts(len(names)))
+    with h5py.File(path, "a") as file:
+        file["obs/_index"][:] = names
+    _, query = check(path)
+    assert list(query.obs().index) == names
+    assert query.unique_names() == ["a", "a-2", "a-1", "a-3", "b", "b-1", "a-1-1"]
+
+
+def test_nearly_empty_cells_are_kept_and_told(check: Check, tmp_path: Path) -> None:
+    matrix = files.counts() + 150
+    matrix[4] = 0
+    matrix[4, 0] = 3
+    report, query = check(files.write_h5ad(tmp_path / "query.h5ad", matrix))
+    (warning,) = report["problems"]
+    assert (warning["code"], warning["detail"][:8]) == ("nearly-empty-cells", "1 cells ")
+    assert query.n_cells == files.CELLS
 
 
 def test_a_dense_matrix_in_tall_chunks(check: Check, tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""inspect: a client of a running service that asks what is wrong with a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.client import Client
+from app.commands.mapping import bytes_bar, client_of
+from app.terminal import printable
+
+REFUSED = 1
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An h5ad.")],
+    *,
+    server: Annotated[str, typer.Option(help="Address of the service.")],
+    layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="CELLGRAFT_API_KEY", show_envvar=True)
+    ] = None,
+) -> None:
+    """Say everything that is wrong with a file; the service keeps nothing of it.
+
+    Exits with 1 where the file would be refused.
+    """
+    with client_of(server, api_key, goes_on="Its report is forgotten in an hour.") as client:
+        report = _ask(client, file, {"layer": layer})
+    _show(report)
+    raise typer.Exit(0 if report["acceptable"] else REFUSED)
+
+
+def _ask(client: Client, file: Path, options: dict[str, str | None]) -> dict[str, Any]:
+    with bytes_bar() as bar:
+        task = bar.add_task(f"uploading {file.name}", total=file.stat().st_size)
+        return client.inspect(file, options=options, tell=lambda sent: bar.advance(task, sent))
+
+
+def _show(report: dict[str, Any]) -> None:
+    found = report["inspection"] or {}
+    if "n_cells" in found:
+        typer.echo(f"{found['n_cells']:,} cells, {found['n_genes']:,} genes.")
+    problems = found.get("problems", [])
+    for each in problems:
+        typer.echo(printable(f"{each['severity']} {each['code']} at {each['pointer']}"))
+        typer.echo(f"  {printable(each['detail'])}")
+        if each["fix"]:
+            typer.echo(f"  {printable(each['fix'])}")
+    if report["problem"] and not problems:
+        typer.echo(printable(f"{report['problem']['detail']} {report['problem']['fix']}"))
+    typer.echo("The file is acceptable." if report["acceptable"] else "The file is refused.")
