@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.coverage import Coverage
 from app.design_columns import check_design
+from app.gene_admission import check_genes
 from app.problems import (
     InputKindMismatch,
     Problem,
-    TooFewGenes,
     UnknownBatchColumn,
     UnknownCovariate,
     UnknownLabelsColumn,
@@ -32,14 +31,14 @@ def check_admission(
         inspection: what intake reported of the query.
         coverage: of the reference's panel by the query's genes.
         manifest: of the reference version.
-        options: the keys and the cell filter as the caller named them.
+        options: the keys, the cell filter and `force`, as the caller has them.
     """
     columns = [str(column["name"]) for column in inspection.get("columns", ())]
     _check_columns(columns, manifest, options)
     _check_covariates(columns, manifest, options)
     check_design(inspection.get("columns", ()), options)
     _check_input(inspection, manifest)
-    _check_genes(coverage, manifest)
+    check_genes(coverage, manifest, force=bool(options.get("force")))
 
 
 def needed_columns(manifest: Manifest) -> list[str]:
@@ -109,24 +108,3 @@ def _check_input(inspection: Mapping[str, Any], manifest: Manifest) -> None:
             fix=f"Upload it with ?input={manifest.input} and the matrix that holds such values.",
             errors=[{"pointer": str(inspection.get("counts_from", "/X")), "detail": found}],
         )
-
-
-def _check_genes(coverage: Coverage, manifest: Manifest) -> None:
-    if coverage.advice != "refused":
-        return
-    raise TooFewGenes(
-        f"{coverage.n_matched} of the {coverage.n_panel} genes of {manifest.name} were found in "
-        f"the query ({coverage.expected_expression_covered:.1%} of the reference's expected "
-        f"expression); at least {max(1, math.ceil(coverage.refuse_below * coverage.n_panel))} are "
-        f"needed. The query's genes look like {', '.join(coverage.query_examples)}; the "
-        f"reference's like {', '.join(coverage.reference_examples)}.",
-        fix="Name the genes as the reference does (see its /genes), in the var index or in a "
-        "column of var, and upload the file again.",
-        errors=[{"pointer": "/var", "detail": f"{coverage.n_matched} genes matched"}],
-        n_matched=coverage.n_matched,
-        n_panel=coverage.n_panel,
-        expected_expression_covered=coverage.expected_expression_covered,
-        refuse_below=coverage.refuse_below,
-        query_examples=list(coverage.query_examples),
-        reference_examples=list(coverage.reference_examples),
-    )

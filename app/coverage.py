@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
 
 from app.problems import UnknownQuery
 from app.storage import Storage, read_whole
 from app.tables import Query, ReferenceVersion
+from models_store.gene_columns import QueryGenes
+from models_store.gene_matching import GeneMatch
 from models_store.manifest import Manifest
 
 EXAMPLES = 5
+MISSING_LISTED = 20
 _Value = TypeVar("_Value")
-
-GeneColumns = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,45 @@ class Coverage:
     reference_examples: tuple[str, ...]
     refuse_below: float
     warn_below: float
+    matched_as: Mapping[str, int] = field(default_factory=dict)
+    query_species: tuple[str, ...] = ()
+    reference_species: tuple[str, ...] = ()
+    species_differ: bool = False
+    columns_tried: tuple[dict[str, Any], ...] = ()
+    missing_genes: tuple[dict[str, Any], ...] = ()
+    """The most informative genes of the panel that the query lacks, the first of them first."""
+
+    @property
+    def judged(self) -> float:
+        """By number of genes or by expected expression, whichever is lower: half of the genes may
+        be those that hardly any cell expresses, or all but those that matter."""
+        return min(self.share, self.expected_expression_covered)
 
     @property
     def advice(self) -> Literal["good", "low", "refused"]:
-        if self.n_matched == 0 or self.share < self.refuse_below:
+        if self.n_matched == 0 or self.species_differ or self.judged < self.refuse_below:
             return "refused"
-        return "low" if self.share < self.warn_below else "good"
+        return "low" if self.judged < self.warn_below else "good"
+
+    @property
+    def sentence(self) -> str:
+        """The figures, for people."""
+        return (
+            f"{self.n_matched:,} of the {self.n_panel:,} genes ({self.share:.1%}) and "
+            f"{self.expected_expression_covered:.1%} of the expected expression"
+        )
+
+    @property
+    def missing_names(self) -> str:
+        """A few of the most informative missing genes, for people."""
+        return ", ".join(gene["gene"] for gene in self.missing_genes[:EXAMPLES])
 
 
-def cover(genes: GeneColumns, manifest: Manifest) -> Coverage:
-    match = manifest.match_genes(genes)
+def cover(genes: QueryGenes, manifest: Manifest) -> Coverage:
+    return coverage_of(manifest.match_genes(genes), genes, manifest)
+
+
+def coverage_of(match: GeneMatch, genes: QueryGenes, manifest: Manifest) -> Coverage:
     panel = dict(manifest.genes.columns())[match.reference_column]
     return Coverage(
         n_matched=match.n_matched,
@@ -51,19 +81,49 @@ def cover(genes: GeneColumns, manifest: Manifest) -> Coverage:
         expected_expression_covered=match.expected_expression_covered,
         query_column=match.query_column,
         reference_column=match.reference_column,
-        query_examples=tuple(genes[match.query_column][:EXAMPLES]),
+        query_examples=tuple(genes.columns[match.query_column].names[:EXAMPLES]),
         reference_examples=tuple(panel[:EXAMPLES]),
         refuse_below=manifest.thresholds.refuse_below,
         warn_below=manifest.thresholds.warn_below,
+        matched_as=match.matched_as,
+        query_species=match.query_species,
+        reference_species=match.reference_species,
+        species_differ=match.species_differ,
+        columns_tried=tuple(each.model_dump() for each in match.columns_tried),
+        missing_genes=_missing(match, manifest),
     )
 
 
+def _missing(match: GeneMatch, manifest: Manifest) -> tuple[dict[str, Any], ...]:
+    genes, weights = manifest.genes, manifest.informativeness or manifest.expected_expression
+    there = set(match.positions)
+    absent = [at for at in range(match.n_panel) if at not in there]
+    absent.sort(key=lambda at: (-weights[at], at))
+    symbols, ensembl = genes.symbols or genes.ids, genes.ensembl
+    return tuple(
+        {
+            "gene": symbols[at] or genes.ids[at],
+            "id": ensembl[at] if ensembl and ensembl[at] else genes.ids[at],
+            "informativeness": None
+            if manifest.informativeness is None
+            else _significant(manifest.informativeness[at]),
+            "expected_expression": _significant(manifest.expected_expression[at]),
+        }
+        for at in absent[:MISSING_LISTED]
+    )
+
+
+def _significant(share: float) -> float:
+    return float(f"{share:.3g}")
+
+
 class GeneBook:
-    """Manifests and coverages, worked out once: versions and ready queries never change."""
+    """Manifests, genes and coverages, worked out once: versions and ready queries never change."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._manifests: _Recent[Manifest] = _Recent(32)
+        self._genes: _Recent[QueryGenes] = _Recent(4)
         self._coverages: _Recent[Coverage] = _Recent(4096)
 
     def manifest(self, version: ReferenceVersion) -> Manifest:
@@ -81,15 +141,22 @@ class GeneBook:
             self._coverages.put(key, known)
         return known
 
-    def genes(self, query: Query) -> GeneColumns:
+    def genes(self, query: Query) -> QueryGenes:
+        known = self._genes.get(query.id)
+        if known is None:
+            known = self._read(query)
+            self._genes.put(query.id, known)
+        return known
+
+    def _read(self, query: Query) -> QueryGenes:
         try:
-            stored = json.loads(read_whole(self._storage, f"{query.canonical_prefix}/genes.json"))
+            stored = read_whole(self._storage, f"{query.canonical_prefix}/genes.json")
         except FileNotFoundError as error:
             raise UnknownQuery(
                 f"The files of query {query.id} are gone: it has just been deleted.",
                 fix="Upload the file again.",
             ) from error
-        return {"index": stored["index"], **stored.get("columns", {})}
+        return QueryGenes.stored(json.loads(stored))
 
 
 class _Recent(Generic[_Value]):

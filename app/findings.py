@@ -156,9 +156,18 @@ WARNINGS = frozenset(
         "unfiltered-kept",
         "unknown-column",
         "unknown-control-value",
+        "unknown-identifiers",
     }
 )
-NOTES = frozenset({"columns-not-kept", "counts-recovered", "matrix-turned", "other-features"})
+NOTES = frozenset(
+    {
+        "columns-not-kept",
+        "counts-recovered",
+        "gene-identifiers",
+        "matrix-turned",
+        "other-features",
+    }
+)
 
 
 def severity_of(code: str) -> Severity:

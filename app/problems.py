@@ -49,6 +49,11 @@ class TooFewGenes(Problem):
     title = "The query shares too few genes with the reference."
 
 
+class SpeciesMismatch(Problem):
+    status = 422
+    title = "The query and the reference are of different species."
+
+
 class NotCounts(Problem):
     status = 422
     title = "The matrix does not hold raw counts."

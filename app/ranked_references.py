@@ -75,6 +75,9 @@ class RankedReference:
         coverage = self.coverage
         if coverage.n_matched == 0:
             return "The query has none of this reference's genes."
+        if coverage.species_differ:
+            query, ours = " and ".join(coverage.query_species), coverage.reference_species
+            return f"The query's genes are of {query}, this reference's of {' and '.join(ours)}."
         genes = f"{coverage.n_matched:,} of {coverage.n_panel:,} genes"
         if coverage.advice == "refused":
             return f"The query has too few of this reference's genes to be mapped: {genes}."

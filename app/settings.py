@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     """A query of more cells is read by several workers, in shards of about so many."""
     intake_seconds: float = Field(default=600.0, gt=0)
     intake_memory_bytes: int = Field(default=4 * GIB, gt=0)
+    sandbox: Literal["auto", "strict"] = "auto"
+    """What a worker does without Landlock and bubblewrap: warn, or refuse to start."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")

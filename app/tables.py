@@ -274,6 +274,8 @@ class Worker(Table):
     device: Mapped[str | None]
     warm: Mapped[list[Any] | None]
     """Digests of the references that it has loaded, as `ReferenceVersion.manifest_sha256`."""
+    sandbox: Mapped[dict[str, Any] | None]
+    """The layer that holds its readers of uploaded files, and what that lacks."""
 
 
 class Turn(Table):

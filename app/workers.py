@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
@@ -18,12 +21,18 @@ FORGOTTEN_SECONDS = 86_400
 
 
 def register_worker(
-    session: Session, name: str, *, device: str | None, warm: Sequence[str]
+    session: Session,
+    name: str,
+    *,
+    device: str | None,
+    warm: Sequence[str],
+    sandbox: Mapping[str, Any] | None = None,
 ) -> None:
     """Tell what this worker has at hand, and forget those that have been gone for a day."""
     note_worker(session, name)
     here = update(Worker).where(Worker.name == name)
-    session.execute(here.values(device=device, warm=list(warm), seen_at=epoch_now()))
+    told = {"device": device, "warm": list(warm), "sandbox": sandbox and dict(sandbox)}
+    session.execute(here.values(**told, seen_at=epoch_now()))
     session.execute(delete(Worker).where(Worker.seen_at < epoch_now() - FORGOTTEN_SECONDS))
     session.commit()
 
@@ -52,3 +61,12 @@ def dismiss_worker(session: Session, name: str) -> None:
 def workers_seen(session: Session, *, within_seconds: float) -> int:
     recent = select(func.count()).where(Worker.seen_at > epoch_now() - within_seconds)
     return session.scalar(recent) or 0
+
+
+def sandboxes_seen(session: Session, *, within_seconds: float) -> list[dict[str, Any]]:
+    """What these workers said of their sandboxes, each sandbox once, the weakest first."""
+    recent = select(Worker.sandbox).where(Worker.seen_at > epoch_now() - within_seconds)
+    told = [sandbox for sandbox in session.scalars(recent) if sandbox is not None]
+    counted = Counter(json.dumps(sandbox, sort_keys=True) for sandbox in told)
+    found = [{**json.loads(text), "workers": number} for text, number in counted.items()]
+    return sorted(found, key=lambda each: -len(each["missing"]))

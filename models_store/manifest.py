@@ -10,14 +10,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models_store.gene_columns import QueryGenes
+from models_store.gene_matching import GeneMatch, match_genes
+from models_store.gene_panel import Genes
+from models_store.gene_species import declared_species
+
 MANIFEST_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 """Reference names appear in URLs and folder names, so they stay this plain."""
-
-NO_NAME = ""
-"""What a gene column holds for a gene that it has no name for: it matches nothing."""
 
 Kind = Literal["scvi", "scanvi"]
 """Which conditional VAE: `scanvi` is `scvi` with labels and a classifier."""
@@ -84,47 +86,6 @@ class LabelLevel(_Frozen):
         return self
 
 
-class GeneMatch(_Frozen):
-    """How the genes of a query meet the gene panel of a reference."""
-
-    query_column: str
-    reference_column: Literal["ids", "symbols", "ensembl"]
-    positions: tuple[int, ...]
-    """For each gene of the query its position in the panel, -1 where the panel lacks it."""
-    n_matched: int
-    """How many genes of the panel the query has."""
-    n_panel: int
-    expected_expression_covered: float
-    """Share of the reference's expected expression that falls on matched genes."""
-
-
-class Genes(_Frozen):
-    """The ordered gene panel, with both identifier kinds where they are known."""
-
-    ids: tuple[str, ...] = Field(min_length=1)
-    """The var index of the reference's counts: the name by which weights are ordered."""
-    symbols: tuple[str, ...] | None = None
-    ensembl: tuple[str, ...] | None = None
-
-    @model_validator(mode="after")
-    def _columns_agree(self) -> Self:
-        if len(set(self.ids)) != len(self.ids):
-            raise ValueError("the gene panel lists a gene twice")
-        for column in (self.symbols, self.ensembl):
-            if column is not None and len(column) != len(self.ids):
-                raise ValueError("a gene column's length differs from the panel's")
-        return self
-
-    def columns(self) -> dict[Literal["ids", "symbols", "ensembl"], tuple[str, ...]]:
-        """The identifier kinds that the panel offers; `ids` always, and first."""
-        known: dict[Literal["ids", "symbols", "ensembl"], tuple[str, ...]] = {"ids": self.ids}
-        if self.symbols is not None:
-            known["symbols"] = self.symbols
-        if self.ensembl is not None:
-            known["ensembl"] = self.ensembl
-        return known
-
-
 class Recipe(_Frozen):
     """How query weights are fitted. Every number that can change a latent is here.
 
@@ -171,12 +132,22 @@ RECIPES: Mapping[RecipeName, Recipe] = {
 
 
 class Thresholds(_Frozen):
-    """Gene coverage below which a query is refused, and below which it is warned about."""
+    """Gene coverage below which a query is refused, and below which it is warned about.
 
-    refuse_below: float = 0.0
-    warn_below: float = 0.8
+    Coverage is the share of the panel's genes that the query has, or of the expression that is
+    expected of them, whichever is lower.
+    """
+
+    refuse_below: float = Field(default=0.5, ge=0, le=1)
+    warn_below: float = Field(default=0.8, ge=0, le=1)
     poorly_explained_below: float = 0.3
     """Of `explained`: below, the cells are probably none of this reference's tissue (0054)."""
+
+    @classmethod
+    def given(cls, refuse_below: float | None, warn_below: float | None) -> Self:
+        """The defaults, but for what a builder says."""
+        said = {"refuse_below": refuse_below, "warn_below": warn_below}
+        return cls(**{name: value for name, value in said.items() if value is not None})
 
 
 class Provenance(_Frozen):
@@ -228,6 +199,10 @@ class SelfTest(_Frozen):
     n_cells_checked: int
 
 
+BY_GENE = ("expected_expression", "informativeness")
+"""Fields of a manifest that hold a number for each gene of the panel."""
+
+
 class Manifest(_Frozen):
     """A reference version: what it is, what it was trained on, and the hash of each file."""
 
@@ -252,6 +227,9 @@ class Manifest(_Frozen):
     thresholds: Thresholds = Thresholds()
     expected_expression: tuple[float, ...]
     """Mean over the reference's cells of each gene's share of the counts; sums to 1."""
+    informativeness: tuple[float, ...] | None = None
+    """How much each gene tells the reference's cells apart (`models_store.informativeness`); sums
+    to 1. None: the version is older, and genes are weighed by expected expression."""
     licence: str | None = None
     """SPDX identifier."""
     citation: str | None = None
@@ -266,6 +244,8 @@ class Manifest(_Frozen):
         n_genes = self.architecture.n_genes
         if len(self.genes.ids) != n_genes or len(self.expected_expression) != n_genes:
             raise ValueError("the manifest's gene columns and its architecture differ in length")
+        if self.informativeness is not None and len(self.informativeness) != n_genes:
+            raise ValueError("informativeness is not given for each gene")
         if (self.input == "continuous") != (self.architecture.likelihood == "normal"):
             raise ValueError("input is `continuous` exactly when the likelihood is `normal`")
         return self
@@ -297,36 +277,18 @@ class Manifest(_Frozen):
         """Whether query weights can move a latent (scvi-tools#2331)."""
         return self.architecture.encode_covariates
 
-    def match_genes(self, query: Mapping[str, Sequence[str]]) -> GeneMatch:
-        """Match a query's gene columns to the panel exactly, in the pair that matches most.
+    def match_genes(self, query: QueryGenes | Mapping[str, Sequence[str]]) -> GeneMatch:
+        """Match a query's genes to the panel: see `models_store.gene_matching`.
 
         Args:
-            query: each column of gene names that the query offers, all of one length; the var
-                index comes first, and wins ties.
+            query: its genes, or each column of names alone, the var index first.
 
         Raises:
             ValueError: the query offers no column.
         """
-        if not query:
-            raise ValueError("a query offers at least one column of gene names")
-        panel = self.genes.columns()
-        name, kind = max(
-            ((name, kind) for name in query for kind in panel),
-            key=lambda pair: len(set(query[pair[0]]).intersection(panel[pair[1]]) - {NO_NAME}),
-        )
-        where: dict[str, int] = {}
-        for position, gene in enumerate(panel[kind]):
-            where.setdefault(gene, position)
-        where.pop(NO_NAME, None)
-        positions = tuple(where.get(gene, -1) for gene in query[name])
-        matched = set(positions) - {-1}
-        return GeneMatch(
-            query_column=name,
-            reference_column=kind,
-            positions=positions,
-            n_matched=len(matched),
-            n_panel=len(self.genes.ids),
-            expected_expression_covered=min(1.0, sum(self.expected_expression[p] for p in matched)),
+        genes = query if isinstance(query, QueryGenes) else QueryGenes.of(query)
+        return match_genes(
+            genes, self.genes.panel, self.expected_expression, declared_species(self.species)
         )
 
     def recipe(self, name: RecipeName) -> Recipe:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The servers that tests start by themselves: tells which are not there, and installs them where
-# this is Debian and one may. Tests that miss one are skipped, and fail with CI=true.
+# The servers that tests start by themselves, and bubblewrap: tells which are not there, and installs
+# them where this is Debian and one may. Tests that miss one are skipped, and fail with CI=true.
 set -euo pipefail
 
 missing=()
@@ -10,6 +10,7 @@ if [ -z "${CELLGRAFT_TEST_POSTGRES_URL:-}" ] && ! command -v initdb >/dev/null \
 fi
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v nginx >/dev/null || [ -x "${SYSTEM_PROGRAMS:-/usr/sbin}/nginx" ] || missing+=(nginx-light)
+command -v bwrap >/dev/null || missing+=(bubblewrap)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from models_store.blocks import block_ranges
-from models_store.manifest import GeneMatch
+from models_store.gene_matching import GeneMatch
 
 Float32 = npt.NDArray[np.float32]
 UInt64 = npt.NDArray[np.uint64]

@@ -13,6 +13,8 @@ from models_store.blocks import BLOCK
 from models_store.bundle import InvalidBundle, with_large_query_weights, write_bundle
 from models_store.cells import Cells, select_cells
 from models_store.encoding import Latents, encode, join_projections, project_block
+from models_store.expectation import DRAWS
+from models_store.informativeness import informativeness
 from models_store.kinds import untrained
 from models_store.manifest import Manifest, OwnFit
 from models_store.scanvi import SCANVI
@@ -93,8 +95,12 @@ def _finish(
             "seconds": round(trained.seconds, 1),
         }
     )
-    own_fit = _own_fit(draft, cvae, cells, order.options.get("seed", 0))
-    manifest = draft.model_copy(update={"provenance": provenance, "own_fit": own_fit})
+    found = {
+        "provenance": provenance,
+        "own_fit": _own_fit(draft, cvae, cells, order.options.get("seed", 0)),
+        "informativeness": informativeness(cvae, latents.mean[:: 1 + len(latents.mean) // DRAWS]),
+    }
+    manifest = draft.model_copy(update=found)
     try:
         complete = write_bundle(
             order.out,
@@ -144,7 +150,7 @@ def _cells(query: CanonicalQuery, draft: Manifest, device: str) -> Cells:
         labels_key=labels_key,
         reuse_batches=True,
     )
-    counts = AlignedCounts(query, draft.match_genes({"index": query.gene_columns()["index"]}))
+    counts = AlignedCounts(query, draft.match_genes(query.genes().alone("index")))
 
     def there(values: npt.NDArray[np.generic] | None) -> torch.Tensor | None:
         return None if values is None else torch.from_numpy(values).to(device)

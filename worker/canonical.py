@@ -13,6 +13,8 @@ import pandas as pd
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
+from models_store.gene_columns import QueryGenes
+
 
 @dataclass(frozen=True)
 class CanonicalQuery:
@@ -77,6 +79,10 @@ class CanonicalQuery:
         """Every column that may name genes, the var index first."""
         table = json.loads((self.folder / "genes.json").read_text())
         return {"index": table["index"], **table["columns"]}
+
+    def genes(self) -> QueryGenes:
+        """The same columns, as they are matched with the genes of a reference."""
+        return QueryGenes.stored(json.loads((self.folder / "genes.json").read_text()))
 
     def obs(self) -> pd.DataFrame:
         """The table of cells as uploaded, in order, with pandas' types for each encoding."""

@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,14 @@ class CheckOrder:
 
     @property
     def files(self) -> tuple[UploadedFile, ...]:
-        """All that the check may open."""
+        """All that the check may read, in the order of `worker.sandbox.place_of`."""
         return (UploadedFile(self.path, self.name), *self.others)
 
     def message(self) -> bytes:
+        """What the check is told: it knows its files by their descriptors. Their names
+        say what they are and what samples are called; nothing is opened by them."""
         order = {
-            "files": [[str(file.path), file.name] for file in self.files],
+            "names": [file.name for file in self.files],
             "options": dict(self.options),
             "limits": self.limits.as_dict(),
         }
@@ -82,17 +84,20 @@ class Check:
             return self._judge(self._end(pid, kill=False))
 
     def _send(self) -> int:
-        """Give the order and one end of a pipe to the zygote; returns the other end."""
-        read_end, write_end = os.pipe()
-        with suppress(OSError):
-            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, MIB)
-        try:
-            socket.send_fds(self.control, [self.order.message()], [write_end])
-        except OSError as error:
-            os.close(read_end)
-            raise WorkerDied("the zygote is gone") from error
-        finally:
-            os.close(write_end)
+        """Give the order, one end of a pipe and the files to the zygote; returns the other end."""
+        with ExitStack() as stack:
+            files = [os.open(file.path, os.O_RDONLY | os.O_NONBLOCK) for file in self.order.files]
+            for descriptor in files:
+                stack.callback(os.close, descriptor)
+            read_end, write_end = os.pipe()
+            stack.callback(os.close, write_end)
+            with suppress(OSError):
+                fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, MIB)
+            try:
+                socket.send_fds(self.control, [self.order.message()], [write_end, *files])
+            except OSError as error:
+                os.close(read_end)
+                raise WorkerDied("the zygote is gone") from error
         return read_end
 
     def _begin(self) -> int:

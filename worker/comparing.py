@@ -42,7 +42,7 @@ def run_explain(order: ExplainOrder, references: ReferenceCache, report: Report)
     if query.input != manifest.input:
         kinds = f"the query's values are {query.input} and the reference's {manifest.input}"
         return Explained(None, kinds).facts()
-    match = manifest.match_genes(query.gene_columns())
+    match = manifest.match_genes(query.genes())
     cells = np.asarray(order.cells, dtype=np.int64)
     rows = read_cells(AlignedCounts(query, match), cells)
     return explain(reference, order.bundle, rows, match).facts()

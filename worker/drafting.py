@@ -17,7 +17,7 @@ from app.problems import (
     UnknownLabelsColumn,
     UntrainableReference,
 )
-from models_store.manifest import Covariate, LabelLevel, Manifest, Provenance
+from models_store.manifest import Covariate, LabelLevel, Manifest, Provenance, Thresholds
 from worker.batches import batch_names
 from worker.canonical import CanonicalQuery
 from worker.cell_columns import refuse_taken
@@ -26,7 +26,7 @@ from worker.labels import label_names
 from worker.networks import draft_architecture, kind_of, with_genes
 from worker.obs import category_names, find_column
 from worker.orders import BuildOrder
-from worker.panel import choose_genes, gene_table
+from worker.panel import choose_genes, gene_table, genes_alone
 
 FEWEST_CELLS = 20
 
@@ -51,14 +51,16 @@ def draft_manifest(order: BuildOrder, query: CanonicalQuery) -> Manifest:
     described = _columns(obs, batch, options)
     if kind == "scanvi":
         described |= _predicted_level(obs, described["labels"], options.get("unlabeled_category"))
-    counts, columns = query.rows(0, query.n_cells), query.gene_columns()
-    chosen = choose_genes(
-        counts,
-        columns,
-        batch,
-        given=options.get("genes"),
-        n_top=options.get("n_top_genes", 2000),
-    )
+    counts, columns, genes = query.rows(0, query.n_cells), query.gene_columns(), genes_alone(query)
+    chosen = genes[
+        choose_genes(
+            counts[:, genes],
+            {name: [names[at] for at in genes] for name, names in columns.items()},
+            batch,
+            given=options.get("genes"),
+            n_top=options.get("n_top_genes", 2000),
+        )
+    ]
     return Manifest(
         name=order.name,
         version=order.version,
@@ -67,6 +69,7 @@ def draft_manifest(order: BuildOrder, query: CanonicalQuery) -> Manifest:
         architecture=with_genes(architecture, len(chosen)),
         genes=gene_table(columns, chosen),
         species=options.get("species"),
+        thresholds=Thresholds.given(options.get("refuse_below"), options.get("warn_below")),
         expected_expression=_expected(counts, chosen),
         licence=options.get("licence"),
         citation=options.get("citation"),

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from models_store.manifest import GeneMatch, Manifest
+from models_store.gene_matching import GeneMatch
+from models_store.manifest import Manifest
 from models_store.misfit import SMALLEST_SHARE, Misfit
 from worker.alignment import Index, UInt64
 from worker.own_fit import (

@@ -105,6 +105,7 @@ def _map(
         surgery=surgery,
         recipe=recipe,
         match=matched.match,
+        coverage=matched.coverage,
         fits=fits,
         weights=weights,
         latents=latents,

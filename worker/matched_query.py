@@ -7,8 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from app.problems import InputKindMismatch, NoCells, TooFewGenes
-from models_store.manifest import GeneMatch, Manifest, Recipe
+from app.coverage import Coverage, coverage_of
+from app.gene_admission import check_genes
+from app.problems import InputKindMismatch, NoCells
+from models_store.gene_matching import GeneMatch
+from models_store.manifest import Manifest, Recipe
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import QueryDesign, design_query
@@ -26,6 +29,7 @@ class MatchedQuery:
     query: CanonicalQuery
     obs: pd.DataFrame
     match: GeneMatch
+    coverage: Coverage
     counts: AlignedCounts
     surgery: QuerySurgery
     recipe: Recipe
@@ -40,7 +44,7 @@ def match_query(order: MapOrder | ShardOrder, references: ReferenceCache) -> Mat
     reference = references.get(order.bundle, order.manifest_sha256, order.device)
     manifest = reference.manifest
     query = CanonicalQuery.open(order.canonical)
-    match = _match(query, manifest)
+    match, coverage = _match(query, manifest, force=bool(order.options.get("force")))
     obs, counts = query.obs(), AlignedCounts(query, match)
     design = _design(obs, manifest, order.options)
     return MatchedQuery(
@@ -48,13 +52,14 @@ def match_query(order: MapOrder | ShardOrder, references: ReferenceCache) -> Mat
         query=query,
         obs=obs,
         match=match,
+        coverage=coverage,
         counts=counts,
         surgery=QuerySurgery(manifest, reference.cvae, counts, design),
         recipe=manifest.recipe(order.options.get("recipe") or "default"),
     )
 
 
-def _match(query: CanonicalQuery, manifest: Manifest) -> GeneMatch:
+def _match(query: CanonicalQuery, manifest: Manifest, *, force: bool) -> tuple[GeneMatch, Coverage]:
     if query.n_cells == 0:
         raise NoCells("The query has no cells.", fix="Upload a file with at least one cell.")
     if query.input != manifest.input:
@@ -62,21 +67,11 @@ def _match(query: CanonicalQuery, manifest: Manifest) -> GeneMatch:
             f"The reference expects {manifest.input} and the query was uploaded as {query.input}.",
             fix=f"Upload the query again with `input={manifest.input}`.",
         )
-    columns = query.gene_columns()
-    match = manifest.match_genes(columns)
-    share = match.n_matched / match.n_panel
-    if match.n_matched == 0 or share < manifest.thresholds.refuse_below:
-        theirs = ", ".join(next(iter(columns.values()))[:3])
-        ours = ", ".join(manifest.genes.ids[:3])
-        raise TooFewGenes(
-            f"The query has {match.n_matched} of the reference's {match.n_panel} genes. Its genes "
-            f"look like {theirs}; the reference's like {ours}.",
-            fix="Name genes as the reference does, in the var index or in a var column, or choose "
-            "a reference of this species and annotation.",
-            n_matched=match.n_matched,
-            n_panel=match.n_panel,
-        )
-    return match
+    genes = query.genes()
+    match = manifest.match_genes(genes)
+    coverage = coverage_of(match, genes, manifest)
+    check_genes(coverage, manifest, force=force)
+    return match, coverage
 
 
 def _design(obs: pd.DataFrame, manifest: Manifest, options: dict[str, Any]) -> QueryDesign:

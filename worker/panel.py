@@ -1,6 +1,5 @@
 """The gene panel of a new reference: which genes, in which order, under which names."""
 
-import re
 import warnings
 from collections.abc import Sequence
 
@@ -10,9 +9,11 @@ import pandas as pd
 import scipy.sparse as sp
 
 from app.problems import NotCounts, TooFewGenes
-from models_store.manifest import Genes
+from models_store.gene_columns import GeneColumn
+from models_store.gene_names import NO_NAME
+from models_store.gene_panel import Genes
+from worker.canonical import CanonicalQuery
 
-ENSEMBL_GENE = re.compile(r"^ENS[A-Z]*G\d+(\.\d+)?$")
 MOSTLY = 0.9
 SMALLEST_BATCH_FOR_GENE_CHOICE = 20
 
@@ -105,19 +106,38 @@ def gene_table(columns: dict[str, list[str]], chosen: npt.NDArray[np.int64]) -> 
             f"The var index names {twice!r} more than once among the reference's genes.",
             fix="Make the var index unique (`adata.var_names_make_unique()`) and upload again.",
         )
+    return named_genes(index, [_at(column, chosen) for column in columns.values()])
+
+
+def named_genes(ids: tuple[str, ...], columns: Sequence[Sequence[str]]) -> Genes:
+    """A panel with the symbols and the Ensembl ids that columns of names hold, the first of each.
+
+    They are kept without prefix and version; `ids` stay as they are, because weights go by them.
+
+    Args:
+        ids: the panel's genes.
+        columns: names of the same genes, empty where a gene has none.
+    """
     symbols = ensembl = None
-    for column in columns.values():
-        names = _at(column, chosen)
-        if _is_ensembl(names):
-            ensembl = ensembl or names
-        elif len(set(names)) > MOSTLY * len(names):
-            symbols = symbols or names
-    return Genes(ids=index, symbols=symbols, ensembl=ensembl)
+    for names in columns:
+        column = GeneColumn(names)
+        plain = tuple(column.name_at(row) for row in range(len(names)))
+        if column.kind == "ensembl":
+            ensembl = ensembl or plain
+        elif column.kind == "symbols" and len(column.plain) > MOSTLY * _named(plain):
+            symbols = symbols or plain
+    return Genes(ids=ids, symbols=symbols, ensembl=ensembl)
+
+
+def _named(names: Sequence[str]) -> int:
+    return sum(name != NO_NAME for name in names)
+
+
+def genes_alone(query: CanonicalQuery) -> npt.NDArray[np.int64]:
+    """Positions of the features that are genes: antibodies and peaks are in no panel."""
+    left_out = query.genes().left_out
+    return np.array([at for at in range(query.n_genes) if at not in left_out], dtype=np.int64)
 
 
 def _at(column: Sequence[str], chosen: npt.NDArray[np.int64]) -> tuple[str, ...]:
     return tuple(column[position] for position in chosen)
-
-
-def _is_ensembl(names: Sequence[str]) -> bool:
-    return sum(bool(ENSEMBL_GENE.match(name)) for name in names) > MOSTLY * len(names)

@@ -131,7 +131,13 @@ class Parent:
         if here == self._told:
             return
         with self._database.writing() as session:
-            register_worker(session, self.name, device=here[0], warm=here[1])
+            register_worker(
+                session,
+                self.name,
+                device=here[0],
+                warm=here[1],
+                sandbox=self._place.zygote.layers.as_dict(),
+            )
         self._told = here
 
     def _announce(self) -> None:

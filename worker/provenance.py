@@ -10,10 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from app.coverage import Coverage
+from app.gene_admission import forced_verdict
 from app.standing import NO_EFFECT
 from models_store.blocks import BLOCK
 from models_store.encoding import Latents
-from models_store.manifest import GeneMatch, Manifest, Recipe
+from models_store.gene_matching import GeneMatch
+from models_store.manifest import Manifest, Recipe
 from models_store.scanvi import CLASSIFICATION_RATIO
 from worker.chosen_cells import Choice
 from worker.explained import Explained
@@ -29,6 +32,7 @@ class MappedQuery:
     surgery: QuerySurgery
     recipe: Recipe
     match: GeneMatch
+    coverage: Coverage
     fits: list[GroupFit]
     weights: dict[str, Tensor]
     latents: Latents
@@ -88,7 +92,11 @@ def provenance(
             "n_matched": mapped.match.n_matched,
             "n_panel": mapped.match.n_panel,
             "expected_expression_covered": round(mapped.match.expected_expression_covered, 6),
+            "matched_as": dict(mapped.match.matched_as),
+            "query_species": list(mapped.match.query_species),
+            "reference_species": list(mapped.match.reference_species),
         },
+        "verdict": forced_verdict(mapped.coverage),
         "explained": mapped.explained.facts(),
         "surgery": _surgery(mapped),
         **_design(mapped),
@@ -117,6 +125,7 @@ def summary(mapped: MappedQuery, n_cells: int, seconds: dict[str, float]) -> dic
         "n_genes_matched": mapped.match.n_matched,
         "n_genes_reference": mapped.match.n_panel,
         "expected_expression_covered": round(mapped.match.expected_expression_covered, 4),
+        "verdict": forced_verdict(mapped.coverage),
         "explained": mapped.explained.facts(),
         **_surgery(mapped),
         **_design(mapped),
@@ -199,16 +208,15 @@ def _movement(mapped: MappedQuery, cells: slice | npt.NDArray[np.int64]) -> dict
 
 
 def _warnings(mapped: MappedQuery) -> list[dict[str, str]]:
-    manifest, match = mapped.surgery.manifest, mapped.match
+    manifest, coverage = mapped.surgery.manifest, mapped.coverage
     found = [] if manifest.surgery_has_effect else [NO_EFFECT]
     found += mapped.surgery.design.warnings
-    if match.n_matched < manifest.thresholds.warn_below * match.n_panel:
+    if coverage.judged < coverage.warn_below:
         found.append(
             {
                 "code": "few-genes",
-                "detail": f"The query has {match.n_matched} of the reference's {match.n_panel} "
-                f"genes ({match.expected_expression_covered:.0%} of its expected expression). "
-                "Absent genes count as zero.",
+                "detail": f"The query has {coverage.sentence} of the reference. Absent genes count "
+                f"as zero; the most informative of them: {coverage.missing_names}.",
                 "fix": "Map an unfiltered gene table, or name genes as the reference does.",
             }
         )

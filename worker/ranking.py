@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.coverage import Coverage, GeneColumns, cover
+from app.coverage import Coverage, cover
 from app.problems import Problem, StorageAway
 from app.work import RankedVersion, RankWork
+from models_store.gene_columns import QueryGenes
 from models_store.manifest import Manifest
 from worker.attempt_store import AttemptStore
 from worker.attempts import Attempt
@@ -25,7 +26,7 @@ def compare_references(place: Workplace, work: RankWork, attempt: Attempt) -> li
     """For each reference that was compared its figures, or the problem that it had."""
     with _store(place, attempt) as store:
         canonical = store.folder(work.canonical_prefix)
-        versions = _worth_loading(work, _gene_columns(canonical))
+        versions = _worth_loading(work, _genes(canonical))
         order = SampleOrder(canonical, threads=place.threads, device=place.device)
         sample = place.child.run(
             order,
@@ -72,7 +73,7 @@ def _compare(
     return {"version_id": version.version_id, **found}
 
 
-def _worth_loading(work: RankWork, genes: GeneColumns) -> list[RankedVersion]:
+def _worth_loading(work: RankWork, genes: QueryGenes) -> list[RankedVersion]:
     """Those that share a gene with the query, the best covered first, and no more than most."""
     covered = [(_covered(version, genes), version) for version in work.versions]
     shared = [(coverage, version) for coverage, version in covered if coverage.n_matched]
@@ -80,13 +81,12 @@ def _worth_loading(work: RankWork, genes: GeneColumns) -> list[RankedVersion]:
     return [version for _, version in shared[:MOST_COMPARED]]
 
 
-def _covered(version: RankedVersion, genes: GeneColumns) -> Coverage:
+def _covered(version: RankedVersion, genes: QueryGenes) -> Coverage:
     return cover(genes, Manifest.model_validate(version.manifest))
 
 
-def _gene_columns(canonical: Path) -> GeneColumns:
-    stored = json.loads((canonical / "genes.json").read_text())
-    return {"index": stored["index"], **stored["columns"]}
+def _genes(canonical: Path) -> QueryGenes:
+    return QueryGenes.stored(json.loads((canonical / "genes.json").read_text()))
 
 
 def _store(place: Workplace, attempt: Attempt) -> AttemptStore:

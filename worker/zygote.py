@@ -1,9 +1,9 @@
 """The intake zygote: single-threaded, preloaded, secret-free; forks one sandboxed child per file.
 
-Run as `python -m worker.zygote --fd N`. On the socket N it takes `{"check": {...}}` with the write
-end of a pipe, answers `{"pid": ...}`, and later `{"exited": pid, "status": ...}`; `{"kill": pid}`
-ends a child. Its first message is `{"ready": true}`. It goes when the socket closes, and its
-children with it.
+Run as `python -m worker.zygote --landlock-abi A --fd N`. On the socket N it takes
+`{"check": {...}}` with the write end of a pipe and the files to check, answers `{"pid": ...}`, and
+later `{"exited": pid, "status": ...}`; `{"kill": pid}` ends a child. Its first message is
+`{"ready": true}`. It goes when the socket closes, and its children with it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,41 @@ import pandas  # noqa: F401 - pyarrow imports it at its first conversion: once h
 from app.parent_death import die_with_parent
 from app.problems import Problem
 from app.tracebacks import places, tell_no_messages
+from worker.bubblewrap import stand_in
+from worker.code_folders import code_folders
 from worker.intake.check import Request, check_upload
 from worker.intake.filters import load_plugins
 from worker.intake.findings import too_large
-from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter
+from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
 from worker.intake.limits import Limits
 from worker.intake.samples import UploadedFile
-from worker.sandbox import allow_last_words, enter_sandbox
+from worker.sandbox import allow_last_words, enter_sandbox, keep_memory_private, keep_only, place_of
 
 LONGEST_REQUEST = 1024 * 1024
+MOST_DESCRIPTORS = 253
+"""The kernel passes no more with one message."""
+
+CheckUpload = Callable[[Sequence[UploadedFile], Request, Limits, Sink], dict[str, Any]]
 
 
 class Zygote:
     """The loop that forks and reaps. It never opens a file of a user itself."""
 
-    def __init__(self, control: socket.socket) -> None:
-        self.control = control
+    def __init__(
+        self,
+        control: socket.socket,
+        *,
+        landlock_abi: int,
+        names_hidden: bool = False,
+        check: CheckUpload = check_upload,
+    ) -> None:
+        """`names_hidden`: the files that come are open, but not to be seen from here by name."""
+        self.control, self.landlock_abi, self.check = control, landlock_abi, check
+        self.names_hidden = names_hidden
         self.children: dict[int, int] = {}
         """The pidfd of each living child, to its process id."""
+        self.stand_ins: dict[int, list[Path]] = {}
+        """By the process id of a child, what goes when it has ended."""
 
     def serve(self) -> None:
         self._say({"ready": True})
@@ -54,15 +72,16 @@ class Zygote:
                     return
 
     def _take_message(self) -> bool:
-        message, descriptors, _, _ = socket.recv_fds(self.control, LONGEST_REQUEST, 1)
+        message, passed, _, _ = socket.recv_fds(self.control, LONGEST_REQUEST, MOST_DESCRIPTORS)
         if not message:
             return False
         order = json.loads(message)
         if "kill" in order:
             self._kill(order["kill"])
         else:
-            self._fork(order["check"], descriptors[0])
-            os.close(descriptors[0])
+            self._fork(order["check"], *passed)
+            for descriptor in passed:
+                os.close(descriptor)
         return True
 
     def _kill(self, pid: int) -> None:
@@ -70,11 +89,13 @@ class Zygote:
             if child == pid:
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
 
-    def _fork(self, order: dict[str, Any], pipe: int) -> None:
+    def _fork(self, order: dict[str, Any], pipe: int, *files: int) -> None:
         me = os.getpid()
+        placed = [stand_in(file) for file in files] if self.names_hidden else []
         pid = os.fork()
         if pid == 0:
-            _be_child(order, pipe, me)
+            self._be_child(order, pipe, files, parent=me)
+        self.stand_ins[pid] = [place for place in placed if place is not None]
         self.children[os.pidfd_open(pid)] = pid
         self._say({"pid": pid})
 
@@ -82,50 +103,66 @@ class Zygote:
         pid = self.children.pop(descriptor)
         os.close(descriptor)
         _, status = os.waitpid(pid, 0)
+        for place in self.stand_ins.pop(pid):
+            place.unlink()
         self._say({"exited": pid, "status": os.waitstatus_to_exitcode(status)})
+
+    def _be_child(
+        self, order: dict[str, Any], pipe: int, files: Sequence[int], *, parent: int
+    ) -> None:
+        """Check one file and exit, whatever happens; never returns."""
+        status = 1
+        try:
+            die_with_parent(signal.SIGKILL, parent=parent)
+            frames = FrameWriter(keep_only(pipe, files))
+            self._check(order, [place_of(number) for number in range(len(files))], frames)
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _check(self, order: dict[str, Any], reads: Sequence[Path], frames: FrameWriter) -> None:
+        try:
+            limits = Limits(**order["limits"])
+            enter_sandbox(limits, landlock_abi=self.landlock_abi, reads=reads)
+            request = Request.from_options(order["options"])
+            files = [
+                UploadedFile(place, name) for place, name in zip(reads, order["names"], strict=True)
+            ]
+            frames.finish(REPORT, self.check(files, request, limits, frames))
+        except Problem as problem:
+            told = {"problem": problem.as_dict(), "inspection": problem.inspection}
+            frames.finish(PROBLEM, told)
+        except MemoryError:
+            allow_last_words()
+            frames.finish(PROBLEM, {"problem": too_large("/").as_dict(), "inspection": None})
+        except Exception as error:  # noqa: BLE001 - its places travel to the parent, which logs them
+            frames.finish(FAULT, {"traceback": places(error)})
 
     def _say(self, message: dict[str, Any]) -> None:
         self.control.send(json.dumps(message).encode())
 
 
-def _be_child(order: dict[str, Any], pipe: int, parent: int) -> None:
-    """Check one file and exit, whatever happens; never returns."""
-    status = 1
-    try:
-        die_with_parent(signal.SIGKILL, parent=parent)
-        limits = Limits(**order["limits"])
-        frames = FrameWriter(enter_sandbox(pipe, limits))
-        status = _check(order, limits, frames)
-    finally:
-        os._exit(status)
-
-
-def _check(order: dict[str, Any], limits: Limits, frames: FrameWriter) -> int:
-    try:
-        request = Request.from_options(order["options"])
-        files = [UploadedFile(Path(path), name) for path, name in order["files"]]
-        frames.finish(REPORT, check_upload(files, request, limits, frames))
-    except Problem as problem:
-        told = {"problem": problem.as_dict(), "inspection": problem.inspection}
-        frames.finish(PROBLEM, told)
-    except MemoryError:
-        allow_last_words()
-        frames.finish(PROBLEM, {"problem": too_large("/").as_dict(), "inspection": None})
-    except Exception as error:  # noqa: BLE001 - its places travel to the parent, which logs them
-        frames.finish(FAULT, {"traceback": places(error)})
-    return 0
-
-
-def main() -> None:
+def main(check: CheckUpload = check_upload) -> None:
     parser = argparse.ArgumentParser(prog="python -m worker.zygote")
+    parser.add_argument("--landlock-abi", type=int, required=True)
+    parser.add_argument("--names-hidden", action="store_true")
     parser.add_argument("--fd", type=int, required=True)
-    control = socket.socket(fileno=parser.parse_args().fd)
+    arguments = parser.parse_args()
+    control = socket.socket(fileno=arguments.fd)
     die_with_parent(signal.SIGKILL, parent=os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     load_plugins()  # while it may still read libraries
     tell_no_messages()
+    if not arguments.landlock_abi:
+        keep_memory_private()
+    code_folders()  # found once here, not per file
     gc.freeze()  # children share these pages as long as the collector leaves them alone
-    Zygote(control).serve()
+    Zygote(
+        control,
+        landlock_abi=arguments.landlock_abi,
+        names_hidden=arguments.names_hidden,
+        check=check,
+    ).serve()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from worker.checking import Check, CheckOrder
 from worker.held_process import HeldProcess
 from worker.intake.folder import CanonicalFolder
 from worker.intake.limits import MIB
+from worker.layers import Layers, find_layers
 from worker.outcomes import WorkerDied
 
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "TMPDIR")
@@ -29,8 +30,11 @@ ENVIRONMENT = {
 class ZygoteProcess(HeldProcess):
     """The zygote as the parent holds it."""
 
-    def __init__(self, module: str = "worker.zygote") -> None:
-        super().__init__(module, kind=socket.SOCK_SEQPACKET)
+    def __init__(self, module: str = "worker.zygote", *, layers: Layers | None = None) -> None:
+        """`layers` hold its children; those of this machine where none are given."""
+        self.layers = layers or find_layers()
+        super().__init__(module, self.layers.arguments, kind=socket.SOCK_SEQPACKET)
+        self._command = self.layers.wrap(self._command, packages=(module.partition(".")[0],))
 
     def check(
         self,

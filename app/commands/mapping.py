@@ -53,6 +53,9 @@ def map_(
         list[str] | None, typer.Option(help="A column that `listed` keeps; repeatable.")
     ] = None,
     recipe: Annotated[str, typer.Option(help="default, scvi-tools or forward.")] = "default",
+    force: Annotated[
+        bool, typer.Option("--force", help="Map although genes are missing; the verdict is fail.")
+    ] = False,
     api_key: Annotated[
         str | None, typer.Option(envvar="CELLGRAFT_API_KEY", show_envvar=True)
     ] = None,
@@ -71,6 +74,7 @@ def map_(
         "obs_policy": obs_policy,
         "obs_keep": obs_keep,
         "recipe": recipe,
+        "force": "true" if force else None,
     }
     goes_on = "A mapping that was accepted goes on; GET /v1/mappings lists it."
     with client_of(server, api_key, goes_on=goes_on) as client:
@@ -120,6 +124,8 @@ def _warn(mapping: dict[str, Any]) -> None:
     # A service of an earlier version has none to tell.
     for warning in mapping.get("warnings", ()):
         typer.echo(f"Warning: {warning['detail']} {warning['fix']}", err=True)
+    for reason in (mapping.get("verdict") or {}).get("reasons", ()):
+        typer.echo(f"The verdict is {mapping['verdict']['result']}: {reason['detail']}", err=True)
 
 
 def _download(client: Client, mapping: dict[str, Any], out: Path) -> None:

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from app.commands.reference_files import import_reference_file
-from app.commands.surroundings import DataDir, become_worker, option, options, settings_from
+from app.commands.surroundings import (
+    DataDir,
+    RefuseBelow,
+    WarnBelow,
+    become_worker,
+    option,
+    options,
+    settings_from,
+)
 from app.problems import MalformedRequest
 
 Source = Annotated[
@@ -59,6 +67,8 @@ def import_(
     licence: Licence = None,
     citation: Plain = None,
     species: Plain = None,
+    refuse_below: RefuseBelow = None,
+    warn_below: WarnBelow = None,
     trust: Trust = None,
     allow_unsigned: AllowUnsigned = False,
     data_dir: DataDir = None,
@@ -82,6 +92,8 @@ def import_(
         *option("--licence", licence),
         *option("--citation", citation),
         *option("--species", species),
+        *option("--refuse-below", refuse_below),
+        *option("--warn-below", warn_below),
     ]
     if _is_reference_file(Path(path)):
         _refuse(of_a_save, "an exported version, which is taken as it is")

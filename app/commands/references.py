@@ -14,6 +14,8 @@ from rich.table import Table
 from app.aliases import aliases_of
 from app.commands.surroundings import (
     DataDir,
+    RefuseBelow,
+    WarnBelow,
     become_worker,
     open_database,
     option,
@@ -23,6 +25,7 @@ from app.commands.surroundings import (
 from app.keys import LOCAL_ADMINISTRATOR
 from app.references import find_version, list_versions, remove_version
 from app.storage import open_storage
+from models_store.manifest import BY_GENE
 
 commands = typer.Typer(help="Build and look after references.", no_args_is_help=True)
 
@@ -59,6 +62,8 @@ def build(
     licence: Annotated[str | None, typer.Option(help="SPDX identifier.")] = None,
     citation: Annotated[str | None, typer.Option()] = None,
     species: Annotated[str | None, typer.Option()] = None,
+    refuse_below: RefuseBelow = None,
+    warn_below: WarnBelow = None,
     data_dir: DataDir = None,
 ) -> None:
     """Train a reference from a file, and register it as the next version of its name."""
@@ -84,6 +89,8 @@ def build(
         option("--licence", licence),
         option("--citation", citation),
         option("--species", species),
+        option("--refuse-below", refuse_below),
+        option("--warn-below", warn_below),
     )
 
 
@@ -115,7 +122,8 @@ def show(name: Name, version: Version = None, data_dir: DataDir = None) -> None:
     with open_database(settings_from(data_dir=data_dir)).reading() as session:
         found = find_version(session, name, version, caller=LOCAL_ADMINISTRATOR)
         told = dict(found.manifest or {})
-        told.pop("expected_expression", None)
+        for long in BY_GENE:
+            told.pop(long, None)
         genes = told.pop("genes", {})
         told["n_genes"] = len(genes.get("ids", ()))
         summary = {"state": found.state, "problem": found.problem, **told}

@@ -51,6 +51,11 @@ def worker(data_dir: DataDir = None) -> None:
     become_worker("run")
 
 
+def doctor() -> None:
+    """Tell which sandbox uploaded files are read in on this machine, and what is missing."""
+    become_worker("doctor")
+
+
 def demo_data(
     folder: Annotated[Path, typer.Argument(help="Where the simulated files go.")],
 ) -> None:

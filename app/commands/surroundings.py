@@ -19,6 +19,15 @@ DataDir = Annotated[
     typer.Option("--data-dir", help="Where everything is kept; default: CELLGRAFT_DATA_DIR."),
 ]
 
+RefuseBelow = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Gene coverage below which queries are refused; 0.5."),
+]
+WarnBelow = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Gene coverage below which queries are warned about; 0.8."),
+]
+
 
 def settings_from(**options: object) -> Settings:
     """Settings with these options, which child processes inherit through the environment."""

@@ -26,6 +26,17 @@ Tags = Annotated[list[Tag], Field(max_length=64)]
 LICENCE = Field(default=None, description="SPDX, as its builder stated it; null: not stated.")
 
 
+FORCE = (
+    "Map although the query lacks too many of the reference's genes, or is of another species; the "
+    "verdict is then `fail`."
+)
+
+REFUSE_BELOW = (
+    "Share of the panel's genes, and of their expected expression, below which a query is refused; "
+    "default 0.5."
+)
+
+
 class Sent(BaseModel):
     """A request body: misspelt fields are errors, not silently ignored."""
 
@@ -97,7 +108,23 @@ class GeneCoverage(BaseModel):
     expected_expression_covered: float
     query_column: str
     reference_column: str
-    advice: Literal["good", "low", "refused"]
+    advice: Literal["good", "low", "refused"] = Field(
+        description="By the lower of `share` and `expected_expression_covered`, and by the species."
+    )
+    refuse_below: float
+    warn_below: float
+    matched_as: dict[str, int] = Field(
+        description="Genes of the query that matched: by their name as it stands (`exact`), "
+        "without prefix, version or spaces (`plain`), as a repeat of another gene "
+        "(`made-unique`), or in another `spelling`."
+    )
+    query_species: list[str] = Field(description="As the names tell it; empty: they do not.")
+    reference_species: list[str]
+    species_differ: bool
+    columns_tried: list[dict[str, Any]]
+    missing_genes: list[dict[str, Any]] = Field(
+        description="The most informative genes of the reference that the query lacks, at most 20."
+    )
     licence: str | None = LICENCE
     citation: str | None = None
 
@@ -135,7 +162,9 @@ class MappingBody(Resource):
     stage: str | None = None
     queue_position: int | None = Field(default=None, description="1: next. Null once it runs.")
     eta_seconds: float | None = Field(default=None, description="Null while unknown.")
-    verdict: dict[str, Any] | None = None
+    verdict: dict[str, Any] | None = Field(
+        default=None, description="`result` and `reasons`; null where nothing was judged."
+    )
     warnings: list[dict[str, Any]] = Field(
         default=[],
         description="What has become of the reference version since: deprecated, withdrawn.",
@@ -225,6 +254,8 @@ class BuildIn(Sent):
     licence: Name | None = Field(default=None, description="SPDX, such as CC-BY-4.0.")
     citation: str | None = Field(default=None, max_length=LONGEST_CITATION)
     species: Name | None = None
+    refuse_below: float | None = Field(default=None, ge=0, le=1, description=REFUSE_BELOW)
+    warn_below: float | None = Field(default=None, ge=0, le=1, description="Warned about; 0.8.")
 
 
 class KeyIn(Sent):

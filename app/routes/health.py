@@ -14,7 +14,7 @@ from app.problems import Problem
 from app.routes.access import Served
 from app.service import Service
 from app.staging import check_space
-from app.workers import ALIVE_SECONDS, workers_seen
+from app.workers import ALIVE_SECONDS, sandboxes_seen, workers_seen
 
 router = APIRouter(tags=["health"])
 
@@ -27,7 +27,8 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", summary="Can the service take work?")
 def readyz(service: Served) -> JSONResponse:
     """200 when uploads and jobs can be taken, else 503. Workers are counted but not demanded:
-    what is accepted without one waits for it. A broker only shortens that wait."""
+    what is accepted without one waits for it. A broker only shortens that wait. What a worker's
+    sandbox lacks is a warning, and no reason to take no uploads: `CELLGRAFT_SANDBOX` decides."""
     checks = {
         "database": _check(lambda: _database(service)),
         "storage": _check(service.storage.check_writable),
@@ -38,7 +39,10 @@ def readyz(service: Served) -> JSONResponse:
     if checks["database"] == "ok":
         with service.database.reading() as session:
             seen = workers_seen(session, within_seconds=ALIVE_SECONDS)
+            sandboxes = sandboxes_seen(session, within_seconds=ALIVE_SECONDS)
         body["workers"] = {"seen": seen, "within_seconds": ALIVE_SECONDS}
+        body["sandboxes"] = sandboxes
+        body["warnings"] = [lack["what"] for each in sandboxes for lack in each["missing"]]
     if (answers := service.bell.answers()) is not None:
         body["broker"] = "ok" if answers else "does not answer; workers find jobs by polling"
     return JSONResponse(body, status_code=200 if ready else 503)

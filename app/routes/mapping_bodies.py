@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from app.cell_filters import CellFilter
-from app.routes.bodies import Name, Sent, Tags
+from app.routes.bodies import FORCE, Name, Sent, Tags
 from models_store.manifest import RecipeName
 
 
@@ -56,6 +56,7 @@ class MappingIn(Sent):
         description="Which cells are mapped: a clause, or a list of which all must hold. Results "
         "have exactly these cells, as if no other had been uploaded.",
     )
+    force: bool = Field(default=False, description=FORCE)
     external_id: Name | None = None
     tags: Tags = Field(default=[])
 

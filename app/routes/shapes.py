@@ -21,7 +21,7 @@ from app.routes.bodies import (
     VersionItem,
 )
 from app.tables import ApiKey, Job, Query, ReferenceVersion
-from models_store.manifest import Manifest
+from models_store.manifest import BY_GENE, Manifest
 
 CELLS_FILE = "cells.parquet"
 
@@ -104,6 +104,7 @@ def mapping_body(view: MappingView) -> MappingBody:
         eta_seconds=eta_seconds(job),
         results=[result_item(mapping.id, result) for result in mapping.results or ()],
         summary=mapping.summary,
+        verdict=(mapping.summary or {}).get("verdict"),
         cancel_requested=job.cancel_requested,
         attempt=job.attempt,
         external_id=mapping.external_id,
@@ -181,9 +182,7 @@ def reference_body(
 
 def describe_manifest(manifest: Manifest) -> dict[str, Any]:
     """The manifest without what is as long as the gene panel."""
-    told = manifest.model_dump(
-        mode="json", exclude={"genes", "expected_expression", "files", "name", "version"}
-    )
+    told = manifest.model_dump(mode="json", exclude={*BY_GENE, "genes", "files", "name", "version"})
     told["n_genes"] = len(manifest.genes.ids)
     told["gene_columns"] = list(manifest.genes.columns())
     told["gene_examples"] = list(manifest.genes.ids[:5])

@@ -13,7 +13,7 @@ from app.cell_filters import Clause, parse_clauses
 from app.mapping_requests import MappingRequest
 from app.problems import MalformedRequest
 from app.routes.answers import malformed
-from app.routes.bodies import Name, Sent, Tags
+from app.routes.bodies import FORCE, Name, Sent, Tags
 from app.routes.mapping_bodies import need_condition_key
 from models_store.manifest import RecipeName
 
@@ -143,6 +143,8 @@ class MapOptions(UploadOptions):
     def clauses(self) -> list[Clause]:
         return [] if self.cell_filter is None else parse_clauses(self.cell_filter)
 
+    force: bool = Field(default=False, description=FORCE)
+
     def mapping_request(self, query_id: str) -> MappingRequest:
         if self.reference is None:
             raise MalformedRequest(
@@ -163,6 +165,7 @@ class MapOptions(UploadOptions):
             condition_key=self.condition_key,
             control_values=self.control_values or None,
             cell_filter=[clause.as_dict() for clause in self.clauses()] or None,
+            force=self.force,
             external_id=self.external_id,
             tags=tuple(self.tag),
         )

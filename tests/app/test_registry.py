@@ -16,6 +16,7 @@ from app.problems import Forbidden
 from app.routes import health, queries
 from app.service import Service
 from app.storage import LocalStorage
+from app.workers import dismiss_worker, register_worker
 
 from .factories import asked, built, checked, mapped
 
@@ -236,6 +237,31 @@ def test_readiness(client: TestClient, service: Service, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(health, "_database", away)
     assert client.get("/readyz").json()["checks"]["database"] == "failed: OperationalError"
+
+
+WALLED = {"layer": "landlock", "landlock_abi": 7, "filter": True, "missing": []}
+OPEN = {
+    "layer": "limits",
+    "landlock_abi": 0,
+    "filter": True,
+    "missing": [{"what": "A reader can read everything.", "fix": "Use a kernel with Landlock."}],
+}
+
+
+def test_readiness_tells_what_workers_say_of_their_sandboxes(
+    client: TestClient, database: Database
+) -> None:
+    assert client.get("/readyz").json()["sandboxes"] == []
+    for name, sandbox in (("a", WALLED), ("b", WALLED), ("c", OPEN), ("old", None)):
+        with database.writing() as session:
+            register_worker(session, name, device="cpu", warm=(), sandbox=sandbox)
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json()["sandboxes"] == [{**OPEN, "workers": 1}, {**WALLED, "workers": 2}]
+    assert ready.json()["warnings"] == ["A reader can read everything."]
+    with database.writing() as session:
+        dismiss_worker(session, "c")
+    assert client.get("/readyz").json()["warnings"] == []
 
 
 def test_openapi_declares_problems_and_examples(service: Service) -> None:

@@ -11,7 +11,7 @@ import pytest
 from .documents import ROOT, text
 
 TOOLS = ("bash", "chmod", "rm")
-ALL = ["postgresql", "redis-server", "nginx-light"]
+ALL = ["postgresql", "redis-server", "nginx-light", "bubblewrap"]
 
 
 @pytest.fixture
@@ -61,12 +61,12 @@ def run(programs: Path, **variables: str) -> tuple[list[str], str]:
 def test_what_is_missing_is_installed_and_not_started(programs: Path) -> None:
     told, _ = run(programs)
     assert told[0].startswith("update")
-    assert told[2].split()[-3:] == ALL
+    assert told[2].split()[-4:] == ALL
     assert told.count("held") == 2
 
 
 def test_what_is_there_is_not_installed(programs: Path) -> None:
-    for name in ("redis-server", "nginx"):
+    for name in ("redis-server", "nginx", "bwrap"):
         put(programs, name, "exit 1")
     told, _ = run(programs)
     assert told[2].split()[-1] == "postgresql"

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from app.bell import PollingBell
+from app.commands.surroundings import RefuseBelow, WarnBelow
 from app.jobs import claim_next, fail_job
 from app.keys import LOCAL_OWNER
 from app.licences import check_terms
@@ -55,6 +56,8 @@ def build(
     licence: Annotated[str | None, typer.Option(help="SPDX identifier.")] = None,
     citation: Annotated[str | None, typer.Option()] = None,
     species: Annotated[str | None, typer.Option()] = None,
+    refuse_below: RefuseBelow = None,
+    warn_below: WarnBelow = None,
 ) -> None:
     """Train a reference from a file, and register it as the next version of its name."""
     options: dict[str, Any] = {
@@ -73,6 +76,8 @@ def build(
         "licence": licence,
         "citation": citation,
         "species": species,
+        "refuse_below": refuse_below,
+        "warn_below": warn_below,
         "layer": layer,
     }
     if n_top_genes is not None:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from app.commands.surroundings import RefuseBelow, WarnBelow
 from app.database import Database
 from app.imports import import_prefix, register_import
 from app.keys import LOCAL_OWNER
@@ -45,6 +46,8 @@ def import_(
     licence: Annotated[str | None, typer.Option(help="SPDX identifier.")] = None,
     citation: Annotated[str | None, typer.Option()] = None,
     species: Annotated[str | None, typer.Option()] = None,
+    refuse_below: RefuseBelow = None,
+    warn_below: WarnBelow = None,
 ) -> None:
     """Import a saved SCVI or SCANVI model, and register it as the next version of its name."""
     from worker.imports.order import CellOptions, ImportOptions
@@ -63,6 +66,8 @@ def import_(
         licence=licence,
         citation=citation,
         species=species,
+        refuse_below=refuse_below,
+        warn_below=warn_below,
     )
     set_up_logs("warning")
     try:
@@ -99,7 +104,10 @@ def _order(
     from worker.imports.hub import fetch, is_hub_address
     from worker.imports.order import ImportOrder
     from worker.intake.limits import Limits
+    from worker.layers import find_layers, require, warn
 
+    layers = require(find_layers(), settings.sandbox)
+    warn(layers)
     wanted = options.cells
     if wanted.path is not None and not wanted.path.is_file():
         raise MalformedRequest(f"There is no file {wanted.path}.", fix="Name an h5ad with --cells.")
@@ -116,6 +124,7 @@ def _order(
         options=options,
         scratch=scratch,
         out=out,
+        layers=layers,
         threads=settings.threads,
         limits=Limits(
             memory_bytes=settings.intake_memory_bytes,

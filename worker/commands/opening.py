@@ -13,6 +13,7 @@ from app.settings import Settings
 from app.storage import Storage, open_storage
 from worker.child_process import ChildProcess
 from worker.lanes import Timing
+from worker.layers import find_layers, require
 from worker.parent import Parent
 from worker.workplace import Workplace
 from worker.zygote_process import ZygoteProcess
@@ -52,7 +53,12 @@ class Opened:
 
 
 def open_worker(settings: Settings) -> Opened:
-    """Open the database, bring its tables up to date, and prepare the two processes."""
+    """Open the database, bring its tables up to date, and prepare the two processes.
+
+    Raises:
+        NoSandbox: the settings ask for a sandbox that this machine does not offer.
+    """
+    layers = require(find_layers(), settings.sandbox)
     database = Database(settings.database_url)
     database.migrate()
     storage = open_storage(
@@ -62,7 +68,7 @@ def open_worker(settings: Settings) -> Opened:
     place = Workplace(
         storage=storage,
         staging=settings.staging_dir,
-        zygote=ZygoteProcess(),
+        zygote=ZygoteProcess(layers=layers),
         child=ChildProcess(threads=settings.threads, stall_seconds=settings.stall_seconds),
         threads=settings.threads,
         device=settings.device,

@@ -10,6 +10,7 @@ from app.logs import set_up_logs
 from app.presence import SignOfLife
 from app.settings import Settings
 from worker.commands.opening import Opened, open_worker
+from worker.layers import warn
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def serve(opened: Opened, settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     log.info("worker %s begins", parent.name)
+    warn(opened.place.zygote.layers)
     try:
         with opened.listening(parent):
             parent.run(at_each_turn=sign.give)

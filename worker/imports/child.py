@@ -1,4 +1,5 @@
-"""The sandboxed reader: `python -m worker.imports.child --fd N ORDER` reads one foreign file.
+"""The sandboxed reader: `python -m worker.imports.child --landlock-abi A --fd N ORDER` reads one
+foreign file.
 
 A fresh interpreter without secrets. It loads the libraries of its kind of file, gives up
 everything that a reader does not need, and only then opens the file. All that it can do from then
@@ -22,8 +23,7 @@ from worker.imports.refusal import Refusal
 from worker.intake.filters import load_plugins
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
 from worker.intake.limits import Limits
-from worker.kernel_filter import refuse_actions
-from worker.sandbox import allow_last_words, enter_sandbox
+from worker.sandbox import allow_last_words, enter_sandbox, keep_only
 
 Read = Callable[[Sink], dict[str, Any]]
 
@@ -78,17 +78,22 @@ def _read(read: Read, frames: FrameWriter) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m worker.imports.child")
+    parser.add_argument("--landlock-abi", type=int, required=True)
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("order")
     arguments = parser.parse_args()
     order = json.loads(arguments.order)
-    die_with_parent(signal.SIGKILL, parent=os.getppid())
+    die_with_parent(signal.SIGKILL, parent=order["parent"])
     tell_no_messages()
     read, names = prepare(order)
     load_plugins()
-    pipe = enter_sandbox(arguments.fd, Limits(**order["limits"]))
-    filtered = refuse_actions()
-    _read(read, FrameWriter(pipe, names))
+    frames = FrameWriter(keep_only(arguments.fd), names)
+    filtered = enter_sandbox(
+        Limits(**order["limits"]),
+        landlock_abi=arguments.landlock_abi,
+        reads=[Path(place) for place in order["reads"]],
+    )
+    _read(read, frames)
     os._exit(0 if filtered else UNFILTERED)
 
 

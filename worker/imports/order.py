@@ -10,6 +10,7 @@ from typing import Any
 from worker.imports.files import FoundSave
 from worker.imports.limits import SaveLimits
 from worker.intake.limits import Limits
+from worker.layers import Layers, find_layers
 
 Report = Callable[[str, float], None]
 """Tell the stage and how far it has come, 0 to 1."""
@@ -39,6 +40,9 @@ class ImportOptions:
     licence: str | None = None
     citation: str | None = None
     species: str | None = None
+    refuse_below: float | None = None
+    """Gene coverage that a query needs; None: as `models_store.manifest.Thresholds` has it."""
+    warn_below: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         told = asdict(self)
@@ -59,3 +63,5 @@ class ImportOrder:
     threads: int
     save_limits: SaveLimits = field(default_factory=SaveLimits)
     limits: Limits = field(default_factory=Limits)
+    layers: Layers = field(default_factory=find_layers)
+    """What holds the readers of the files."""

@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +26,7 @@ from worker.intake.folder import CanonicalFolder
 from worker.intake.frames import FAULT, FILES, PROBLEM, Sink
 from worker.intake.limits import MIB, Limits
 from worker.intake.receiver import BrokenStream, Receiver
+from worker.layers import Layers, find_layers
 from worker.zygote_process import ENVIRONMENT, PASSED_ON
 
 log = logging.getLogger(__name__)
@@ -92,13 +94,28 @@ class CellsFolder:
         self._canonical.close()
 
 
-def read_save_apart(files: SaveFiles, folder: Path, limits: SaveLimits) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Reading:
+    """What a reader is started for."""
+
+    order: Mapping[str, Any]
+    reads: Sequence[Path]
+    seconds: float
+    layers: Layers
+
+
+def read_save_apart(
+    files: SaveFiles, folder: Path, limits: SaveLimits, layers: Layers | None = None
+) -> dict[str, Any]:
     """Read a save in the sandbox: its weights into `folder`, and what it says of itself.
+
+    `layers` hold the reader; those of this machine where none are given.
 
     Raises:
         Problem: the save is refused, with the reason.
     """
     bounds = Limits(memory_bytes=limits.memory_bytes, cpu_seconds=limits.seconds)
+    files = files.absolute()
     order = {
         "kind": "save",
         "files": files.as_dict(),
@@ -107,13 +124,20 @@ def read_save_apart(files: SaveFiles, folder: Path, limits: SaveLimits) -> dict[
     }
     sink = RawFolder(folder, (WEIGHTS,), quota=2 * limits.tensor_bytes)
     try:
-        return _run(order, sink, (WEIGHTS,), seconds=limits.seconds, report=lambda _: None)
+        reads = [Path(place) for place in files.as_dict().values()]
+        reading = _Reading(order, reads, limits.seconds, layers or find_layers())
+        return _run(reading, sink, (WEIGHTS,), lambda _: None)
     finally:
         sink.close()
 
 
 def read_cells_apart(
-    path: Path, request: CellsRequest, folder: Path, limits: Limits, report: Report
+    path: Path,
+    request: CellsRequest,
+    folder: Path,
+    limits: Limits,
+    report: Report,
+    layers: Layers | None = None,
 ) -> dict[str, Any]:
     """Read the cells of an h5ad in the sandbox, into `folder`; returns what was found.
 
@@ -122,28 +146,27 @@ def read_cells_apart(
     """
     order = {
         "kind": "cells",
-        "path": str(path),
+        "path": str(path.absolute()),
         "request": request.__dict__,
         "limits": limits.as_dict(),
     }
     sink = CellsFolder(folder, quota=limits.output_bytes)
     try:
-        facts = _run(order, sink, CELLS_FILES, seconds=CELLS_SECONDS, report=report)
+        reading = _Reading(order, [path.absolute()], CELLS_SECONDS, layers or find_layers())
+        facts = _run(reading, sink, CELLS_FILES, report)
         sink.finish(facts)
         return facts
     finally:
         sink.close()
 
 
-def _run(
-    order: dict[str, Any], sink: Sink, names: Sequence[str], *, seconds: float, report: Report
-) -> dict[str, Any]:
+def _run(reading: _Reading, sink: Sink, names: Sequence[str], report: Report) -> dict[str, Any]:
+    seconds, layers = reading.seconds, reading.layers
     read_end, write_end = os.pipe()
-    command = [sys.executable, "-m", "worker.imports.child", "--fd", str(write_end)]
     kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     with os.fdopen(read_end, "rb", buffering=0) as pipe:
         child = subprocess.Popen(
-            [*command, json.dumps(order)],
+            _command(reading, write_end),
             pass_fds=[write_end],
             env=kept | ENVIRONMENT,
             stdin=subprocess.DEVNULL,
@@ -157,10 +180,20 @@ def _run(
                 raise _crashes() from error
             raise
         finally:
-            status = child.wait()
+            status = layers.status_of(child.wait())
     if status == UNFILTERED:
         _warn_of_no_filter()
     return _judge(receiver, status, seconds)
+
+
+def _command(reading: _Reading, pipe: int) -> list[str]:
+    layers = reading.layers
+    # In namespaces of its own a process has other numbers, and bubblewrap looks after its end.
+    parent = None if layers.active == "bubblewrap" else os.getpid()
+    order = {**reading.order, "reads": [str(path) for path in reading.reads], "parent": parent}
+    command = [sys.executable, "-m", "worker.imports.child"]
+    command += ["--landlock-abi", str(layers.landlock.abi), "--fd", str(pipe), json.dumps(order)]
+    return layers.wrap(command, reads=reading.reads)
 
 
 def _receive(pipe: int, receiver: Receiver, seconds: float, report: Report) -> Receiver:

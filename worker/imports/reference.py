@@ -19,11 +19,12 @@ from models_store import scvi_saves
 from models_store.bundle import CELLS_FILE, InvalidBundle, seal_bundle
 from models_store.digests import file_sha256
 from models_store.expectation import DRAWS, expected_expression
-from models_store.manifest import Manifest, OwnFit, Provenance
+from models_store.informativeness import informativeness
+from models_store.manifest import Manifest, OwnFit, Provenance, Thresholds
 from models_store.scvi_weights import ConvertedModel, convert
 from worker.imports.card import licence_of
 from worker.imports.cell_sources import EncodedCells, StoredLatents
-from worker.imports.cell_table import write_cells
+from worker.imports.cell_table import sample_latents, write_cells
 from worker.imports.order import ImportOrder, Report
 from worker.imports.reader import read_save_apart
 from worker.imports.reference_cells import ReferenceCells, read_reference_cells
@@ -58,6 +59,7 @@ def run_import(order: ImportOrder, number: Callable[[], int], report: Report) ->
     cells = read_reference_cells(order, model, draft, report)
     if cells is None:
         expected, reproduced = expected_expression(model.network), None
+        told = informativeness(model.network)
     else:
         draft = cells.describe(draft)
         report("writing the cells", 0.4)
@@ -68,8 +70,15 @@ def run_import(order: ImportOrder, number: Callable[[], int], report: Report) ->
             lambda share: report("writing the cells", 0.4 + 0.5 * share),
         )
         expected, reproduced = _expected(model, cells)
+        told = informativeness(model.network, sample_latents(order.out / CELLS_FILE, DRAWS))
         draft = draft.model_copy(update={"own_fit": _own_fit(draft, model, cells)})
-    manifest = draft.model_copy(update={"expected_expression": expected, "version": number()})
+    manifest = draft.model_copy(
+        update={
+            "expected_expression": expected,
+            "informativeness": told,
+            "version": number(),
+        }
+    )
     report("testing", 0.95)
     sealed = _seal(order.out, Manifest.model_validate(manifest.model_dump()), model, reproduced)
     return Imported(sealed, model.save, cells)
@@ -82,7 +91,7 @@ def read_model(order: ImportOrder) -> ConvertedModel:
         Problem: see `worker.imports.reader`; or the save is of no supported kind, or inconsistent.
     """
     folder = order.scratch / "save"
-    facts = read_save_apart(order.found.files, folder, order.save_limits)
+    facts = read_save_apart(order.found.files, folder, order.save_limits, order.layers)
     state = {name: _as_float(t) for name, t in load_file(folder / WEIGHTS).items()}
     with _refusing():
         save = scvi_saves.read_description(facts["var_names"], facts["attributes"], state)
@@ -122,6 +131,7 @@ def _draft(order: ImportOrder, model: ConvertedModel) -> Manifest:
         architecture=model.architecture,
         genes=gene_table({"index": list(save.genes)}, np.arange(n_genes)),
         species=options.species,
+        thresholds=Thresholds.given(options.refuse_below, options.warn_below),
         batch=save.batch,
         extra_covariates=save.extra_covariates,
         continuous_covariates=save.continuous_covariates,

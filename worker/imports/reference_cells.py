@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from app.problems import UnfitCells, UnknownBatchColumn, UnknownLabelsColumn
-from models_store.manifest import Genes, LabelLevel, Manifest
+from models_store.gene_names import NO_NAME
+from models_store.gene_panel import Genes
+from models_store.manifest import LabelLevel, Manifest
 from models_store.scvi_weights import ConvertedModel
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
@@ -22,7 +24,7 @@ from worker.imports.cells import UMAP, CellsRequest
 from worker.imports.order import ImportOrder, Report
 from worker.imports.reader import read_cells_apart
 from worker.obs import category_names, find_column, listed
-from worker.panel import gene_table
+from worker.panel import MOSTLY, named_genes
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,12 @@ def read_reference_cells(
     folder = order.scratch / "cells"
     request = _request(order, model)
     facts = read_cells_apart(
-        path, request, folder, order.limits, lambda share: report("reading the cells", 0.4 * share)
+        path,
+        request,
+        folder,
+        order.limits,
+        lambda share: report("reading the cells", 0.4 * share),
+        order.layers,
     )
     table = CanonicalQuery(
         folder=folder,
@@ -185,7 +192,7 @@ class _Reading:
         )
 
     def _encoded(self, columns: CellColumns) -> EncodedCells:
-        match = self.draft.match_genes(self.table.gene_columns())
+        match = self.draft.match_genes(self.table.genes())
         if match.n_matched < match.n_panel:
             raise UnfitCells(
                 f"The cells have {match.n_matched:,} of the model's {match.n_panel:,} genes, under "
@@ -221,9 +228,14 @@ class _Reading:
 
     def _genes(self) -> Genes:
         """The panel with further names of its genes, where the cells' file has them."""
-        columns, ids = self.table.gene_columns(), self.draft.genes.ids
-        where = {gene: at for at, gene in reversed(list(enumerate(columns["index"])))}
-        if not all(gene in where for gene in ids):
+        ids, rows = self.draft.genes.ids, dict[int, int]()
+        for row, position in enumerate(self.draft.match_genes(self.table.genes()).positions):
+            if position >= 0:
+                rows.setdefault(position, row)
+        if len(rows) < MOSTLY * len(ids):
             return self.draft.genes
-        chosen = np.array([where[gene] for gene in ids], dtype=np.int64)
-        return gene_table(columns, chosen)
+        columns = [
+            [names[rows[at]] if at in rows else NO_NAME for at in range(len(ids))]
+            for names in self.table.gene_columns().values()
+        ]
+        return named_genes(ids, [ids, *columns])

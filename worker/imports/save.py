@@ -34,6 +34,10 @@ class SaveFiles:
     var_names: Path | None = None
     attributes: Path | None = None
 
+    def absolute(self) -> SaveFiles:
+        """The same for a process in another folder."""
+        return SaveFiles(**{name: Path(path).absolute() for name, path in self.as_dict().items()})
+
     def as_dict(self) -> dict[str, str]:
         paths = {"model": self.model, "var_names": self.var_names, "attributes": self.attributes}
         return {name: str(path) for name, path in paths.items() if path is not None}

@@ -149,7 +149,6 @@ class CellRangerV2(_CellRanger):
             names=names,
             types=pa.array([GENE_EXPRESSION] * len(ids), pa.string()),
             genomes=pa.array([self.genome] * len(ids), pa.string()),
-            findings=findings,
         )
 
     def dropped(self, matrix: Matrix) -> dict[str, list[str]]:
@@ -194,7 +193,6 @@ class CellRangerV3(_CellRanger):
             names=self._optional("name", len(ids), findings),
             types=self._optional("feature_type", len(ids), findings),
             genomes=self._optional("genome", len(ids), findings),
-            findings=findings,
         )
         if self._kept is None or len(self._kept) != len(table):
             return table

@@ -197,8 +197,7 @@ class _Check:
     def _genes(self, var: Table) -> None:
         genes.warn_about_genes(var, self.findings)
         columns = genes.gene_columns(var, self.findings)
-        example = var.index.slice(0, 5).to_pylist()
-        self.facts["genes"] = {"example": example, "columns": [genes.INDEX, *columns]}
+        self.facts["genes"] = genes.describe(var, columns, self.findings)
         self.sink.write("genes.json", genes.as_json(var, columns))
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from worker.intake.feature_tables import TYPES
+from models_store.gene_columns import QueryGenes
+from worker.intake.feature_types import feature_types, tell_other_features
 from worker.intake.findings import Findings
+from worker.intake.identifiers import describe_identifiers
 from worker.intake.tables import Table
 from worker.names import free_name
 
@@ -68,10 +70,19 @@ def warn_about_genes(var: Table, findings: Findings) -> None:
         )
 
 
+def describe(var: Table, columns: dict[str, list[str]], findings: Findings) -> dict[str, Any]:
+    """What the report says of the genes; rows that are none are told of."""
+    types = feature_types(var)
+    tell_other_features(var, types, findings)
+    index = var.index.to_pylist()
+    genes = QueryGenes.of({INDEX: index, **columns}, types)
+    named = describe_identifiers(genes, var.path, findings)
+    return {"example": index[:5], "columns": [INDEX, *columns], **named}
+
+
 def as_json(var: Table, columns: dict[str, list[str]]) -> bytes:
-    """`feature_types` is there where the upload says of each of its features what it is."""
+    """`feature_types` is there where the file says what each of its features is."""
     table: dict[str, Any] = {INDEX: var.index.to_pylist(), "columns": columns}
-    for column in var.columns:
-        if column.name == TYPES and (types := _as_text(column.values)) is not None:
-            table[TYPES] = pc.fill_null(types, "").to_pylist()
+    if (types := feature_types(var)) is not None:
+        table["feature_types"] = types
     return json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()

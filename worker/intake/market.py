@@ -87,7 +87,6 @@ class MarketMatrix:
             names=columns[1] if len(columns) > 1 else None,
             types=columns[2] if len(columns) > 2 else None,
             genomes=None,
-            findings=findings,
         )
 
     def blocks(self, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
 from worker.intake.archives import Text
 from worker.intake.findings import located
@@ -22,17 +25,12 @@ BLOCK_BYTES = 8 * 1024**2
 LONGEST_LINE = 64 * 1024
 MOST_COMMENTS = 10_000
 FIELDS = frozenset({"integer", "real", "double", "unsigned-integer"})
-PARSE = csv.ParseOptions(delimiter=" ", quote_char=False, double_quote=False)
-CONVERT = csv.ConvertOptions(
-    check_utf8=False,
-    null_values=[],
-    column_types={"row": pa.int64(), "column": pa.int64(), "value": pa.float64()},
-)
-BLANKS, MARGINS, COMMENTS = (
-    re.compile(rb"[ \t\r\v\f]+"),
-    re.compile(rb"(?m)^ | $"),
-    re.compile(rb"(?m)^%.*\n?"),
-)
+COLUMNS = {"row": np.int64, "column": np.int64, "value": np.float64}
+SHORTEST = b"1 1 1\n"
+NOT_NUMBERS = ("nan", "NaN", "NAN", "-nan")
+COMMENTS = re.compile(rb"(?m)^[ \t]*%.*\n?")
+LETTERS = b"0123456789+-.eE \t\r\n\v\f" + b"nNaA" + b"iIfFtTyY"
+"""Of numbers however they are written, infinite and undefined ones too."""
 
 
 @dataclass(frozen=True)
@@ -167,28 +165,57 @@ def _lines(stream: BinaryIO, pointer: str) -> Iterator[bytes]:
 
 
 def _parse(block: bytes, pointer: str, seen: int) -> Entries:
-    if not block.strip():
+    parsed = _whole_numbers(block)
+    if parsed is not None:
+        return parsed
+    plain = COMMENTS.sub(b"", block) if b"%" in block else block
+    if not plain.strip():
         return Entries(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    if odd := plain.translate(None, LETTERS):
+        raise _bad_line(pointer, seen, f"{odd[:20]!r} is in no number")
     try:
-        table = _read(block)
-    except pa.ArrowInvalid:
-        # Tabs, several blanks, comments between the lines: allowed, and rare.
-        plain = MARGINS.sub(b"", BLANKS.sub(b" ", COMMENTS.sub(b"", block)))
-        if not plain.strip():
-            return Entries(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-        try:
-            table = _read(plain)
-        except pa.ArrowInvalid as error:
-            raise _bad_line(pointer, seen, str(error).splitlines()[0][:200]) from error
-    rows, columns, values = (column.to_numpy() for column in table.columns)
+        table = _read(plain)
+    except (ValueError, OverflowError, Warning) as error:
+        said = " ".join(str(error).split())[:200]
+        raise _bad_line(pointer, seen, said) from error
+    rows, columns, values = (table[name].to_numpy() for name in COLUMNS)
     return Entries(rows - 1, columns - 1, values)
 
 
-def _read(block: bytes) -> pa.Table:
-    read = csv.ReadOptions(
-        use_threads=False, block_size=len(block) + 1, column_names=["row", "column", "value"]
-    )
-    return csv.read_csv(pa.py_buffer(block), read, PARSE, CONVERT).combine_chunks()
+def _whole_numbers(block: bytes) -> Entries | None:
+    """Lines of three whole numbers and single blanks, as nearly all are; None for any other."""
+    if len(SHORTEST) * block.count(b"\n") > len(block):
+        return None
+    letters = np.frombuffer(block, dtype=np.uint8)
+    between = np.flatnonzero((letters - 48) > 9)  # unsigned: what is below 48 comes out large
+    if not len(between) or len(between) % 3 or between[-1] != len(letters) - 1:
+        return None
+    if between[0] == 0 or (np.diff(between) < 2).any():
+        return None
+    found = letters[between]
+    if not ((found[2::3] == 10).all() and (found[0::3] == 32).all() and (found[1::3] == 32).all()):
+        return None
+    numbers = np.fromstring(block, dtype=np.int64, sep=" ")
+    return Entries(numbers[0::3] - 1, numbers[1::3] - 1, numbers[2::3].astype(np.float64))
+
+
+def _read(block: bytes) -> pd.DataFrame:
+    """Numbers of any kind, with any blanks between them, by a parser that needs no threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # more numbers in a line than three
+        return pd.read_csv(
+            io.BytesIO(block),
+            sep=r"\s+",
+            header=None,
+            names=list(COLUMNS),
+            index_col=False,
+            dtype=COLUMNS,
+            keep_default_na=False,
+            na_values={"value": list(NOT_NUMBERS)},
+            engine="c",
+            low_memory=False,
+            quoting=csv.QUOTE_NONE,
+        )
 
 
 def _bad_line(pointer: str, seen: int, said: str) -> Exception:
@@ -215,28 +242,36 @@ def read_columns(text: Text, limits: Limits) -> list[pa.Array]:
             "The table of names is longer than any that a check may hold.",
             "Upload the cells in several files.",
         )
-    if not data.strip():
-        return [pa.array([], pa.string())]
-    width = data.split(b"\n", 1)[0].count(b"\t") + 1
-    names = [str(column) for column in range(width)]
-    read = csv.ReadOptions(use_threads=False, column_names=names, block_size=len(data) + 1)
-    parse = csv.ParseOptions(delimiter="\t", quote_char=False, double_quote=False)
-    convert = csv.ConvertOptions(
-        null_values=[], strings_can_be_null=False, column_types=dict.fromkeys(names, pa.string())
-    )
-    try:
-        table = csv.read_csv(pa.py_buffer(data), read, parse, convert).combine_chunks()
-    except pa.ArrowInvalid as error:
-        said = str(error).splitlines()[0][:200]
+    lines = _lines_of(data.replace(b"\r\n", b"\n"), text.pointer)
+    fields = pc.split_pattern(lines, "\t")
+    widths = pc.unique(pc.list_value_length(fields)).to_pylist()
+    if len(widths) > 1:
         raise located(
-            "table-lines", text.pointer, f"{text.pointer} is no table of names: {said}"
-        ) from error
-    columns = [_whole(column) for column in table.columns]
+            "table-lines",
+            text.pointer,
+            f"Lines of {text.pointer} have {min(widths)} columns, and others {max(widths)}.",
+            "Upload the files as Cell Ranger wrote them, separated by tabs.",
+        )
+    return [
+        pc.utf8_trim_whitespace(pc.list_element(fields, column))
+        for column in range(widths[0] if widths else 1)
+    ]
+
+
+def _lines_of(data: bytes, pointer: str) -> pa.Array:
+    """Lines that are not empty, proved to be text."""
     if b"\0" in data:
-        raise located("text-with-nul", text.pointer, f"{text.pointer} holds a NUL character.")
-    return columns
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    chunks = column.chunks
-    return pc.utf8_trim(pa.concat_arrays(chunks), "\r ") if chunks else pa.array([], pa.string())
+        raise located("text-with-nul", pointer, f"{pointer} holds a NUL character.")
+    if data and not data.endswith(b"\n"):
+        data += b"\n"
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == 10)
+    # Without the line ends the lines follow each other as Arrow keeps them.
+    offsets = np.concatenate([[0], ends - np.arange(len(ends))]).astype(np.int32)
+    plain = data.replace(b"\n", b"")
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(plain)]
+    lines = pa.Array.from_buffers(pa.string(), len(ends), buffers)
+    try:
+        lines.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise located("table-lines", pointer, f"{pointer} is no text in UTF-8.") from error
+    return lines.filter(pc.not_equal(pc.binary_length(lines), 0))

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models_store.manifest import GeneMatch
+from models_store.gene_matching import GeneMatch
 from tests.worker.engine.simulated import simulate, write_canonical
 from worker.alignment import AlignedCounts, fold_hashes, row_hashes
 

@@ -10,8 +10,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+from models_store.gene_matching import GeneMatch
 from models_store.kinds import untrained
-from models_store.manifest import GeneMatch
 from models_store.misfit import misfit, reconstruct
 from tests.worker.engine.simulated import Reference, Simulated, build_reference, simulate
 from tests.worker.engine.tissues import Atlas, build_atlas, joined, thinned, tissue

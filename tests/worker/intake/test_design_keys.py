@@ -133,7 +133,7 @@ def test_a_design_of_a_refused_file_is_told_as_well(
         sandboxed(path, batch_key=["none"])
     assert caught.value.inspection is not None
     codes = {each["code"] for each in caught.value.inspection["problems"]}
-    assert codes == {"fractional-values", "unknown-column"}
+    assert codes == {"truncated-values", "unknown-column"}
 
 
 def test_columns_are_chosen_inside_the_sandbox(

@@ -119,10 +119,10 @@ def test_the_child_is_limited(own_zygote: ZygoteProcess, slow_file: Path, tmp_pa
     held = {line[:25].strip(): line[25:].split()[0] for line in limits}
     assert held["Max file size"] == "0"
     assert held["Max core file size"] == "0"
-    assert held["Max open files"] == "32"
+    assert held["Max open files"] == "33"
     assert int(held["Max address space"]) < 16 * 2**30
     assert "NoNewPrivs:\t1" in (proc / "status").read_text()
-    assert len(list((proc / "fd").iterdir())) <= 6  # standard three, the pipe, the upload
+    assert len(list((proc / "fd").iterdir())) <= 6  # standard three, the pipe, the upload twice
     os.kill(int(proc.name), signal.SIGSEGV)
     assert isinstance(checking.outcome(), UnreadableFile)
 

@@ -1,0 +1,50 @@
+"""What each row of var is, where a file says so: a gene, an antibody, a peak."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models_store.gene_columns import other_features
+from worker.intake.findings import Findings
+from worker.intake.tables import Table
+
+COLUMNS = ("feature_types", "feature_type")
+GENE_EXPRESSION = "Gene Expression"
+MOST_TYPES = 20
+"""A column of types says few different things; one that any of them is a gene."""
+
+
+def feature_types(var: Table) -> list[str] | None:
+    """The type of every row, by the usual name of such a column or by what Cell Ranger writes."""
+    found = {column.name: text for column in var.columns if (text := _as_text(column.values))}
+    for name in COLUMNS:
+        if name in found:
+            return pc.fill_null(found[name], "").to_pylist()  # type: ignore[no-any-return]
+    for text in found.values():
+        kinds = pc.unique(text).to_pylist() if pc.count_distinct(text).as_py() <= MOST_TYPES else ()
+        if GENE_EXPRESSION in kinds:
+            return pc.fill_null(text, "").to_pylist()  # type: ignore[no-any-return]
+    return None
+
+
+def tell_other_features(var: Table, types: list[str] | None, findings: Findings) -> None:
+    others = Counter((types or [])[row] for row in other_features(types or ()))
+    if not others:
+        return
+    listed = ", ".join(f"{number:,} {kind!r}" for kind, number in others.most_common(10))
+    findings.tell(
+        "other-features",
+        var.path,
+        f"{others.total():,} features are no genes: {listed}. They are kept and never matched with "
+        "genes of a reference.",
+        "Nothing needs doing.",
+    )
+
+
+def _as_text(values: pa.Array) -> pa.Array | None:
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values if pa.types.is_string(values.type) else None
