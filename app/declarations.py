@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from app.findings import empty_file
 from app.problems import (
     BodyTooLarge,
     ContentRangeUnsupported,
-    EmptyFile,
     MalformedUpload,
     UnsupportedMediaType,
 )
@@ -61,7 +61,7 @@ def read_declaration(
     if length is not None and length > limit:
         raise too_large(max_bytes, declared=length)
     if length == 0:
-        raise EmptyFile("The request has no body.", fix="Send the file: `curl -T FILE URL`.")
+        raise empty_file("The request has no body.", "Send the file: `curl -T FILE URL`.")
     return Declaration(length=length, sha256=_digest(headers, sha256), boundary=boundary)
 
 

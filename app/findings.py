@@ -53,6 +53,8 @@ ERRORS: Mapping[str, type[Problem]] = {
         "dangling-link",
         "virtual-dataset",
         "external-storage",
+        "object-repeated",
+        "trailing-bytes",
         "too-deep",
         "unknown-filter",
         "other-format",
@@ -70,6 +72,7 @@ ERRORS: Mapping[str, type[Problem]] = {
         FileTooLarge,
         "too-many-objects",
         "too-many-cells",
+        "too-many-columns",
         "declares-too-much",
         "expands-too-much",
         "chunk-too-large",
@@ -183,3 +186,9 @@ def severity_of(code: str) -> Severity:
 
 def every_code() -> list[str]:
     return sorted({*ERRORS, *WARNINGS, *NOTES})
+
+
+def empty_file(detail: str, fix: str) -> EmptyFile:
+    """Nothing arrived: told at the door, with the code that a check would give it."""
+    finding = Finding("empty-file", severity_of("empty-file"), "/", detail, fix)
+    return EmptyFile(detail, fix=fix, errors=[finding.as_dict()])

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.declarations import too_large
-from app.problems import DigestMismatch, DiskFull, EmptyFile, LengthMismatch
+from app.findings import empty_file
+from app.problems import DigestMismatch, DiskFull, LengthMismatch
 
 READ_BLOCK = 4 * 1024 * 1024
 FSYNC_BYTES = 64 * 1024 * 1024
@@ -80,9 +81,7 @@ class StagingFile:
                 fix="Send the file again.",
             )
         if self._bytes == 0:
-            raise EmptyFile(
-                "The file holds 0 bytes.", fix="Check the path and send the file again."
-            )
+            raise empty_file("The file holds 0 bytes.", "Check the path and send the file again.")
         digest = self._hash.hexdigest()
         if sha256 is not None and digest != sha256:
             raise DigestMismatch(

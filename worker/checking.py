@@ -47,6 +47,11 @@ class CheckOrder:
     """What came with it, in order."""
 
     @property
+    def bounds(self) -> Limits:
+        """The limits, drawn closer for a small upload."""
+        return self.limits.for_size(sum(file.path.stat().st_size for file in self.files))
+
+    @property
     def files(self) -> tuple[UploadedFile, ...]:
         """All that the check may read, in the order of `worker.sandbox.place_of`."""
         return (UploadedFile(self.path, self.name), *self.others)
@@ -57,7 +62,7 @@ class CheckOrder:
         order = {
             "names": [file.name for file in self.files],
             "options": dict(self.options),
-            "limits": self.limits.as_dict(),
+            "limits": self.bounds.as_dict(),
         }
         return json.dumps({"check": order}).encode()
 
@@ -147,7 +152,7 @@ class Check:
 
     def _judge(self, status: int) -> dict[str, Any]:
         if self.receiver.outcome is None:
-            raise _death(status, self.order.seconds)
+            raise _death(status, min(self.order.seconds, self.order.bounds.cpu_seconds))
         kind, outcome = self.receiver.outcome
         if kind == PROBLEM:
             raise _refusal(outcome)

@@ -115,31 +115,42 @@ class Zygote:
         try:
             die_with_parent(signal.SIGKILL, parent=parent)
             frames = FrameWriter(keep_only(pipe, files))
-            self._check(order, [place_of(number) for number in range(len(files))], frames)
+            limits = Limits(**order["limits"])
+            if self._enter(limits, [place_of(number) for number in range(len(files))], frames):
+                _check(order, limits, frames, self.check)
             status = 0
         finally:
             os._exit(status)
 
-    def _check(self, order: dict[str, Any], reads: Sequence[Path], frames: FrameWriter) -> None:
+    def _enter(self, limits: Limits, reads: Sequence[Path], frames: FrameWriter) -> bool:
+        """Whether this process is in its sandbox; if not, that is told, and no file is opened."""
         try:
-            limits = Limits(**order["limits"])
             enter_sandbox(limits, landlock_abi=self.landlock_abi, reads=reads)
-            request = Request.from_options(order["options"])
-            files = [
-                UploadedFile(place, name) for place, name in zip(reads, order["names"], strict=True)
-            ]
-            frames.finish(REPORT, self.check(files, request, limits, frames))
-        except Problem as problem:
-            told = {"problem": problem.as_dict(), "inspection": problem.inspection}
-            frames.finish(PROBLEM, told)
-        except MemoryError:
-            allow_last_words()
-            frames.finish(PROBLEM, {"problem": too_large("/").as_dict(), "inspection": None})
         except Exception as error:  # noqa: BLE001 - its places travel to the parent, which logs them
             frames.finish(FAULT, {"traceback": places(error)})
+            return False
+        return True
 
     def _say(self, message: dict[str, Any]) -> None:
         self.control.send(json.dumps(message).encode())
+
+
+def _check(
+    order: dict[str, Any], limits: Limits, frames: FrameWriter, check: CheckUpload | None = None
+) -> None:
+    try:
+        request = Request.from_options(order["options"])
+        files = [UploadedFile(place_of(at), name) for at, name in enumerate(order["names"])]
+        report = (check or check_upload)(files, request, limits, frames)
+        frames.finish(REPORT, report)
+    except Problem as problem:
+        told = {"problem": problem.as_dict(), "inspection": problem.inspection}
+        frames.finish(PROBLEM, told)
+    except MemoryError:
+        allow_last_words()
+        frames.finish(PROBLEM, {"problem": too_large("/").as_dict(), "inspection": None})
+    except Exception as error:  # noqa: BLE001 - its places travel to the parent, which logs them
+        frames.finish(FAULT, {"traceback": places(error)})
 
 
 def main(check: CheckUpload = check_upload) -> None:

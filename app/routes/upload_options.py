@@ -20,6 +20,7 @@ from models_store.manifest import RecipeName
 MAX_FILENAME = 255
 ObsPolicy = Literal["needed", "listed", "all"]
 INTAKE_KEYS = (
+    "counts",
     "batch_key",
     "labels_key",
     "size_factor_key",
@@ -108,7 +109,6 @@ class UploadOptions(Sent):
         return {
             "layer": self.layer,
             "input": self.input,
-            "counts": self.counts,
             **{name: value for name, value in given.items() if value},
         }
 

@@ -15,7 +15,7 @@ from worker.intake.counts import warn_about_counts
 from worker.intake.counts_search import CountsSearch, Found, Fractions, Wanted
 from worker.intake.design_keys import DesignRequest, choose_columns, look_at_design
 from worker.intake.droplets import tell_unfiltered
-from worker.intake.findings import Findings, located
+from worker.intake.findings import Findings, located, within_memory
 from worker.intake.frames import NoSink, Sink
 from worker.intake.joined_samples import JoinedSamples
 from worker.intake.limits import Limits
@@ -136,7 +136,7 @@ class _Check:
         found, obs, var = None, None, None
         with self.findings.collecting():
             obs = query.cells(self.findings)
-        with self.findings.collecting():
+        with self.findings.collecting(), within_memory("/X"):
             sink = self.sink if not self.findings.errors else NoSink()
             found = CountsSearch(query, self.request.wanted, self.limits, obs, sink).find()
         with self.findings.collecting():
@@ -147,7 +147,7 @@ class _Check:
         matrix = found.matrix
         n_cells, n_genes = matrix.shape
         self.facts |= {"n_cells": n_cells, "n_genes": n_genes, **found.facts()}
-        with self.findings.collecting():
+        with self.findings.collecting(), within_memory(matrix.path):
             self.facts["dropped"] = query.dropped(matrix)
             if obs is not None:
                 self.facts["dropped"]["obs"] = obs.unread

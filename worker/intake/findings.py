@@ -140,6 +140,15 @@ def reading(pointer: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def within_memory(pointer: str) -> Iterator[None]:
+    """Running out of memory says something of one part of the file, and ends that part alone."""
+    try:
+        yield
+    except MemoryError as error:
+        raise too_large(pointer) from error
+
+
 def too_large(pointer: str) -> Problem:
     return located(
         "out-of-memory",

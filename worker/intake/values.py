@@ -55,14 +55,15 @@ class Survey:
             return
         if within and (values == np.rint(values)).all():
             return
-        for code, bad in self._judge(values.astype(np.float64)):
+        for code, bad in self._judge(values):
             number = int(np.count_nonzero(bad))
             if number:
                 at = int(bad.argmax())
                 self.note(code, place(at) if place else None, float(values[at]), number)
 
     def _judge(self, values: Array) -> list[tuple[str, Array]]:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # some bits of NaN are noticed even by a cast
+            values = values.astype(np.float64)
             finite = np.isfinite(values)
             judged = [
                 ("not-a-number", np.isnan(values)),

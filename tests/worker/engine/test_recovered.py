@@ -1,0 +1,97 @@
+"""Recovered counts map as the counts do, and corrected counts nearly so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from app.references import manifest_digest
+from tests.worker.engine.simulated import (
+    Reference,
+    Simulated,
+    build_reference,
+    nothing,
+    simulate,
+)
+from tests.worker.engine.tissues import joined, tissue
+from tests.worker.intake.conftest import check_here
+from tests.worker.intake.transformed import log_normalised, soup
+from worker.mapping import run_mapping
+from worker.orders import MapOrder
+from worker.reference_cache import ReferenceCache
+
+
+def mapped(reference: Reference, folder: Path, file: anndata.AnnData, **request: Any) -> Path:
+    """The folder of results, by way of a file and its check."""
+    folder.mkdir()
+    file.write_h5ad(folder / "query.h5ad")
+    check_here(folder / "query.h5ad", folder / "canonical", **request)
+    (folder / "out").mkdir()
+    order = MapOrder(
+        mapping_id="m",
+        canonical=folder / "canonical",
+        bundle=reference.folder,
+        manifest_sha256=manifest_digest(reference.manifest.model_dump(mode="json")),
+        out=folder / "out",
+        options={"batch_key": ["batch"], "recipe": "default"},
+        query_facts={"filename": "query.h5ad", "sha256": "0" * 64},
+        threads=2,
+        device="cpu",
+    )
+    run_mapping(order, ReferenceCache(), nothing)
+    return folder / "out"
+
+
+def as_file(cells: Simulated, values: np.ndarray) -> anndata.AnnData:
+    var = pd.DataFrame(index=[f"GENE{i}" for i in range(values.shape[1])])
+    return anndata.AnnData(sp.csr_matrix(values), obs=cells.obs[["batch"]], var=var)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_recovered_counts_map_to_the_same_bytes(
+    dtype: str, recommended: Reference, tmp_path: Path
+) -> None:
+    cells = simulate({"c": 80, "d": 60}, seed=9)
+    counts = cells.counts.toarray()
+    plain = mapped(recommended, tmp_path / "plain", as_file(cells, counts))
+    logs = as_file(cells, log_normalised(counts, dtype=dtype))
+    recovered = mapped(recommended, tmp_path / "recovered", logs)
+    for name in ("latent.npy", "query_weights.safetensors"):
+        assert (plain / name).read_bytes() == (recovered / name).read_bytes()
+    told = json.loads((recovered / "provenance.json").read_text())["query"]
+    assert told["counts_class"] == "log-normalised"
+    assert told["recovered"]["base"] == "e"
+    told = json.loads((plain / "provenance.json").read_text())["query"]
+    assert (told["counts_class"], told["recovered"]) == ("counts", None)
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """A reference that predicts which of six types a cell is."""
+    parts = [tissue("lung", 400, seed=seed, depth=2000, n_types=6) for seed in (0, 1)]
+    folder = tmp_path_factory.mktemp("typed")
+    return build_reference(folder, joined(*parts), kind="SCANVI", max_epochs=40)
+
+
+@pytest.mark.parametrize("option", ["as-is", "round"])
+def test_labels_of_corrected_counts_are_those_of_the_counts(
+    option: str, typed: Reference, tmp_path: Path
+) -> None:
+    cells = tissue("lung", 400, seed=5, depth=2000, n_types=6)
+    counts = cells.counts.toarray()
+    plain = mapped(typed, tmp_path / "plain", as_file(cells, counts))
+    corrected = as_file(cells, soup(counts, 0.05))
+    results = mapped(typed, tmp_path / "corrected", corrected, counts=option)
+    expected, found = (pd.read_parquet(out / "labels.parquet")["label"] for out in (plain, results))
+    assert expected.nunique() >= 5
+    assert (expected == found).mean() >= 0.98
+    told = json.loads((results / "provenance.json").read_text())["query"]
+    assert told["counts_class"] == "count-like"
+    assert told["rounded"] == (option == "round")
