@@ -75,6 +75,18 @@ def agreed_digest(declared: Declaration, fields: Sequence[tuple[str, str]]) -> s
     return next(iter(digests), None)
 
 
+def agreed_digests(
+    declared: Declaration, fields: Sequence[tuple[str, str]], *, files: int
+) -> list[str | None]:
+    """`agreed_digest` of each of a form's files: with several, `sha256` comes once for each."""
+    if files == 1:
+        return [agreed_digest(declared, fields)]
+    digests = [_hexadecimal(value) for name, value in fields if name == "sha256"]
+    if declared.sha256 is not None or len(digests) not in {0, files}:
+        raise _bad_digest(f"The form has {files} files, so it names as many SHA-256s or none.")
+    return [*digests] or [None] * files
+
+
 def too_large(max_bytes: int, *, declared: int | None = None) -> BodyTooLarge:
     what = "The body" if declared is None else f"The body of {declared} bytes"
     return BodyTooLarge(
@@ -137,5 +149,7 @@ def _hexadecimal(sha256: str) -> str:
 
 def _bad_digest(detail: str) -> MalformedUpload:
     return MalformedUpload(
-        detail, fix='Send ?sha256="$(sha256sum FILE | cut -d" " -f1)", or leave it out.'
+        detail,
+        fix='Send ?sha256="$(sha256sum FILE | cut -d" " -f1)", or leave it out; in a form of '
+        "several files, a field sha256 for each, in their order.",
     )

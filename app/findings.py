@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from app.problems import (
+    AmbiguousFile,
     EmptyFile,
     FileTooLarge,
     JobTimeout,
+    MalformedRequest,
     NoCells,
     NotCounts,
     Problem,
@@ -56,6 +58,15 @@ ERRORS: Mapping[str, type[Problem]] = {
         "too-deep",
         "unknown-filter",
         "other-format",
+        "transposed-matrix",
+        "unfiltered-barcodes",
+        "archive-path",
+        "archive-link",
+        "archive-device",
+        "archive-encrypted",
+        "archive-nested",
+        "archive-repeats",
+        "market-kind",
     ),
     **_of(
         FileTooLarge,
@@ -99,8 +110,15 @@ ERRORS: Mapping[str, type[Problem]] = {
         "codes-not-integers",
         "code-out-of-range",
         "categories-repeat",
+        "archive-damaged",
+        "market-header",
+        "market-line",
+        "market-entries",
+        "table-lines",
     ),
-    **_of(UnknownLayer, "unknown-layer"),
+    **_of(UnknownLayer, "unknown-layer", "unknown-genome", "unknown-modality"),
+    **_of(AmbiguousFile, "several-genomes", "several-matrices", "several-modalities"),
+    **_of(MalformedRequest, "samples-differ", "triple-incomplete"),
     **_of(NoCells, "no-cells"),
     **_of(
         NotCounts,
@@ -127,6 +145,7 @@ WARNINGS = frozenset(
         "column-renamed",
         "count-like",
         "empty-cells",
+        "genes-differ",
         "missing-batch",
         "missing-condition",
         "missing-sample",
@@ -137,12 +156,21 @@ WARNINGS = frozenset(
         "small-batches",
         "too-many-batches",
         "undetermined-cells",
+        "unfiltered-kept",
         "unknown-column",
         "unknown-control-value",
         "unknown-identifiers",
     }
 )
-NOTES = frozenset({"columns-not-kept", "counts-recovered", "gene-identifiers", "other-features"})
+NOTES = frozenset(
+    {
+        "columns-not-kept",
+        "counts-recovered",
+        "gene-identifiers",
+        "matrix-turned",
+        "other-features",
+    }
+)
 
 
 def severity_of(code: str) -> Severity:

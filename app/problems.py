@@ -57,9 +57,14 @@ class UnknownLayer(Problem):
     title = "The file has no such matrix."
 
 
+class AmbiguousFile(Problem):
+    status = 422
+    title = "The file holds several matrices, and the request does not say which."
+
+
 class UnreadableFile(Problem):
     status = 422
-    title = "The file cannot be read as an h5ad."
+    title = "The file cannot be read as any format of a query."
 
 
 class UnsupportedFile(Problem):

@@ -36,9 +36,13 @@ class StagedFile:
 class StagingFile:
     """An upload in progress. Its lock tells the sweeper that a live process is writing it."""
 
-    def __init__(self, folder: Path, *, max_bytes: int, reserve_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, *, max_bytes: int, reserve_bytes: int, of_bytes: int | None = None
+    ) -> None:
+        """`max_bytes` may be what is left of `of_bytes`, which are for several files."""
         self.path = folder / f"upload-{uuid.uuid4().hex}.part"
         self._max_bytes = max_bytes
+        self._of_bytes = of_bytes or max_bytes
         self._reserve_bytes = reserve_bytes
         self._bytes = 0
         self._synced = 0
@@ -47,10 +51,15 @@ class StagingFile:
             self._file = self.path.open("xb", buffering=0)
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._bytes
+
     def write(self, chunks: Sequence[bytes]) -> None:
         data = b"".join(chunks)
         if self._bytes + len(data) > self._max_bytes:
-            raise too_large(self._max_bytes)
+            raise too_large(self._of_bytes)
         self._hash.update(data)
         view = memoryview(data)
         with disk_full_told():

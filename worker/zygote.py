@@ -26,17 +26,19 @@ from app.problems import Problem
 from app.tracebacks import places, tell_no_messages
 from worker.bubblewrap import stand_in
 from worker.code_folders import code_folders
-from worker.intake.check import Request, check_file
+from worker.intake.check import Request, check_upload
+from worker.intake.filters import load_plugins
 from worker.intake.findings import too_large
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
 from worker.intake.limits import Limits
+from worker.intake.samples import UploadedFile
 from worker.sandbox import allow_last_words, enter_sandbox, keep_memory_private, keep_only, place_of
 
 LONGEST_REQUEST = 1024 * 1024
 MOST_DESCRIPTORS = 253
 """The kernel passes no more with one message."""
 
-CheckFile = Callable[[Path, Request, Limits, Sink], dict[str, Any]]
+CheckUpload = Callable[[Sequence[UploadedFile], Request, Limits, Sink], dict[str, Any]]
 
 
 class Zygote:
@@ -48,7 +50,7 @@ class Zygote:
         *,
         landlock_abi: int,
         names_hidden: bool = False,
-        check: CheckFile = check_file,
+        check: CheckUpload = check_upload,
     ) -> None:
         """`names_hidden`: the files that come are open, but not to be seen from here by name."""
         self.control, self.landlock_abi, self.check = control, landlock_abi, check
@@ -134,11 +136,12 @@ class Zygote:
 
 
 def _check(
-    order: dict[str, Any], limits: Limits, frames: FrameWriter, check: CheckFile | None = None
+    order: dict[str, Any], limits: Limits, frames: FrameWriter, check: CheckUpload | None = None
 ) -> None:
     try:
         request = Request.from_options(order["options"])
-        report = (check or check_file)(Path(order["path"]), request, limits, frames)
+        files = [UploadedFile(place_of(at), name) for at, name in enumerate(order["names"])]
+        report = (check or check_upload)(files, request, limits, frames)
         frames.finish(REPORT, report)
     except Problem as problem:
         told = {"problem": problem.as_dict(), "inspection": problem.inspection}
@@ -150,7 +153,7 @@ def _check(
         frames.finish(FAULT, {"traceback": places(error)})
 
 
-def main(check: CheckFile = check_file) -> None:
+def main(check: CheckUpload = check_upload) -> None:
     parser = argparse.ArgumentParser(prog="python -m worker.zygote")
     parser.add_argument("--landlock-abi", type=int, required=True)
     parser.add_argument("--names-hidden", action="store_true")
@@ -159,6 +162,7 @@ def main(check: CheckFile = check_file) -> None:
     control = socket.socket(fileno=arguments.fd)
     die_with_parent(signal.SIGKILL, parent=os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    load_plugins()  # while it may still read libraries
     tell_no_messages()
     if not arguments.landlock_abi:
         keep_memory_private()

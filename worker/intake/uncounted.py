@@ -116,7 +116,7 @@ def _tell(
     for code, fault in survey.faults.items():
         if code not in besides:
             detail = _detail(matrix, code, fault, names, whole=survey.whole)
-            findings.tell(code, pointer, detail, fix)
+            findings.tell(code, fault.pointer or pointer, detail, fix)
 
 
 def _detail(matrix: Matrix, code: str, fault: Fault, names: Names, *, whole: bool) -> str:
