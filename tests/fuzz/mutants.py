@@ -18,7 +18,7 @@ KINDS = ("flips", "mutants")
 TRIES = 20
 MOST_MUTATIONS = 3
 ALSO_FLIPPED = 0.1
-CANARY_COUNT = 77_777
+CANARY_COUNT = 7_654_321
 """What the canary holds and no other file does: a query with it has read a file not its own."""
 
 

@@ -53,7 +53,7 @@ class _Kept:
 
 def _check(path: Path, folder: Path) -> dict[str, Any]:
     kept = _Kept()
-    report = check_file(path, Request(), LIMITS, kept)
+    report = check_file(path, Request(), LIMITS.for_size(path.stat().st_size), kept)
     with closing(CanonicalFolder(folder, quota=GIB)) as sink:
         for name, data in kept.pieces:
             sink.write(name, data)

@@ -16,11 +16,9 @@ from app.references import manifest_digest
 from tests.worker.engine.simulated import (
     Reference,
     Simulated,
-    build_reference,
     nothing,
     simulate,
 )
-from tests.worker.engine.tissues import joined, tissue
 from tests.worker.intake.conftest import check_here
 from tests.worker.intake.transformed import log_normalised, soup
 from worker.mapping import run_mapping
@@ -72,25 +70,17 @@ def test_recovered_counts_map_to_the_same_bytes(
     assert (told["counts_class"], told["recovered"]) == ("counts", None)
 
 
-@pytest.fixture(scope="module")
-def typed(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    """A reference that predicts which of six types a cell is."""
-    parts = [tissue("lung", 400, seed=seed, depth=2000, n_types=6) for seed in (0, 1)]
-    folder = tmp_path_factory.mktemp("typed")
-    return build_reference(folder, joined(*parts), kind="SCANVI", max_epochs=40)
-
-
 @pytest.mark.parametrize("option", ["as-is", "round"])
 def test_labels_of_corrected_counts_are_those_of_the_counts(
-    option: str, typed: Reference, tmp_path: Path
+    option: str, labelled: Reference, tmp_path: Path
 ) -> None:
-    cells = tissue("lung", 400, seed=5, depth=2000, n_types=6)
+    cells = simulate({"c": 300, "d": 300}, seed=9)
     counts = cells.counts.toarray()
-    plain = mapped(typed, tmp_path / "plain", as_file(cells, counts))
+    plain = mapped(labelled, tmp_path / "plain", as_file(cells, counts))
     corrected = as_file(cells, soup(counts, 0.05))
-    results = mapped(typed, tmp_path / "corrected", corrected, counts=option)
+    results = mapped(labelled, tmp_path / "corrected", corrected, counts=option)
     expected, found = (pd.read_parquet(out / "labels.parquet")["label"] for out in (plain, results))
-    assert expected.nunique() >= 5
+    assert expected.value_counts().min() > 30
     assert (expected == found).mean() >= 0.98
     told = json.loads((results / "provenance.json").read_text())["query"]
     assert told["counts_class"] == "count-like"

@@ -83,3 +83,22 @@ def test_a_heap_that_goes_round_in_circles(sandboxed: Sandboxed, tmp_path: Path)
     length = stored.index(b"gene1\0") - 8
     path.write_bytes(stored[:length] + b"\xcd" + stored[length + 1 :])
     assert codes(sandboxed, path) == {("crashes-reader", "/")}
+
+
+@pytest.mark.parametrize("value", [2.01348876953125, 4.78125, 0.5])
+def test_a_few_damaged_counts_are_no_logarithms(
+    value: float, sandboxed: Sandboxed, tmp_path: Path
+) -> None:
+    """Undone as logarithms of base 10, counts of 1, 2 and 3 would be 1, 11 and 111."""
+    path = files.write_h5ad(tmp_path / "query.h5ad", files.counts(60, 40))
+    with h5py.File(path, "a") as file:
+        file["X/data"][[100, 900]] = value
+    assert codes(sandboxed, path) == {("fractional-values", "/X/data")}
+
+
+def test_names_of_which_nothing_is_stored(sandboxed: Sandboxed, tmp_path: Path) -> None:
+    path = files.write_h5ad(tmp_path / "query.h5ad", files.counts(60, 40))
+    with h5py.File(path, "a") as file:
+        del file["obs/_index"]
+        file["obs"].create_dataset("_index", (10**7,), files.TEXT, chunks=(4096,))
+    assert ("expands-too-much", "/obs/_index") in codes(sandboxed, path)
