@@ -27,7 +27,7 @@ from app.tracebacks import places, tell_no_messages
 from worker.bubblewrap import stand_in
 from worker.code_folders import code_folders
 from worker.intake.check import Request, check_upload
-from worker.intake.filters import load_plugins
+from worker.intake.filters import drop_other_plugins
 from worker.intake.findings import too_large
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
 from worker.intake.limits import Limits
@@ -162,7 +162,7 @@ def main(check: CheckUpload = check_upload) -> None:
     control = socket.socket(fileno=arguments.fd)
     die_with_parent(signal.SIGKILL, parent=os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    load_plugins()  # while it may still read libraries
+    drop_other_plugins()  # while it may still read libraries
     tell_no_messages()
     if not arguments.landlock_abi:
         keep_memory_private()

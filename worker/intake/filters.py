@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import h5py
 
 OWN = frozenset({1, 2, 3, 32000})
@@ -24,12 +22,14 @@ def is_allowed(code: int) -> bool:
     return False
 
 
-@functools.cache
 def load_plugins() -> None:
-    """Register the two, and no other: a file may name a filter also where no dataset shows it.
+    """To be called before a process gives up its rights: it reads libraries."""
+    import hdf5plugin  # noqa: F401 - registers its filters
 
-    To be called before a process gives up its rights: it reads libraries.
-    """
+
+def drop_other_plugins() -> None:
+    """Of what hdf5plugin has registered keep the two alone: a damaged file may name a filter also
+    where no dataset shows it. For processes that read nothing but foreign files."""
     import hdf5plugin
 
     for name, code in hdf5plugin.FILTERS.items():

@@ -17,7 +17,7 @@ from worker.intake.look import look
 from worker.intake.market import MarketMatrix
 from worker.intake.query_file import QueryFile
 from worker.intake.samples import ROLES, UploadedFile
-from worker.intake.signature import check_signature
+from worker.intake.signature import check_signature, refuse_user_block
 from worker.intake.source import Source
 from worker.intake.triples import find_triple, triple_of_parts
 from worker.intake.unpacking import archive_kind
@@ -49,6 +49,7 @@ class Opener:
         if len(files) == len(ROLES):
             yield MarketMatrix(triple_of_parts(files, self.limits), self.limits)
         elif archive_kind(path) is not None:
+            refuse_user_block(path)
             archive = Archive(path, self.limits)
             yield MarketMatrix(find_triple(archive, findings or Findings()), self.limits)
         else:

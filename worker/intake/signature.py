@@ -57,13 +57,25 @@ def check_signature(path: Path) -> None:
             _check_end(file.fileno(), os.pread(file.fileno(), HEADER_BYTES, USER_BLOCK), size)
             return
         if _has_user_block(file.fileno(), size):
-            raise located(
-                "user-block",
-                "/",
-                "Other bytes stand before the HDF5 header (a user block).",
-                "Write the file again with anndata's write_h5ad, which leaves no user block.",
-            )
+            raise _user_block()
     raise _not_hdf5(head)
+
+
+def refuse_user_block(path: Path) -> None:
+    """A zip to some readers that is an HDF5 file to others. A tar may hold an HDF5 file there."""
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
+        if is_zip and _has_user_block(file.fileno(), path.stat().st_size):
+            raise _user_block()
+
+
+def _user_block() -> Problem:
+    return located(
+        "user-block",
+        "/",
+        "Other bytes stand before the HDF5 header (a user block).",
+        "Write the file again with anndata's write_h5ad, which leaves no user block.",
+    )
 
 
 def _is_mudata(descriptor: int) -> bool:

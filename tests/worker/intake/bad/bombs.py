@@ -171,6 +171,10 @@ def a_million_columns_by_name_alone(file: h5py.File, folder: Path) -> None:
     obs.attrs.create("column-order", np.arange(1_000_000).astype("S8"))
 
 
+OWN_FILTERS = 255
+"""Up to this number filters are HDF5's own."""
+
+
 def _filtered(name: str, code: int, *more: int, where: str = "X/data") -> None:
     """A dataset that says it went through a filter; its one chunk is what it says it is."""
 
@@ -181,6 +185,8 @@ def _filtered(name: str, code: int, *more: int, where: str = "X/data") -> None:
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         properties.set_chunk(array.shape)
         for each in (code, *more):
+            if each > OWN_FILTERS and h5py.h5z.filter_avail(each):
+                h5py.h5z.unregister_filter(each)  # hdf5plugin's would look at its options
             properties.set_filter(each, h5py.h5z.FLAG_OPTIONAL, (4, 8))
         space = h5py.h5s.create_simple(array.shape)
         kind = h5py.h5t.py_create(array.dtype)

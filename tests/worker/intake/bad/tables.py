@@ -128,7 +128,7 @@ def one_cell_too_few(file: h5py.File, folder: Path) -> None:
     files.write_frame(file, "obs", files.names("cell", files.CELLS - 1), [])
 
 
-@breaks(TABLES, "/X", "shape-mismatch")
+@breaks(TABLES, "/X", "transposed-matrix")
 def cells_and_genes_exchanged(file: h5py.File, folder: Path) -> None:
     file.move("obs", "other")
     file.move("var", "obs")
@@ -148,7 +148,7 @@ def _shape(name: str, value: Any, *codes: str, pointer: str = "/X") -> None:
 _shape("missing", None, "matrix-shape")
 _shape("with_a_row_more", [files.CELLS + 1, files.GENES], "shape-mismatch")
 _shape("with_a_gene_more", [files.CELLS, files.GENES + 1], "shape-mismatch")
-_shape("exchanged", [files.GENES, files.CELLS], "shape-mismatch")
+_shape("exchanged", [files.GENES, files.CELLS], "transposed-matrix")
 _shape("of_one_number", [96], "matrix-shape")
 _shape("of_three_numbers", [files.CELLS, files.GENES, 1], "matrix-shape")
 _shape("in_two_dimensions", [[files.CELLS, files.GENES]], "matrix-shape")
@@ -219,7 +219,7 @@ def matrix_that_holds_a_matrix(file: h5py.File, folder: Path) -> None:
     file.move("inner", "X/X")
 
 
-@breaks(ENCODINGS, "/mod", "other-format")
+@breaks(ENCODINGS, "/mod/rna/obs", "table-missing")
 def several_modalities(file: h5py.File, folder: Path) -> None:
     file.create_group("mod/rna")
 
