@@ -10,6 +10,8 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 SERVE_DATA ?= data
 KILLS ?= 1000
 REAL ?= 0
+FLIPS ?= 100000
+MUTANTS ?= 20000
 SEED ?= 0
 
 # Where it is set, each of the hundreds of processes that tests start would compile all it imports.
@@ -22,7 +24,7 @@ INSTALL := $(PIP) install --no-compile -c constraints.txt
 TORCH_PIN = $(shell grep -E '^torch==' constraints.txt)
 FRAME := pyproject.toml constraints.txt Makefile
 
-.PHONY: help setup setup-dev demo serve test check parity chaos bench fmt clean
+.PHONY: help setup setup-dev demo serve test check parity chaos fuzz bench fmt clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +54,9 @@ parity: $(VENV)/.dev ## numbers beside scvi-tools 1.4.2; writes docs/parity.md
 
 chaos: $(VENV)/.dev ## kill -9 at random, judged by a checker; ten minutes a call (KILLS=, SEED=, REAL=)
 	@$(BIN)/python -m tests.chaos --kills $(KILLS) --seed $(SEED) --real $(REAL)
+
+fuzz: $(VENV)/.dev ## damaged uploads by the ten thousand; ten minutes a call (FLIPS=, MUTANTS=, SEED=)
+	@$(BIN)/python -m tests.fuzz --flips $(FLIPS) --mutants $(MUTANTS) --seed $(SEED)
 
 bench: $(VENV)/.dev ## speed, beside scvi-tools where it can be compared
 	@$(BIN)/python -m bench

@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from app.findings import empty_file
 from app.problems import (
     BodyTooLarge,
     ContentRangeUnsupported,
-    EmptyFile,
     MalformedUpload,
     UnsupportedMediaType,
 )
@@ -61,7 +61,7 @@ def read_declaration(
     if length is not None and length > limit:
         raise too_large(max_bytes, declared=length)
     if length == 0:
-        raise EmptyFile("The request has no body.", fix="Send the file: `curl -T FILE URL`.")
+        raise empty_file("The request has no body.", "Send the file: `curl -T FILE URL`.")
     return Declaration(length=length, sha256=_digest(headers, sha256), boundary=boundary)
 
 
@@ -73,6 +73,18 @@ def agreed_digest(declared: Declaration, fields: Sequence[tuple[str, str]]) -> s
     if len(digests) > 1:
         raise _bad_digest("The request names more than one SHA-256.")
     return next(iter(digests), None)
+
+
+def agreed_digests(
+    declared: Declaration, fields: Sequence[tuple[str, str]], *, files: int
+) -> list[str | None]:
+    """`agreed_digest` of each of a form's files: with several, `sha256` comes once for each."""
+    if files == 1:
+        return [agreed_digest(declared, fields)]
+    digests = [_hexadecimal(value) for name, value in fields if name == "sha256"]
+    if declared.sha256 is not None or len(digests) not in {0, files}:
+        raise _bad_digest(f"The form has {files} files, so it names as many SHA-256s or none.")
+    return [*digests] or [None] * files
 
 
 def too_large(max_bytes: int, *, declared: int | None = None) -> BodyTooLarge:
@@ -137,5 +149,7 @@ def _hexadecimal(sha256: str) -> str:
 
 def _bad_digest(detail: str) -> MalformedUpload:
     return MalformedUpload(
-        detail, fix='Send ?sha256="$(sha256sum FILE | cut -d" " -f1)", or leave it out.'
+        detail,
+        fix='Send ?sha256="$(sha256sum FILE | cut -d" " -f1)", or leave it out; in a form of '
+        "several files, a field sha256 for each, in their order.",
     )

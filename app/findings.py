@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from app.problems import (
+    AmbiguousFile,
     EmptyFile,
     FileTooLarge,
     JobTimeout,
+    MalformedRequest,
     NoCells,
     NotCounts,
     Problem,
@@ -51,14 +53,26 @@ ERRORS: Mapping[str, type[Problem]] = {
         "dangling-link",
         "virtual-dataset",
         "external-storage",
+        "object-repeated",
+        "trailing-bytes",
         "too-deep",
         "unknown-filter",
         "other-format",
+        "transposed-matrix",
+        "unfiltered-barcodes",
+        "archive-path",
+        "archive-link",
+        "archive-device",
+        "archive-encrypted",
+        "archive-nested",
+        "archive-repeats",
+        "market-kind",
     ),
     **_of(
         FileTooLarge,
         "too-many-objects",
         "too-many-cells",
+        "too-many-columns",
         "declares-too-much",
         "expands-too-much",
         "chunk-too-large",
@@ -96,8 +110,15 @@ ERRORS: Mapping[str, type[Problem]] = {
         "codes-not-integers",
         "code-out-of-range",
         "categories-repeat",
+        "archive-damaged",
+        "market-header",
+        "market-line",
+        "market-entries",
+        "table-lines",
     ),
-    **_of(UnknownLayer, "unknown-layer"),
+    **_of(UnknownLayer, "unknown-layer", "unknown-genome", "unknown-modality"),
+    **_of(AmbiguousFile, "several-genomes", "several-matrices", "several-modalities"),
+    **_of(MalformedRequest, "samples-differ", "triple-incomplete"),
     **_of(NoCells, "no-cells"),
     **_of(
         NotCounts,
@@ -124,6 +145,7 @@ WARNINGS = frozenset(
         "column-renamed",
         "count-like",
         "empty-cells",
+        "genes-differ",
         "missing-batch",
         "missing-condition",
         "missing-sample",
@@ -134,12 +156,21 @@ WARNINGS = frozenset(
         "small-batches",
         "too-many-batches",
         "undetermined-cells",
+        "unfiltered-kept",
         "unknown-column",
         "unknown-control-value",
         "unknown-identifiers",
     }
 )
-NOTES = frozenset({"columns-not-kept", "counts-recovered", "gene-identifiers", "other-features"})
+NOTES = frozenset(
+    {
+        "columns-not-kept",
+        "counts-recovered",
+        "gene-identifiers",
+        "matrix-turned",
+        "other-features",
+    }
+)
 
 
 def severity_of(code: str) -> Severity:
@@ -155,3 +186,9 @@ def severity_of(code: str) -> Severity:
 
 def every_code() -> list[str]:
     return sorted({*ERRORS, *WARNINGS, *NOTES})
+
+
+def empty_file(detail: str, fix: str) -> EmptyFile:
+    """Nothing arrived: told at the door, with the code that a check would give it."""
+    finding = Finding("empty-file", severity_of("empty-file"), "/", detail, fix)
+    return EmptyFile(detail, fix=fix, errors=[finding.as_dict()])

@@ -1,4 +1,4 @@
-"""A multipart form, read as it arrives: small fields are kept, the file's bytes passed on."""
+"""A multipart form, read as it arrives: small fields are kept, bytes of files passed on."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from python_multipart.multipart import parse_options_header
 
 from app.problems import MalformedUpload
 
-MAX_PARTS = 64
+MAX_FIELDS = 256
+MAX_FILES = 96
+"""Samples of a plate."""
 MAX_FIELD_BYTES = 16 * 1024
 FILE_FIELD = "file"
 
 
 class FormReader:
-    """Feed it the body; it returns the bytes that belong to the file."""
+    """Feed it the body; it returns the bytes that belong to files, each with its file's number."""
 
     def __init__(self, boundary: bytes) -> None:
         self.fields: list[tuple[str, str]] = []
-        self.filename: str | None = None
-        self.has_file = False
+        self.filenames: list[str | None] = []
+        """Of each file so far, in their order."""
         self.ended = False
-        self._parts = 0
         self._headers: dict[str, bytes] = {}
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._name = ""
         self._value = bytearray()
         self._in_file = False
-        self._file_bytes = bytearray()
+        self._pieces: list[tuple[int, bytearray]] = []
         self._parser = MultipartParser(
             boundary,
             {
@@ -43,25 +44,22 @@ class FormReader:
             },
         )
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         try:
             self._parser.write(data)
         except FormParserError as error:
             raise _malformed(f"The form cannot be read: {error}.") from error
-        taken = bytes(self._file_bytes)
-        self._file_bytes.clear()
+        taken = [(number, bytes(piece)) for number, piece in self._pieces]
+        self._pieces.clear()
         return taken
 
     def finish(self) -> None:
         if not self.ended:
             raise _malformed("The form ends before its closing boundary.")
-        if not self.has_file:
+        if not self.filenames:
             raise _malformed(f"The form has no part {FILE_FIELD!r}.")
 
     def _begin_part(self) -> None:
-        self._parts += 1
-        if self._parts > MAX_PARTS:
-            raise _malformed(f"The form has more than {MAX_PARTS} parts.")
         self._headers = {}
         self._value.clear()
 
@@ -80,16 +78,18 @@ class FormReader:
         _, options = parse_options_header(self._headers.get("content-disposition"))
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         self._in_file = self._name == FILE_FIELD
-        if not self._in_file:
-            return
-        if self.has_file:
-            raise _malformed("The form has more than one file.")
-        self.has_file = True
-        self.filename = options.get(b"filename", b"").decode("utf-8", "replace") or None
+        if self._in_file:
+            name = options.get(b"filename", b"").decode("utf-8", "replace")
+            self.filenames.append(name or None)
+        if len(self.filenames) > MAX_FILES or len(self.fields) >= MAX_FIELDS:
+            raise _malformed(f"The form has over {MAX_FILES} files or {MAX_FIELDS} fields.")
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
-            self._file_bytes += data[start:end]
+            number = len(self.filenames) - 1
+            if not self._pieces or self._pieces[-1][0] != number:
+                self._pieces.append((number, bytearray()))
+            self._pieces[-1][1].extend(data[start:end])
             return
         self._value += data[start:end]
         if len(self._value) > MAX_FIELD_BYTES:
@@ -104,4 +104,4 @@ class FormReader:
 
 
 def _malformed(detail: str) -> MalformedUpload:
-    return MalformedUpload(detail, fix="Send one file: `curl -F file=@FILE URL`.")
+    return MalformedUpload(detail, fix="Send the file: `curl -F file=@FILE URL`, or several.")

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.moves import TERMINAL_STATES
+from app.parts import parts_of
 from app.reference_tables import GoldenQuery
 from app.references import version_folder
 from app.storage import Storage
@@ -84,7 +85,8 @@ def expected_files(session: Session) -> Iterator[Expected]:
 def _of_query(query: Query) -> Iterator[Expected]:
     # One that is to go may be gone already, though its row does not say so yet.
     if query.storage_key is not None and (query.keeps_upload or query.state == "checking"):
-        yield Expected(query.storage_key, query.sha256, f"query {query.id}")
+        for part in parts_of(query):
+            yield Expected(part.key, part.sha256, f"query {query.id}")
     if query.canonical_prefix is not None:
         for name in CANONICAL_FILES:
             yield Expected(f"{query.canonical_prefix}/{name}", None, f"query {query.id}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from app.design_problems import UnfitCellFilter as UnfitCellFilter
+from app.design_problems import UnknownControlValue as UnknownControlValue
+from app.design_problems import UnknownDesignColumn as UnknownDesignColumn
 from app.rfc9457 import Fault as Fault
 from app.rfc9457 import Problem as Problem
 from app.rfc9457 import every_problem as every_problem
@@ -29,21 +32,6 @@ class UnknownCovariate(Problem):
     title = "The query lacks a covariate that the reference needs."
 
 
-class UnknownDesignColumn(Problem):
-    status = 422
-    title = "The query has no such column of samples, conditions or a filter."
-
-
-class UnknownControlValue(Problem):
-    status = 422
-    title = "The condition column has none of the control values."
-
-
-class UnfitCellFilter(Problem):
-    status = 422
-    title = "The cell filter does not fit the query."
-
-
 class TooFewGenes(Problem):
     status = 422
     title = "The query shares too few genes with the reference."
@@ -69,9 +57,14 @@ class UnknownLayer(Problem):
     title = "The file has no such matrix."
 
 
+class AmbiguousFile(Problem):
+    status = 422
+    title = "The file holds several matrices, and the request does not say which."
+
+
 class UnreadableFile(Problem):
     status = 422
-    title = "The file cannot be read as an h5ad."
+    title = "The file cannot be read as any format of a query."
 
 
 class UnsupportedFile(Problem):

@@ -16,6 +16,7 @@ from app.mappings import mapping_prefix
 from app.moves import enqueue, fenced, move_job, move_query, record_event
 from app.ownership import lock_query
 from app.pages import Page, page_of
+from app.parts import StagedPart, joint_digest, joint_name, store_parts
 from app.problems import QueryHasMappings, QueryInUse
 from app.rankings import delete_ranking_of
 from app.staging import StagedFile
@@ -29,6 +30,7 @@ def create_query(
     *,
     owner: str,
     staged: StagedFile,
+    others: Sequence[StagedPart] = (),
     storage: Storage,
     filename: str,
     options: Mapping[str, Any],
@@ -37,11 +39,15 @@ def create_query(
     max_attempts: int,
     inspect_only: bool = False,
 ) -> Query:
-    """Keep the bytes, then the row and the job that checks them. Returns when both are durable."""
+    """Keep the bytes, then the row and the job that checks them. Returns when both are durable.
+
+    `others` are further files of the same query, after the first.
+    """
     query = store_query(
         session,
         owner=owner,
         staged=staged,
+        others=others,
         storage=storage,
         filename=filename,
         options=options,
@@ -60,6 +66,7 @@ def store_query(
     *,
     owner: str,
     staged: StagedFile,
+    others: Sequence[StagedPart] = (),
     storage: Storage,
     filename: str,
     options: Mapping[str, Any],
@@ -70,11 +77,11 @@ def store_query(
 ) -> Query:
     """`create_query` without the commit, to share a transaction with a mapping."""
     query_id = new_id()
-    key = f"{query_prefix(query_id)}/{staged.sha256}.h5ad"
     with removed_on_failure(storage, query_prefix(query_id)):
         # The bytes first: a crash in between leaves an orphan, never a row without its file.
         # Nothing was asked of the session so far, so no other writer waits for these fsyncs.
-        storage.publish_file(staged.path, key, sha256=staged.sha256)
+        sent = [StagedPart(staged, filename), *others]
+        parts = store_parts(storage, query_prefix(query_id), sent)
         job = enqueue(
             session, kind="check", subject_id=query_id, owner=owner, max_attempts=max_attempts
         )
@@ -82,10 +89,11 @@ def store_query(
             id=query_id,
             owner=owner,
             state="checking",
-            filename=filename,
-            bytes=staged.bytes,
-            sha256=staged.sha256,
-            storage_key=key,
+            filename=joint_name(parts),
+            bytes=sum(part.bytes for part in parts),
+            sha256=joint_digest(parts),
+            storage_key=parts[0].key,
+            parts=[part.as_dict() for part in parts] if others else None,
             keeps_upload=options.get("obs_policy", "all") == "all",
             options=dict(options),
             external_id=external_id,

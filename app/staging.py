@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.declarations import too_large
-from app.problems import DigestMismatch, DiskFull, EmptyFile, LengthMismatch
+from app.findings import empty_file
+from app.problems import DigestMismatch, DiskFull, LengthMismatch
 
 READ_BLOCK = 4 * 1024 * 1024
 FSYNC_BYTES = 64 * 1024 * 1024
@@ -35,9 +36,13 @@ class StagedFile:
 class StagingFile:
     """An upload in progress. Its lock tells the sweeper that a live process is writing it."""
 
-    def __init__(self, folder: Path, *, max_bytes: int, reserve_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, *, max_bytes: int, reserve_bytes: int, of_bytes: int | None = None
+    ) -> None:
+        """`max_bytes` may be what is left of `of_bytes`, which are for several files."""
         self.path = folder / f"upload-{uuid.uuid4().hex}.part"
         self._max_bytes = max_bytes
+        self._of_bytes = of_bytes or max_bytes
         self._reserve_bytes = reserve_bytes
         self._bytes = 0
         self._synced = 0
@@ -46,10 +51,15 @@ class StagingFile:
             self._file = self.path.open("xb", buffering=0)
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._bytes
+
     def write(self, chunks: Sequence[bytes]) -> None:
         data = b"".join(chunks)
         if self._bytes + len(data) > self._max_bytes:
-            raise too_large(self._max_bytes)
+            raise too_large(self._of_bytes)
         self._hash.update(data)
         view = memoryview(data)
         with disk_full_told():
@@ -71,9 +81,7 @@ class StagingFile:
                 fix="Send the file again.",
             )
         if self._bytes == 0:
-            raise EmptyFile(
-                "The file holds 0 bytes.", fix="Check the path and send the file again."
-            )
+            raise empty_file("The file holds 0 bytes.", "Check the path and send the file again.")
         digest = self._hash.hexdigest()
         if sha256 is not None and digest != sha256:
             raise DigestMismatch(

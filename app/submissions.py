@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.bell import Bell
 from app.keys import Principal
 from app.mappings import MappingRequest, store_mapping
+from app.parts import StagedPart
 from app.queries import query_prefix, removed_on_failure, store_query
 from app.staging import StagedFile
 from app.storage import Storage
@@ -23,6 +24,7 @@ def submit_file(
     *,
     owner: str,
     staged: StagedFile,
+    others: Sequence[StagedPart] = (),
     storage: Storage,
     filename: str,
     query_options: Mapping[str, Any],
@@ -35,6 +37,7 @@ def submit_file(
         session,
         owner=owner,
         staged=staged,
+        others=others,
         storage=storage,
         filename=filename,
         options=query_options,

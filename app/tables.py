@@ -105,6 +105,8 @@ class Query(Table):
     sha256: Mapped[str] = mapped_column(String(64))
     storage_key: Mapped[str | None]
     """None: the file has been removed, because nobody is to keep it."""
+    parts: Mapped[list[Any] | None]
+    """See `app.parts`; None where the query is one file, which the columns around tell all of."""
     keeps_upload: Mapped[bool] = mapped_column(default=True)
     """Whether the file stays in the store once it is checked."""
     canonical_prefix: Mapped[str | None]

@@ -13,7 +13,7 @@ from typing import TypeVar
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-from app.declarations import Declaration, agreed_digest
+from app.declarations import Declaration, agreed_digests
 from app.forms import FormReader
 from app.problems import UploadStalled
 from app.staging import StagedFile, StagingFile, check_space, sweep_staging
@@ -29,11 +29,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Received:
-    """A file that has arrived whole, and what its form said about it."""
+    """A file that has arrived whole, or several, and what their form said about them."""
 
     staged: StagedFile
     filename: str | None = None
+    others: list[tuple[StagedFile, str | None]] = field(default_factory=list)
+    """Further files of the form, each with its name."""
     fields: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.staged.path, *(staged.path for staged, _ in self.others)]
 
 
 class Uploads:
@@ -56,28 +62,26 @@ class Uploads:
         await self._thread(
             functools.partial(check_space, self.staging, self.reserve_bytes, coming=coming)
         )
-        file = await self._thread(
-            functools.partial(
-                StagingFile,
-                self.staging,
-                max_bytes=self.max_bytes,
-                reserve_bytes=self.reserve_bytes,
-            )
-        )
+        files: list[StagingFile] = []
         try:
             chunks = self._in_time(body)
             if declared.boundary is None:
-                await self._write(file, chunks)
-                return Received(await self._finish(file, declared.length, declared.sha256))
+                await self._write(files, _as_first(chunks))
+                return Received(await self._finish(files[0], declared.length, declared.sha256))
             form = FormReader(declared.boundary)
-            await self._write(file, _file_bytes(form, chunks))
-            sha256 = agreed_digest(declared, form.fields)
-            staged = await self._finish(file, None, sha256)
-            return Received(staged, form.filename, form.fields)
+            await self._write(files, _pieces(form, chunks))
+            digests = agreed_digests(declared, form.fields, files=len(files))
+            first, *others = [
+                await self._finish(file, None, sha256)
+                for file, sha256 in zip(files, digests, strict=True)
+            ]
+            named = list(zip(others, form.filenames[1:], strict=True))
+            return Received(first, form.filenames[0], named, form.fields)
         except BaseException:
             # Also when the client has gone away or the server is stopping.
             with anyio.CancelScope(shield=True):
-                await self._thread(file.discard)
+                for file in files:
+                    await self._thread(file.discard)
             raise
 
     async def keep(self, publish: Callable[[], T]) -> T:
@@ -107,16 +111,39 @@ class Uploads:
                 raise _stalled(self.idle_seconds) from error
             yield chunk
 
-    async def _write(self, file: StagingFile, body: AsyncIterator[bytes]) -> None:
+    async def _write(
+        self, files: list[StagingFile], pieces: AsyncIterator[tuple[int, bytes]]
+    ) -> None:
+        """Each file's pieces come together. All stay open, and so locked, until all are there."""
         waiting: list[bytes] = []
         size = 0
-        async for chunk in body:
-            waiting.append(chunk)
-            size += len(chunk)
+        async for number, piece in pieces:
+            while number >= len(files):
+                if files:
+                    await self._thread(functools.partial(files[-1].write, waiting))
+                    waiting, size = [], 0
+                await self._add_file(files)
+            waiting.append(piece)
+            size += len(piece)
             if size >= WRITE_BYTES:
-                await self._thread(functools.partial(file.write, waiting))
+                await self._thread(functools.partial(files[-1].write, waiting))
                 waiting, size = [], 0
-        await self._thread(functools.partial(file.write, waiting))
+        await self._thread(functools.partial(files[-1].write, waiting))
+
+    async def _add_file(self, files: list[StagingFile]) -> None:
+        """One more file; all together may have as many bytes as one."""
+        left = self.max_bytes - sum(file.size for file in files)
+
+        def add() -> None:
+            file = StagingFile(
+                self.staging,
+                max_bytes=left,
+                reserve_bytes=self.reserve_bytes,
+                of_bytes=self.max_bytes,
+            )
+            files.append(file)
+
+        await self._thread(add)
 
     async def _finish(
         self, file: StagingFile, length: int | None, sha256: str | None
@@ -133,7 +160,15 @@ def _stalled(seconds: float) -> UploadStalled:
     )
 
 
-async def _file_bytes(form: FormReader, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _as_first(body: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+    yield 0, b""
     async for chunk in body:
-        yield form.feed(chunk)
+        yield 0, chunk
+
+
+async def _pieces(form: FormReader, body: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+    async for chunk in body:
+        for piece in form.feed(chunk):
+            yield piece
     form.finish()
+    yield len(form.filenames) - 1, b""  # for a file without bytes

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, undefer
 
 from app.jobs import Claim
 from app.keys import any_key_of
+from app.parts import StoredPart, parts_of
 from app.problems import UnknownMapping, UnknownQuery, UnknownRanking, UnknownReference
 from app.standing import USABLE_STATES, warnings_about
 from app.tables import Query, QueryMapping, Ranking, ReferenceVersion, Shard
@@ -20,8 +21,7 @@ _GONE = "It was deleted after the job was accepted; there is nothing left to do.
 @dataclass(frozen=True)
 class CheckWork:
     query_id: str
-    storage_key: str
-    sha256: str
+    parts: tuple[StoredPart, ...]
     options: dict[str, Any]
 
 
@@ -102,8 +102,7 @@ def _check_work(session: Session, query_id: str) -> CheckWork:
         raise UnknownQuery("The query of this job does not exist any more.", fix=_GONE)
     return CheckWork(
         query_id=query.id,
-        storage_key=query.storage_key or "",
-        sha256=query.sha256,
+        parts=tuple(parts_of(query)),
         options=query.options,
     )
 

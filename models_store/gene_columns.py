@@ -201,13 +201,17 @@ def best_told(columns: Iterable[GeneColumn]) -> tuple[Species, ...]:
     return min(told, key=lambda found: SIGNS.index(found[0].told_by), default=())
 
 
-GENE_TYPES = frozenset({"gene expression", "gene", "genes", "rna", "gex", "mrna", ""})
-"""What features that are genes are called, in small letters; nothing said is a gene."""
+GENE_TYPES = frozenset({"gene expression", "gene", "genes", "rna", "gex", "mrna"})
+"""What features that are genes are called, in small letters."""
 
 
 def other_features(feature_types: Sequence[str]) -> frozenset[int]:
-    """Rows whose type is another than gene expression; none where no row's type is."""
-    others = frozenset(
-        row for row, kind in enumerate(feature_types) if kind.strip().lower() not in GENE_TYPES
-    )
-    return others if len(others) < len(feature_types) else frozenset()
+    """Rows whose type is another than gene expression; a row without a type is a gene.
+
+    None where no row's type is gene expression: a column of that name may hold kinds of genes
+    (`protein_coding`, `lncRNA`).
+    """
+    types = [kind.strip().lower() for kind in feature_types]
+    if GENE_TYPES.isdisjoint(types):
+        return frozenset()
+    return frozenset(row for row, kind in enumerate(types) if kind and kind not in GENE_TYPES)

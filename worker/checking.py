@@ -22,8 +22,8 @@ from worker.intake.folder import CanonicalFolder
 from worker.intake.frames import FAULT, PROBLEM
 from worker.intake.limits import MIB, Limits
 from worker.intake.receiver import BrokenStream, Receiver
+from worker.intake.samples import UploadedFile
 from worker.outcomes import Stopped, WorkerDied
-from worker.sandbox import place_of
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ EXIT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class CheckOrder:
-    """One file to check, and where its canonical query goes."""
+    """A file to check, or several that make one query, and where its canonical query goes."""
 
     path: Path
     folder: Path
@@ -41,18 +41,28 @@ class CheckOrder:
     """What the caller said of the file; see `worker.intake.check.Request`."""
     seconds: float
     limits: Limits
+    name: str = ""
+    """What the file was called where it came from."""
+    others: tuple[UploadedFile, ...] = ()
+    """What came with it, in order."""
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """All that the check may read, in the order of `place_of`."""
-        return (self.path,)
+    def bounds(self) -> Limits:
+        """The limits, drawn closer for a small upload."""
+        return self.limits.for_size(sum(file.path.stat().st_size for file in self.files))
+
+    @property
+    def files(self) -> tuple[UploadedFile, ...]:
+        """All that the check may read, in the order of `worker.sandbox.place_of`."""
+        return (UploadedFile(self.path, self.name), *self.others)
 
     def message(self) -> bytes:
-        """What the check is told: it knows its files by their descriptors, not by their names."""
+        """What the check is told: it knows its files by their descriptors. Their names
+        say what they are and what samples are called; nothing is opened by them."""
         order = {
-            "path": str(place_of(0)),
+            "names": [file.name for file in self.files],
             "options": dict(self.options),
-            "limits": self.limits.as_dict(),
+            "limits": self.bounds.as_dict(),
         }
         return json.dumps({"check": order}).encode()
 
@@ -81,9 +91,9 @@ class Check:
     def _send(self) -> int:
         """Give the order, one end of a pipe and the files to the zygote; returns the other end."""
         with ExitStack() as stack:
-            files = [os.open(path, os.O_RDONLY | os.O_NONBLOCK) for path in self.order.files]
-            for file in files:
-                stack.callback(os.close, file)
+            files = [os.open(file.path, os.O_RDONLY | os.O_NONBLOCK) for file in self.order.files]
+            for descriptor in files:
+                stack.callback(os.close, descriptor)
             read_end, write_end = os.pipe()
             stack.callback(os.close, write_end)
             with suppress(OSError):
@@ -142,7 +152,7 @@ class Check:
 
     def _judge(self, status: int) -> dict[str, Any]:
         if self.receiver.outcome is None:
-            raise _death(status, self.order.seconds)
+            raise _death(status, min(self.order.seconds, self.order.bounds.cpu_seconds))
         kind, outcome = self.receiver.outcome
         if kind == PROBLEM:
             raise _refusal(outcome)

@@ -160,8 +160,9 @@ class Parent:
         """Checked: of a file that is not to be kept, what was asked for is in the store."""
         with self._database.reading() as session:
             spent = spent_uploads(session)
-        for query_id, key in spent.items():
-            self._place.storage.delete(key)
+        for query_id, keys in spent.items():
+            for key in keys:
+                self._place.storage.delete(key)
             with self._database.writing() as session:
                 forget_upload(session, query_id)
 

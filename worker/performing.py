@@ -21,6 +21,7 @@ from worker.attempt_store import AttemptStore
 from worker.attempts import Attempt
 from worker.checking import CheckOrder
 from worker.intake.limits import Limits
+from worker.intake.samples import UploadedFile
 from worker.orders import BuildOrder, MapOrder, ShardOrder
 from worker.outcomes import Done, Outcome
 from worker.ranking import compare_references
@@ -56,8 +57,14 @@ def check_query(place: Workplace, work: CheckWork, attempt: Attempt) -> Outcome:
     scratch = place.scratch(attempt.claim)
     prefix = f"queries/{work.query_id}/canonical-{attempt.claim.attempt}"
     with _store(place, attempt) as store:
+        first, *others = [
+            UploadedFile(store.file(part.key, sha256=part.sha256), part.filename)
+            for part in work.parts
+        ]
         order = CheckOrder(
-            path=store.file(work.storage_key, sha256=work.sha256),
+            path=first.path,
+            name=first.name,
+            others=tuple(others),
             folder=scratch,
             options=work.options,
             seconds=place.intake_seconds,

@@ -26,17 +26,19 @@ from app.problems import Problem
 from app.tracebacks import places, tell_no_messages
 from worker.bubblewrap import stand_in
 from worker.code_folders import code_folders
-from worker.intake.check import Request, check_file
+from worker.intake.check import Request, check_upload
+from worker.intake.filters import load_plugins
 from worker.intake.findings import too_large
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
 from worker.intake.limits import Limits
+from worker.intake.samples import UploadedFile
 from worker.sandbox import allow_last_words, enter_sandbox, keep_memory_private, keep_only, place_of
 
 LONGEST_REQUEST = 1024 * 1024
 MOST_DESCRIPTORS = 253
 """The kernel passes no more with one message."""
 
-CheckFile = Callable[[Path, Request, Limits, Sink], dict[str, Any]]
+CheckUpload = Callable[[Sequence[UploadedFile], Request, Limits, Sink], dict[str, Any]]
 
 
 class Zygote:
@@ -48,7 +50,7 @@ class Zygote:
         *,
         landlock_abi: int,
         names_hidden: bool = False,
-        check: CheckFile = check_file,
+        check: CheckUpload = check_upload,
     ) -> None:
         """`names_hidden`: the files that come are open, but not to be seen from here by name."""
         self.control, self.landlock_abi, self.check = control, landlock_abi, check
@@ -113,31 +115,45 @@ class Zygote:
         try:
             die_with_parent(signal.SIGKILL, parent=parent)
             frames = FrameWriter(keep_only(pipe, files))
-            self._check(order, [place_of(number) for number in range(len(files))], frames)
+            limits = Limits(**order["limits"])
+            if self._enter(limits, [place_of(number) for number in range(len(files))], frames):
+                _check(order, limits, frames, self.check)
             status = 0
         finally:
             os._exit(status)
 
-    def _check(self, order: dict[str, Any], reads: Sequence[Path], frames: FrameWriter) -> None:
+    def _enter(self, limits: Limits, reads: Sequence[Path], frames: FrameWriter) -> bool:
+        """Whether this process is in its sandbox; if not, that is told, and no file is opened."""
         try:
-            limits = Limits(**order["limits"])
             enter_sandbox(limits, landlock_abi=self.landlock_abi, reads=reads)
-            request = Request.from_options(order["options"])
-            frames.finish(REPORT, self.check(Path(order["path"]), request, limits, frames))
-        except Problem as problem:
-            told = {"problem": problem.as_dict(), "inspection": problem.inspection}
-            frames.finish(PROBLEM, told)
-        except MemoryError:
-            allow_last_words()
-            frames.finish(PROBLEM, {"problem": too_large("/").as_dict(), "inspection": None})
         except Exception as error:  # noqa: BLE001 - its places travel to the parent, which logs them
             frames.finish(FAULT, {"traceback": places(error)})
+            return False
+        return True
 
     def _say(self, message: dict[str, Any]) -> None:
         self.control.send(json.dumps(message).encode())
 
 
-def main(check: CheckFile = check_file) -> None:
+def _check(
+    order: dict[str, Any], limits: Limits, frames: FrameWriter, check: CheckUpload | None = None
+) -> None:
+    try:
+        request = Request.from_options(order["options"])
+        files = [UploadedFile(place_of(at), name) for at, name in enumerate(order["names"])]
+        report = (check or check_upload)(files, request, limits, frames)
+        frames.finish(REPORT, report)
+    except Problem as problem:
+        told = {"problem": problem.as_dict(), "inspection": problem.inspection}
+        frames.finish(PROBLEM, told)
+    except MemoryError:
+        allow_last_words()
+        frames.finish(PROBLEM, {"problem": too_large("/").as_dict(), "inspection": None})
+    except Exception as error:  # noqa: BLE001 - its places travel to the parent, which logs them
+        frames.finish(FAULT, {"traceback": places(error)})
+
+
+def main(check: CheckUpload = check_upload) -> None:
     parser = argparse.ArgumentParser(prog="python -m worker.zygote")
     parser.add_argument("--landlock-abi", type=int, required=True)
     parser.add_argument("--names-hidden", action="store_true")
@@ -146,6 +162,7 @@ def main(check: CheckFile = check_file) -> None:
     control = socket.socket(fileno=arguments.fd)
     die_with_parent(signal.SIGKILL, parent=os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    load_plugins()  # while it may still read libraries
     tell_no_messages()
     if not arguments.landlock_abi:
         keep_memory_private()

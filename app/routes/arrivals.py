@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
 from fastapi import Request
 
 from app.declarations import read_declaration
+from app.parts import StagedPart
 from app.problems import (
     BodyTooLarge,
     ContentRangeUnsupported,
@@ -21,6 +23,7 @@ from app.problems import (
     UnsupportedMediaType,
     UploadStalled,
 )
+from app.routes.upload_options import safe_filename
 from app.service import Service
 from app.staging import disk_full_told
 from app.uploads import Received
@@ -47,7 +50,7 @@ FILE_BODY: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {"file": _BYTES},
+                    "properties": {"file": {"oneOf": [_BYTES, {"type": "array", "items": _BYTES}]}},
                     "additionalProperties": {"type": "string"},
                 }
             },
@@ -58,11 +61,22 @@ FILE_BODY: dict[str, Any] = {
 
 @asynccontextmanager
 async def arrive(request: Request, service: Service, sha256: str | None) -> AsyncIterator[Received]:
-    """The file, staged. The body of the `with` publishes it; what it leaves behind is removed."""
+    """The file, or files, staged. The body of the `with` publishes them; what it leaves behind is
+    removed."""
     declared = read_declaration(request.headers, sha256=sha256, max_bytes=service.uploads.max_bytes)
     received = await service.uploads.receive(request.stream(), declared)
     try:
         with disk_full_told():
             yield received
     finally:
-        await to_thread.run_sync(lambda: received.staged.path.unlink(missing_ok=True))
+        await to_thread.run_sync(_remove, received.paths)
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def other_parts(received: Received) -> list[StagedPart]:
+    """What came in the form after the first file."""
+    return [StagedPart(staged, safe_filename(name)) for staged, name in received.others]

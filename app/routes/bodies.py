@@ -76,10 +76,21 @@ class Resource(BaseModel):
     problem: dict[str, Any] | None = None
 
 
-class QueryItem(Resource):
+class PartBody(BaseModel):
     filename: str
     bytes: int
     sha256: str
+
+
+class QueryItem(Resource):
+    filename: str
+    bytes: int
+    sha256: str = Field(
+        description="Of a query in several files, that of their SHA-256s, one a line."
+    )
+    parts: list[PartBody] | None = Field(
+        default=None, description="The files in their order, where there were several."
+    )
     keeps_upload: bool = Field(
         description="False: the file is removed once it is checked; see obs_policy."
     )

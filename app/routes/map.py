@@ -20,7 +20,7 @@ from app.problems import (
 from app.references import find_usable_version
 from app.routes.access import Served, Submitter
 from app.routes.answers import problems
-from app.routes.arrivals import FILE_BODY, UPLOAD_PROBLEMS, arrive
+from app.routes.arrivals import FILE_BODY, UPLOAD_PROBLEMS, arrive, other_parts
 from app.routes.bodies import MappingBody
 from app.routes.shapes import mapping_body
 from app.routes.upload_options import MapOptions, MapQuery, safe_filename, with_fields
@@ -88,6 +88,7 @@ async def _map(
                     service.bell,
                     owner=caller.owner,
                     staged=received.staged,
+                    others=other_parts(received),
                     storage=service.storage,
                     filename=safe_filename(received.filename or filename),
                     query_options=options.query_options(

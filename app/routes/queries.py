@@ -22,7 +22,7 @@ from app.problems import (
 from app.references import list_versions
 from app.routes.access import Reader, Served, Submitter
 from app.routes.answers import problems
-from app.routes.arrivals import FILE_BODY, UPLOAD_PROBLEMS, arrive
+from app.routes.arrivals import FILE_BODY, UPLOAD_PROBLEMS, arrive, other_parts
 from app.routes.bodies import GeneCoverage, Listed, QueryBody, QueryItem
 from app.routes.shapes import gene_coverage, query_item
 from app.routes.upload_options import UploadOptions, UploadQuery, safe_filename, with_fields
@@ -150,6 +150,7 @@ async def keep_upload(
                     service.bell,
                     owner=owner,
                     staged=received.staged,
+                    others=other_parts(received),
                     storage=service.storage,
                     filename=safe_filename(received.filename or filename),
                     options=options.query_options(obs_policy=service.obs_policy),

@@ -14,6 +14,7 @@ from app.routes.bodies import (
     GeneCoverage,
     KeyItem,
     MappingBody,
+    PartBody,
     QueryItem,
     ReferenceBody,
     ResultItem,
@@ -42,11 +43,16 @@ def query_item(query: Query) -> QueryItem:
         filename=query.filename,
         bytes=query.bytes,
         sha256=query.sha256,
+        parts=query.parts and [PartBody(**_shown(part)) for part in query.parts],
         keeps_upload=query.keeps_upload,
         options=query.options,
         external_id=query.external_id,
         tags=query.tags,
     )
+
+
+def _shown(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: part[name] for name in PartBody.model_fields}
 
 
 def gene_coverage(version: ReferenceVersion, coverage: Coverage) -> GeneCoverage:

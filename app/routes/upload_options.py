@@ -20,14 +20,16 @@ from models_store.manifest import RecipeName
 MAX_FILENAME = 255
 ObsPolicy = Literal["needed", "listed", "all"]
 INTAKE_KEYS = (
+    "counts",
     "batch_key",
     "labels_key",
     "size_factor_key",
     "sample_key",
     "condition_key",
     "control_values",
+    *("genome", "modality", "unfiltered", "sample"),
 )
-REPEATED = frozenset({"tag", "batch_key", "control_values", "obs_keep"})
+REPEATED = frozenset({"tag", "batch_key", "control_values", "obs_keep", "sample"})
 
 
 class UploadOptions(Sent):
@@ -42,6 +44,21 @@ class UploadOptions(Sent):
         "write them: keep or round them. By default they are refused.",
     )
     input: Literal["counts", "continuous"] = "counts"
+    genome: Name | None = Field(
+        default=None, description="Of a 10x .h5 with several: the one to take."
+    )
+    modality: Name | None = Field(
+        default=None, description="Of an h5mu: the one to take; default `rna`, `gex` or the only."
+    )
+    unfiltered: Literal["keep"] | None = Field(
+        default=None,
+        description="`keep`: take a matrix of all droplets as it is, with its empty ones.",
+    )
+    sample: list[Name] = Field(
+        default=[],
+        max_length=96,
+        description="For several files: what to call each sample, in their order.",
+    )
     external_id: Name | None = None
     tag: Tags = Field(default=[])
     sha256: str | None = Field(default=None, description="Hexadecimal; checked when given.")
@@ -92,7 +109,6 @@ class UploadOptions(Sent):
         return {
             "layer": self.layer,
             "input": self.input,
-            "counts": self.counts,
             **{name: value for name, value in given.items() if value},
         }
 

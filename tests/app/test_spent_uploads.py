@@ -41,7 +41,7 @@ def test_a_file_that_is_not_to_be_kept_goes(
     query = checked(database, storage, refused=refused, obs_policy=policy)
     assert query.storage_key is not None
     with database.reading() as session:
-        assert spent_uploads(session) == {query.id: query.storage_key}
+        assert spent_uploads(session) == {query.id: [query.storage_key]}
         # A worker that dies here has removed nothing, or not said so: neither loses anything.
         (orphan,) = check_everything(session, storage, tell=print)
         assert (orphan.kind, orphan.key) == ("orphan", query.storage_key)

@@ -19,9 +19,13 @@ from app.api import create_app
 from app.database import Database
 from app.declarations import Declaration
 from app.forms import FormReader
+from app.fsck import expected_files
+from app.parts import parts_of
 from app.problems import MalformedUpload, UploadStalled
 from app.service import Service
+from app.staging import sweep_staging
 from app.storage import LocalStorage
+from app.tables import Query
 
 from .factories import built
 from .live import until
@@ -84,6 +88,55 @@ def test_a_form(client: TestClient, service: Service) -> None:
     assert leftovers(service) == []
 
 
+def test_a_form_of_several_files_is_one_query(
+    client: TestClient, service: Service, storage: LocalStorage, database: Database
+) -> None:
+    sent = [DATA, DATA, DATA[:5]]
+    digests = [hashlib.sha256(data).hexdigest() for data in sent]
+    names = ["d/a.h5", "a.h5", "x" * 400 + ".h5"]
+    answer = client.post(
+        "/v1/queries",
+        files=[("file", each) for each in zip(names, sent, strict=True)],
+        data={"sample": ["one", "two", "three"], "sha256": digests},
+    )
+    assert answer.status_code == 201, answer.text
+    body = answer.json()
+    assert body["sha256"] == hashlib.sha256("".join(f"{d}\n" for d in digests).encode()).hexdigest()
+    assert body["bytes"] == 2 * len(DATA) + 5
+    assert body["filename"] == "a.h5 and 2 more"
+    assert body["options"]["sample"] == ["one", "two", "three"]
+    assert [part["filename"] for part in body["parts"][:2]] == ["a.h5", "a.h5"]
+    with database.reading() as session:
+        query = session.get_one(Query, body["id"])
+        stored = [
+            b"".join(storage.read(part.key, 0, storage.size(part.key))) for part in parts_of(query)
+        ]
+        assert stored == sent
+        expected = [each.key for each in expected_files(session)]
+    assert sorted(expected) == sorted(storage.keys())
+    assert leftovers(service) == []
+    assert client.delete(f"/v1/queries/{body['id']}").status_code == 204
+    assert list(storage.keys()) == []
+
+
+def test_files_of_one_query_stay_locked_until_all_are_there(service: Service) -> None:
+    """A sweep in between must not take those that came first."""
+    head = b'--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+
+    async def body() -> AsyncIterator[bytes]:
+        yield head + DATA + b"\r\n" + head + DATA
+        await asyncio.sleep(0)
+        assert sweep_staging(service.uploads.staging, older_than_seconds=-1) == 0
+        yield b"\r\n--B--\r\n"
+
+    async def receive() -> list[Path]:
+        received = await service.uploads.receive(body(), Declaration(None, None, b"B"))
+        return received.paths
+
+    paths = asyncio.run(receive())
+    assert [path.read_bytes() for path in paths] == [DATA, DATA]
+
+
 def test_digests_are_checked(client: TestClient, service: Service) -> None:
     good = base64.b64encode(bytes.fromhex(DIGEST)).decode()
     headers = {"Repr-Digest": f"sha-512=:AAAA:, sha-256=:{good}:"}
@@ -120,7 +173,15 @@ def test_digests_are_checked(client: TestClient, service: Service) -> None:
         ({"content": DATA, "params": {"input": "pictures"}}, 422, "malformed-request"),
         ({"content": DATA, "params": {"inptu": "counts"}}, 422, "malformed-request"),
         ({"data": {"file_": "x"}, "files": {"other": b"x"}}, 400, "malformed-upload"),
-        ({"files": [("file", b"x"), ("file", b"y")]}, 400, "malformed-upload"),
+        ({"files": [("file", b"x")] * 97}, 400, "malformed-upload"),
+        ({"files": [("file", b"x"), ("file", b"")]}, 422, "empty-file"),
+        ({"files": [("file", b"x" * 60_000), ("file", b"y" * 60_000)]}, 413, "body-too-large"),
+        ({"files": [("file", b"x"), ("file", b"y")], "data": {"sha256": DIGEST}}, 400,
+         "malformed-upload"),
+        ({"files": [("file", b"x"), ("file", b"y")], "params": {"sha256": DIGEST}}, 400,
+         "malformed-upload"),
+        ({"files": [("file", DATA), ("file", b"y")], "data": {"sha256": [DIGEST, DIGEST]}}, 422,
+         "digest-mismatch"),
         ({"files": {"file": b""}}, 422, "empty-file"),
         ({"files": {"file": b"x"}, "data": {"sha256": "0" * 64}}, 422, "digest-mismatch"),
         ({"files": {"file": b"x"}, "data": {"sha256": "abc"}}, 400, "malformed-upload"),
@@ -128,7 +189,7 @@ def test_digests_are_checked(client: TestClient, service: Service) -> None:
          400, "malformed-upload"),
         ({"files": {"file": b"x"}, "data": {"input": "pictures"}}, 422, "malformed-request"),
         ({"files": {"file": b"x"}, "data": {"layer": "x" * 20_000}}, 400, "malformed-upload"),
-        ({"files": [("file", b"x")] + [(f"f{n}", (None, "v")) for n in range(64)]}, 400,
+        ({"files": [("file", b"x")] + [(f"f{n}", (None, "v")) for n in range(257)]}, 400,
          "malformed-upload"),
     ],
 )  # fmt: skip
@@ -233,14 +294,18 @@ def test_a_form_survives_any_cut() -> None:
         b'--B\r\nContent-Disposition: form-data; name="tag"\r\n\r\na\r\n'
         b'--B\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
         + DATA[:300]
+        + b'\r\n--B\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+        + DATA[300:500]
         + b"\r\n--B--\r\n"
     )
     for size in (1, 2, 3, 7, 50, 400):
         form = FormReader(b"B")
         parts = [body[start : start + size] for start in range(0, len(body), size)]
-        assert b"".join(form.feed(part) for part in parts) == DATA[:300]
+        pieces = [piece for part in parts for piece in form.feed(part)]
         form.finish()
-        assert (form.fields, form.filename) == ([("tag", "a")], "x")
+        sent = [b"".join(data for number, data in pieces if number == file) for file in (0, 1)]
+        assert sent == [DATA[:300], DATA[300:500]]
+        assert (form.fields, form.filenames) == ([("tag", "a")], ["x", None])
 
 
 def test_a_forms_end_is_needed() -> None:

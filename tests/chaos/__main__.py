@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+from tests.running_tally import State
+
 from .modes import ROTATION, missing_programs
 from .round import Outcome, Plan, play
-from .tally import State, Tally
+from .tally import Tally
 
 ROUND_KILLS = {False: 40, True: 10}
 """Of one round, with the stub and with real mappings."""
@@ -26,7 +28,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     out: Path = arguments.out.absolute()  # processes may have folders of their own
     out.mkdir(exist_ok=True)
-    state, real, wanted = State(out / "state.json"), arguments.real > 0, _wanted(arguments)
+    state, real, wanted = State(out / "state.json", Tally), arguments.real > 0, _wanted(arguments)
     name = f"{'real' if real else 'stub'}-seed-{arguments.seed}"
     tally = state.read(name)
     while (left := wanted - tally.kills.total()) > 0 and not tally.violations:

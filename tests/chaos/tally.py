@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from .round import Outcome
-
-COUNTED = ("modes", "seconds", "kills", "violations")
 
 
 @dataclass
@@ -58,24 +53,3 @@ class Tally:
             f"acknowledged, {self.shards} shards; {self.swept} files of dead attempts swept; "
             f"violations: {broken or 'none'}"
         )
-
-
-class State:
-    """The tallies by name, in one JSON file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read(self, name: str) -> Tally:
-        found = self._all().get(name, {})
-        counters = {each: Counter(found.pop(each, {})) for each in COUNTED}
-        return Tally(**counters, **found)
-
-    def write(self, name: str, tally: Tally) -> None:
-        """All or nothing: an interrupt leaves the file as it was."""
-        beside = self._path.with_suffix(".part")
-        beside.write_text(json.dumps(self._all() | {name: vars(tally)}, indent=2))
-        beside.replace(self._path)
-
-    def _all(self) -> dict[str, Any]:
-        return json.loads(self._path.read_text()) if self._path.exists() else {}

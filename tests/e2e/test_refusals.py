@@ -56,8 +56,10 @@ def test_the_columns_that_there_are_are_named(service: Serving, query: str) -> N
     assert found["errors"][0]["pointer"] == "/obs/donor"
 
 
-def normalised(adata: anndata.AnnData) -> anndata.AnnData:
-    adata.X = np.log1p(adata.X)
+def by_length(adata: anndata.AnnData) -> anndata.AnnData:
+    """As TPM are: what was divided by the lengths of genes is no count any more."""
+    lengths = np.random.default_rng(0).uniform(0.2, 5, adata.n_vars)
+    adata.X = adata.X.multiply(1 / lengths).tocsr().log1p()
     return adata
 
 
@@ -67,7 +69,7 @@ def strange(adata: anndata.AnnData) -> anndata.AnnData:
 
 
 def test_counts_that_are_none(service: Serving, tmp_path: Path) -> None:
-    file = write(tmp_path / "logs.h5ad", normalised(cells(30, ["S1"], seed=6)))
+    file = write(tmp_path / "logs.h5ad", by_length(cells(30, ["S1"], seed=6)))
     found = service.checked(file)
     assert found["state"] == "rejected"
     assert is_problem(found["problem"], "not-counts", 422)
@@ -75,7 +77,7 @@ def test_counts_that_are_none(service: Serving, tmp_path: Path) -> None:
 
 
 def test_a_report_alone(service: Serving, query_file: Path, tmp_path: Path) -> None:
-    bad = write(tmp_path / "logs.h5ad", normalised(cells(30, ["S1"], seed=6)))
+    bad = write(tmp_path / "logs.h5ad", by_length(cells(30, ["S1"], seed=6)))
     service.checked(query_file)  # one that is kept
     before = service.get("/v1/queries?limit=200")["items"]
     kept = set(service.data_dir.glob("*/queries/*"))
@@ -93,11 +95,11 @@ def test_a_report_alone(service: Serving, query_file: Path, tmp_path: Path) -> N
 
 
 def test_the_command_that_inspects(service: Serving, query_file: Path, tmp_path: Path) -> None:
-    bad = write(tmp_path / "logs.h5ad", normalised(cells(30, ["S1"], seed=6)))
+    bad = write(tmp_path / "logs.h5ad", by_length(cells(30, ["S1"], seed=6)))
     there = ("--server", service.url)
     assert "acceptable" in cellgraft(tmp_path, "inspect", str(query_file), *there)
     told = cellgraft(tmp_path, "inspect", str(bad), *there, code=1)
-    assert "error fractional-values at /X" in told
+    assert "error log-normalised at /X" in told
 
 
 def test_genes_of_another_species(service: Serving, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from .documents import ROOT, make_targets, text
 
 WANTED = {
-    "setup", "setup-dev", "demo", "serve", "test", "check", "parity", "chaos", "bench", "fmt",
-    "clean", "help",
+    "setup", "setup-dev", "demo", "serve", "test", "check", "parity", "chaos", "fuzz", "bench",
+    "fmt", "clean", "help",
 }  # fmt: skip
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -199,6 +199,7 @@ def test_features_that_are_no_genes_never_match() -> None:
     assert found.positions == (1, -1, -1)
     assert other_features(["Peaks", "Peaks"]) == frozenset()
     assert other_features(["gene", "", "Peaks"]) == {2}
+    assert other_features(["protein_coding", "lncRNA", ""]) == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from worker.intake.counts import Totals, write_counts
 from worker.intake.findings import Findings, located, reading
 from worker.intake.frames import FILES, Sink
 from worker.intake.h5ad import H5ad
-from worker.intake.kinds import recognise
+from worker.intake.kinds import require_h5ad
 from worker.intake.limits import Limits
 from worker.intake.look import look
 from worker.intake.matrices import Matrix, locate
@@ -60,7 +60,7 @@ def read_cells(path: Path, request: CellsRequest, limits: Limits, sink: Sink) ->
         if (problem := findings.problem()) is not None:
             raise problem
         source = Source(file, limits)
-        recognise(source)
+        require_h5ad(source)
         return _Cells(source, request, sink).read()
 
 

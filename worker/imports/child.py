@@ -20,6 +20,7 @@ from app.parent_death import die_with_parent
 from app.problems import FileTooLarge, Problem, UnreadableSave, UnsafeSave
 from app.tracebacks import places, tell_no_messages
 from worker.imports.refusal import Refusal
+from worker.intake.filters import load_plugins
 from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
 from worker.intake.limits import Limits
 from worker.sandbox import allow_last_words, enter_sandbox, keep_only
@@ -85,6 +86,7 @@ def main() -> None:
     die_with_parent(signal.SIGKILL, parent=order["parent"])
     tell_no_messages()
     read, names = prepare(order)
+    load_plugins()
     frames = FrameWriter(keep_only(arguments.fd), names)
     filtered = enter_sandbox(
         Limits(**order["limits"]),

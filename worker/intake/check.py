@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-
-import h5py
 
 from app.problems import Problem
 from worker.intake import cells, genes
 from worker.intake.counts import warn_about_counts
 from worker.intake.counts_search import CountsSearch, Found, Fractions, Wanted
 from worker.intake.design_keys import DesignRequest, choose_columns, look_at_design
-from worker.intake.findings import Findings, located, reading
+from worker.intake.droplets import tell_unfiltered
+from worker.intake.findings import Findings, located, within_memory
 from worker.intake.frames import NoSink, Sink
-from worker.intake.kinds import recognise
+from worker.intake.joined_samples import JoinedSamples
 from worker.intake.limits import Limits
-from worker.intake.look import look
 from worker.intake.matrices import Matrix
+from worker.intake.opening import Choice, Opener
+from worker.intake.orientation import transposition
 from worker.intake.private_columns import warn_of_private_columns
 from worker.intake.query_file import QueryFile
-from worker.intake.signature import check_signature
-from worker.intake.source import Source
+from worker.intake.samples import UploadedFile, sort_into_samples
 from worker.intake.tables import Table
 from worker.intake.uncounted import refuse_zeros, tell_found
 
@@ -42,6 +41,11 @@ class Request:
 
     layer: str | None = None
     input: str = "counts"
+    genome: str | None = None
+    modality: str | None = None
+    unfiltered: str | None = None
+    samples: tuple[str, ...] = ()
+    """Names of the samples in the order of their files; none: from the names of the files."""
     counts: Fractions | None = None
     design: DesignRequest = field(default_factory=lambda: DesignRequest.from_options({}))
 
@@ -52,7 +56,15 @@ class Request:
             input=options.get("input") or "counts",
             counts=options.get("counts"),
             design=DesignRequest.from_options(options),
+            genome=options.get("genome"),
+            modality=options.get("modality"),
+            unfiltered=options.get("unfiltered"),
+            samples=tuple(options.get("sample") or ()),
         )
+
+    @property
+    def choice(self) -> Choice:
+        return Choice(genome=self.genome, modality=self.modality)
 
     @property
     def wanted(self) -> Wanted:
@@ -60,26 +72,23 @@ class Request:
 
 
 def check_file(path: Path, request: Request, limits: Limits, sink: Sink) -> dict[str, Any]:
-    """Prove the file, write the canonical query to the sink and return the inspection.
+    """`check_upload` of a single file."""
+    return check_upload([UploadedFile(path)], request, limits, sink)
+
+
+def check_upload(
+    files: Sequence[UploadedFile], request: Request, limits: Limits, sink: Sink
+) -> dict[str, Any]:
+    """Prove the files, write the canonical query to the sink and return the inspection.
 
     Raises:
-        Problem: the file is refused. `errors` lists everything that was found, and `inspection`
-            what could be told of the file all the same.
+        Problem: the upload is refused. `errors` lists everything that was found, and `inspection`
+            what could be told of it all the same.
     """
     check = _Check(request, limits, sink)
-    with check.findings.collecting():
-        check_signature(path)
-        with _opened(path) as file:
-            check.look_through(file)
+    with check.findings.collecting(), check.opened(files) as query:
+        check.look_through(query)
     return check.outcome()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    with reading("/"):
-        file = h5py.File(path, "r", locking=False)
-    with file:
-        yield file
 
 
 @dataclass
@@ -92,10 +101,19 @@ class _Check:
     findings: Findings = field(default_factory=Findings)
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def look_through(self, file: h5py.File) -> None:
-        look(file, self.limits, self.findings)
-        query = recognise(Source(file, self.limits))
-        self.facts |= {"format": query.format, "input": self.request.input}
+    @contextmanager
+    def opened(self, files: Sequence[UploadedFile]) -> Iterator[QueryFile]:
+        """One file as it is, or all samples as one."""
+        opener = Opener(self.request.choice, self.limits)
+        samples = sort_into_samples(files, self.request.samples, self.findings)
+        if len(samples) > 1 or self.request.samples:
+            yield JoinedSamples(samples, opener, self.request.layer, self.findings)
+            return
+        with opener.open(samples[0].files, self.findings) as query:
+            yield query
+
+    def look_through(self, query: QueryFile) -> None:
+        self.facts |= {"format": query.format, "input": self.request.input, **query.facts()}
         found, obs, var = self._anatomy(query)
         if found is not None:
             self._matrix(query, found, obs, var)
@@ -118,7 +136,7 @@ class _Check:
         found, obs, var = None, None, None
         with self.findings.collecting():
             obs = query.cells(self.findings)
-        with self.findings.collecting():
+        with self.findings.collecting(), within_memory("/X"):
             sink = self.sink if not self.findings.errors else NoSink()
             found = CountsSearch(query, self.request.wanted, self.limits, obs, sink).find()
         with self.findings.collecting():
@@ -129,7 +147,7 @@ class _Check:
         matrix = found.matrix
         n_cells, n_genes = matrix.shape
         self.facts |= {"n_cells": n_cells, "n_genes": n_genes, **found.facts()}
-        with self.findings.collecting():
+        with self.findings.collecting(), within_memory(matrix.path):
             self.facts["dropped"] = query.dropped(matrix)
             if obs is not None:
                 self.facts["dropped"]["obs"] = obs.unread
@@ -140,6 +158,11 @@ class _Check:
     ) -> tuple[Table | None, Table | None]:
         """The tables whose names belong to the rows and columns of the matrix."""
         n_cells, n_genes = matrix.shape
+        if obs is not None and var is not None:
+            turned = transposition(matrix, obs, var)
+            if turned is not None:
+                self.findings.take(turned)
+                return None, None
         if (obs is None or len(obs) == n_cells) and (var is None or len(var) == n_genes):
             return obs, var
         self.findings.take(_shape_mismatch(matrix, obs, var))
@@ -153,6 +176,9 @@ class _Check:
         if found.totals is not None and found.survey.is_clean:
             self.facts |= {"nnz": found.totals.nnz, "counts": found.totals.as_dict()}
             warn_about_counts(found.totals, self.findings)
+            if found.survey.whole and obs is not None:  # transposed, genes would look like droplets
+                asked = self.request.unfiltered
+                tell_unfiltered(found.matrix, found.totals, asked, self.findings)
             with self.findings.collecting():
                 refuse_zeros(query, found.matrix, found.totals)
 

@@ -45,6 +45,7 @@ PILED = 1.45
 """How much denser values must be there than elsewhere; smooth distributions had 1.35 at most,
 counts less a fifth of background 1.56 at least, those of real cells 2.8."""
 EQUAL_SUMS = 1e-3
+WHOLE_ROWS = 0.9
 ROUND_TARGETS = (1e4, 1e5, 1e6)
 
 
@@ -123,7 +124,7 @@ def _judge_fractions(rows: RowBlock, values: Floats, sums: Floats) -> Judged:
         return Judged(
             "normalised", "its values are whole multiples of one step a cell: scaled counts"
         )
-    if whole_share < 0.3 or not _has_simple_fractions(values):
+    if whole_share < 0.3 or not (_has_simple_fractions(values) or _are_rows_whole(rows, values)):
         judged = _judge_transformed(rows, values, single=single, grain=grain)
         if judged is not None:
             return judged
@@ -214,6 +215,13 @@ def _screen(rows: RowBlock) -> RowBlock:
     indptr = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
     values = np.concatenate(parts)
     return RowBlock(0, indptr, np.zeros(len(values), dtype=np.int32), values)
+
+
+def _are_rows_whole(rows: RowBlock, values: Floats) -> bool:
+    """Whether nearly every row is counts, so that the others are damaged: undone as logarithms of
+    base 2 or 10 all whole numbers become others, which would prove anything."""
+    whole = np.logical_and.reduceat(values == np.rint(values), rows.indptr[:-1])
+    return bool(whole.mean() > WHOLE_ROWS)
 
 
 def _has_simple_fractions(values: Floats) -> bool:

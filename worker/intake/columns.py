@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from worker.intake.findings import located, reading
+from worker.intake.patience import losing_patience
 from worker.intake.source import Source
 
 NULLABLE: dict[str, Callable[[pa.DataType], bool]] = {
@@ -20,6 +21,9 @@ NULLABLE: dict[str, Callable[[pa.DataType], bool]] = {
     "nullable-string-array": pa.types.is_string,
 }
 """What anndata stores with a mask of missing values, and what its values must be."""
+
+TEXTS = (None, str, bytes)
+"""Of what h5py reads as objects, the sequences that are text; None for all else."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def _read_masked(source: Source, path: str, encoding: str, length: int) -> pa.Ar
 
 def read_values(dataset: h5py.Dataset, path: str) -> pa.Array:
     """A whole vector of strings, numbers or booleans."""
-    with reading(path):
+    with reading(path), losing_patience(dataset.size):
         return to_arrow(dataset[...], path)
 
 
@@ -102,6 +106,8 @@ def read_names(source: Source, path: str) -> pa.Array:
 
 
 def to_arrow(values: Any, path: str) -> pa.Array:
+    if h5py.check_ref_dtype(values.dtype) or h5py.check_vlen_dtype(values.dtype) not in TEXTS:
+        raise located("column-values", path, f"{path} holds references or sequences, not values.")
     if values.dtype.kind in "OS":
         # Variable-length strings arrive as bytes objects. The cast proves that they are UTF-8.
         text = pa.array(values.tolist(), pa.binary()).cast(pa.string())

@@ -14,7 +14,6 @@ from app.problems import Problem
 from worker.intake.candidates import NO_COUNTS, WHOLE, Candidate, in_order
 from worker.intake.classes import CODES, Judged, judge, sample_rows
 from worker.intake.counts import Totals, write_counts
-from worker.intake.findings import located
 from worker.intake.frames import Sink
 from worker.intake.limits import Limits
 from worker.intake.matrices import Matrix, check_size
@@ -116,7 +115,9 @@ class CountsSearch:
                 first = first or problem
                 self._note(name, problem.errors[0]["code"], problem.detail)
         if not usable:
-            raise first or _no_matrix()
+            if first is not None:
+                raise first
+            usable.append(self.query.locate(None))  # says what there is
         return in_order(self.query, usable, None if self.obs is None else len(self.obs))
 
     def _best(self, candidates: Sequence[Candidate]) -> Found:
@@ -206,12 +207,6 @@ class CountsSearch:
 
     def _note(self, name: str, kind: str, reason: str) -> None:
         self.searched.append({"matrix": name, "class": kind, "reason": reason})
-
-
-def _no_matrix() -> Problem:
-    return located(
-        "unknown-layer", "/X", "The file has no matrix at all.", "Upload a file with counts in X."
-    )
 
 
 def _first_blocks(blocks: Iterator[RowBlock]) -> list[RowBlock]:

@@ -19,7 +19,7 @@ MOST_TYPES = 20
 
 def feature_types(var: Table) -> list[str] | None:
     """The type of every row, by the usual name of such a column or by what Cell Ranger writes."""
-    found = {column.name: text for column in var.columns if (text := _as_text(column.values))}
+    found = {column.name: text for column in var.columns if (text := as_text(column.values))}
     for name in COLUMNS:
         if name in found:
             return pc.fill_null(found[name], "").to_pylist()  # type: ignore[no-any-return]
@@ -44,7 +44,8 @@ def tell_other_features(var: Table, types: list[str] | None, findings: Findings)
     )
 
 
-def _as_text(values: pa.Array) -> pa.Array | None:
+def as_text(values: pa.Array) -> pa.Array | None:
+    """A column as text, categories written out; None where it holds something else."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     return values if pa.types.is_string(values.type) else None

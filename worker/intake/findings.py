@@ -95,6 +95,33 @@ class Findings:
         )
 
 
+class PartFindings(Findings):
+    """Of one of several files: told among those of all, with the number of the file."""
+
+    def __init__(self, whole: Findings, number: int) -> None:
+        super().__init__()
+        self._whole, self._number = whole, number
+
+    def _add(self, finding: Finding) -> None:
+        super()._add(finding)
+        pointer, detail = _place_in_part(finding.pointer, finding.detail, self._number)
+        self._whole._add(replace(finding, pointer=pointer, detail=detail))
+
+
+def placed(problem: Problem, number: int) -> Problem:
+    """The same problem of one of several files, with its number. File names are not for telling:
+    sentences are stored and read where names of files are nobody's business."""
+    errors = []
+    for error in problem.errors:
+        pointer, detail = _place_in_part(error["pointer"], error["detail"], number)
+        errors.append({**error, "pointer": pointer, "detail": detail})
+    return type(problem)(f"Part {number}: {problem.detail}", fix=problem.fix, errors=errors)
+
+
+def _place_in_part(pointer: str, detail: str, number: int) -> tuple[str, str]:
+    return f"/parts/{number}{pointer.rstrip('/')}", f"Part {number}: {detail}"
+
+
 @contextmanager
 def reading(pointer: str) -> Iterator[None]:
     """Turn what the HDF5 library says about a damaged file into a problem at `pointer`."""
@@ -111,6 +138,15 @@ def reading(pointer: str) -> Iterator[None]:
         raise located(
             "damaged-file", pointer, f"{pointer} cannot be read; the HDF5 library says: {said}"
         ) from error
+
+
+@contextmanager
+def within_memory(pointer: str) -> Iterator[None]:
+    """Running out of memory says something of one part of the file, and ends that part alone."""
+    try:
+        yield
+    except MemoryError as error:
+        raise too_large(pointer) from error
 
 
 def too_large(pointer: str) -> Problem:

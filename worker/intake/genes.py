@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models_store.gene_columns import QueryGenes
-from worker.intake.feature_types import feature_types, tell_other_features
+from worker.intake.feature_types import as_text, feature_types, tell_other_features
 from worker.intake.findings import Findings
 from worker.intake.identifiers import describe_identifiers
 from worker.intake.tables import Table
@@ -28,7 +28,7 @@ def gene_columns(var: Table, findings: Findings) -> dict[str, list[str]]:
     taken = {INDEX, *(column.name for column in var.columns)}
     found = {}
     for column in var.columns:
-        text = _as_text(column.values)
+        text = as_text(column.values)
         if text is None or not _looks_like_names(text):
             continue
         name = column.name
@@ -47,12 +47,6 @@ def _tell_rename(var: Table, name: str, findings: Findings) -> None:
         "the row names.",
         "Nothing needs doing: its names are matched like those of every other column.",
     )
-
-
-def _as_text(values: pa.Array) -> pa.Array | None:
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    return values if pa.types.is_string(values.type) else None
 
 
 def _looks_like_names(text: pa.Array) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from worker.intake.counts import raw_blocks
 from worker.intake.dense import first_band
@@ -23,23 +24,26 @@ class H5ad:
 
     format = "h5ad"
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, root: str = "") -> None:
+        self.source, self.root = source, root
+
+    def facts(self) -> dict[str, Any]:
+        return {}
 
     def matrices(self) -> list[str]:
-        return available(self.source)
+        return available(self.source, self.root)
 
     def candidates(self) -> list[str]:
-        return usual_places(self.source)
+        return usual_places(self.source, self.root)
 
     def locate(self, layer: str | None) -> Matrix:
-        return locate(self.source, layer)
+        return locate(self.source, layer, self.root)
 
     def cells(self, findings: Findings) -> Table:
-        return read_table(self.source, "/obs", findings)
+        return read_table(self.source, f"{self.root}/obs", findings)
 
     def genes(self, matrix: Matrix | None, findings: Findings) -> Table:
-        return read_table(self.source, matrix.var_path if matrix else "/var", findings)
+        return read_table(self.source, matrix.var_path if matrix else f"{self.root}/var", findings)
 
     def peek(self, matrix: Matrix, number: int) -> Array:
         if matrix.layout == "dense":
@@ -55,9 +59,9 @@ class H5ad:
 
     def dropped(self, matrix: Matrix) -> dict[str, list[str]]:
         found = {
-            group: self.source.keys(f"/{group}")[:LISTED_DROPS]
+            group: self.source.keys(f"{self.root}/{group}")[:LISTED_DROPS]
             for group in NOT_KEPT
-            if self.source.has(f"/{group}")
+            if self.source.has(f"{self.root}/{group}")
         }
         found["layers"] = [
             name for name in found.get("layers", []) if f"layers/{name}" != matrix.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator
 
 from h5py import h5d, h5g, h5l, h5o
 
@@ -21,10 +22,14 @@ MOST_SOFT_LINKS = 16
 def bad_link(group: h5g.GroupID, name: bytes, path: bytes) -> Problem | None:
     """Why a link may not be followed; None for hard and soft ones. Paths are bytes: HDF5 does not
     promise that a name is text."""
+    shown = readable(path)
+    if not name or b"/" in name or name == b".":
+        # HDF5 would take such a name for a way, and follow the links on it.
+        detail = f"{shown} holds a link whose name is no name: {readable(name)!r}."
+        return located("damaged-file", shown, detail)
     kind = group.links.get_info(name).type
     if kind in {h5l.TYPE_HARD, h5l.TYPE_SOFT}:
         return None
-    shown = readable(path)
     if kind == h5l.TYPE_EXTERNAL:
         return located("external-link", shown, f"{shown} is a link to another file.", WRITE_PLAIN)
     return located("unknown-link", shown, f"{shown} is a link to an unknown place.", WRITE_PLAIN)
@@ -52,14 +57,16 @@ def dangling(path: bytes) -> Problem:
     return located("dangling-link", shown, detail, WRITE_PLAIN)
 
 
-def resolve(root: h5g.GroupID, path: bytes, *, hops: int = MOST_SOFT_LINKS) -> bytes | None:
+def resolve(root: h5g.GroupID, path: bytes, hops: Iterator[int] | None = None) -> bytes | None:
     """The hard path of an object, each link on the way looked at before it is followed.
 
-    None: there is nothing at `path`.
+    None: there is nothing at `path`. All soft links of one way draw on the same `hops`: as many
+    at each step of each target would multiply.
 
     Raises:
         Problem: the way, or what stands at its end, leads out of the file.
     """
+    hops = iter(range(MOST_SOFT_LINKS)) if hops is None else hops
     here = b"/"
     for name in path.split(b"/"):
         if not name:
@@ -80,8 +87,9 @@ def resolve(root: h5g.GroupID, path: bytes, *, hops: int = MOST_SOFT_LINKS) -> b
     return here
 
 
-def _follow(root: h5g.GroupID, link: bytes, target: bytes, hops: int) -> bytes:
-    found = resolve(root, posixpath.normpath(target), hops=hops - 1) if hops else None
+def _follow(root: h5g.GroupID, link: bytes, target: bytes, hops: Iterator[int]) -> bytes:
+    more = next(hops, None) is not None
+    found = resolve(root, posixpath.normpath(target), hops) if more else None
     if found is None:
         raise dangling(link)
     return found

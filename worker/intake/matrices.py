@@ -27,33 +27,35 @@ class Matrix:
     shape: tuple[int, int]
 
 
-def available(source: Source) -> list[str]:
-    """The names by which the file's matrices can be asked for."""
-    names = ["X"] if source.has("/X") else []
-    names += [f"layers/{name}" for name in source.keys("/layers")] if source.has("/layers") else []
-    return names + (["raw/X"] if source.has("/raw/X") or source.has("/raw.X") else [])
+def available(source: Source, root: str = "") -> list[str]:
+    """The names by which the matrices below `root` can be asked for."""
+    names = ["X"] if source.has(f"{root}/X") else []
+    layers = f"{root}/layers"
+    names += [f"layers/{name}" for name in source.keys(layers)] if source.has(layers) else []
+    raw = source.has(f"{root}/raw/X") or source.has(f"{root}/raw.X")
+    return names + (["raw/X"] if raw else [])
 
 
 USUAL_LAYERS = ("counts", "raw_counts", "umi", "UMI", "raw", "count")
 
 
-def usual_places(source: Source) -> list[str]:
+def usual_places(source: Source, root: str = "") -> list[str]:
     """Where raw counts are usually kept, in the order in which they are looked for."""
-    names = available(source)
+    names = available(source, root)
     usual = [f"layers/{layer}" for layer in USUAL_LAYERS]
     return [name for name in (*usual, "raw/X", "X") if name in names]
 
 
-def locate(source: Source, layer: str | None) -> Matrix:
-    """The matrix that the caller named; X when none was.
+def locate(source: Source, layer: str | None, root: str = "") -> Matrix:
+    """The matrix below `root` that the caller named; X when none was.
 
     Raises:
         Problem: the file has no such matrix, or what stands there is none.
     """
     name = _public_name(layer)
-    path, var_path = _place(source, name)
+    path, var_path = _place(source, name, root)
     if not source.has(path):
-        raise _unknown(source, name)
+        raise _unknown(source, name, root)
     if source.is_group(path):
         return _sparse(source, name, path, var_path)
     dataset = source.dataset(path)
@@ -69,15 +71,16 @@ def _public_name(layer: str | None) -> str:
     return "raw/X" if asked in {"raw", "raw.X"} else f"layers/{asked}"
 
 
-def _place(source: Source, name: str) -> tuple[str, str]:
+def _place(source: Source, name: str, root: str) -> tuple[str, str]:
     if name != "raw/X":
-        return f"/{name}", "/var"
+        return f"{root}/{name}", f"{root}/var"
     # anndata 0.6 kept them at the top, with a full stop in the name.
-    return ("/raw.X", "/raw.var") if source.has("/raw.X") else ("/raw/X", "/raw/var")
+    kept = "raw." if source.has(f"{root}/raw.X") else "raw/"
+    return f"{root}/{kept}X", f"{root}/{kept}var"
 
 
-def _unknown(source: Source, name: str) -> Problem:
-    names = available(source)
+def _unknown(source: Source, name: str, root: str) -> Problem:
+    names = available(source, root)
     offered = ", ".join(f"`{each}`" for each in names[:20]) or "no matrix at all"
     fix = (
         f"Name one of them with layer=..., for example layer={names[0]}."
@@ -85,7 +88,10 @@ def _unknown(source: Source, name: str) -> Problem:
         else ("Upload a file with counts in X.")
     )
     return located(
-        "unknown-layer", f"/{name}", f"The file has no matrix `{name}`; it has {offered}.", fix
+        "unknown-layer",
+        f"{root}/{name}",
+        f"The file has no matrix `{name}`; it has {offered}.",
+        fix,
     )
 
 

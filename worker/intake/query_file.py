@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from worker.intake.findings import Findings
 from worker.intake.matrices import Matrix
@@ -18,6 +18,9 @@ class QueryFile(Protocol):
     @property
     def format(self) -> str:
         """As the report calls it, such as `h5ad`."""
+
+    def facts(self) -> dict[str, Any]:
+        """What else the report says of the file, such as its genome."""
 
     def matrices(self) -> list[str]:
         """The names by which a caller may ask for a matrix."""

@@ -54,6 +54,16 @@ def check_indices(indices: Array, n_minor: int, pointer: str) -> Array:
     return indices.astype(np.int32, copy=False)
 
 
+def select(block: RowBlock, places: Array) -> RowBlock:
+    """The same rows with each gene moved to its place; those whose place is -1 are left out."""
+    moved = places[block.indices]
+    kept = moved >= 0
+    if kept.all():
+        return RowBlock(block.first, block.indptr, moved, block.values)
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return RowBlock(block.first, before[block.indptr], moved[kept], block.values[kept])
+
+
 def canonical(block: RowBlock, n_genes: int) -> RowBlock:
     """The same rows with sorted, distinct gene positions and no stored zeros, as float32."""
     block = merged(block, n_genes)

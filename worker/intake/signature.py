@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from app.problems import Problem
 from worker.intake.findings import located
 
+USER_BLOCK = 512
+MUDATA = re.compile(rb"MuData \(format-version=[\w.]+;creator=[\w-]+;creator-version=[\w.+-]+\)")
 HDF5 = b"\x89HDF\r\n\x1a\n"
+TRIPLE = (
+    "Send matrix.mtx, features.tsv and barcodes.tsv together: as three files in one form, or "
+    "packed as one tar or zip."
+)
 OTHERS = {
-    b"\x1f\x8b": ("compressed with gzip", "Unpack it with gunzip and upload the .h5ad inside."),
+    b"\x1f\x8b": (
+        "compressed with gzip",
+        f"Unpack it with gunzip and upload the .h5ad inside. If it is a matrix.mtx: {TRIPLE}",
+    ),
     b"PK\x03\x04": ("a zip archive", "Unpack it and upload the .h5ad inside."),
+    b"PK\x05\x06": ("an empty zip archive", "Upload the .h5ad itself."),
+    b"RDX": ("an R data file", "Convert it to h5ad in R, for example with anndataR."),
+    b"\x80\x04": ("a Python pickle", "Load it where it was made and use write_h5ad."),
+    b"\x80\x05": ("a Python pickle", "Load it where it was made and use write_h5ad."),
+    b"\x93NUMPY": ("a NumPy array", "Make an AnnData of it with its names and use write_h5ad."),
+    b"PAR1": ("a Parquet table", "Make an AnnData of it with its names and use write_h5ad."),
+    b"%PDF": ("a PDF document", "Upload the .h5ad itself."),
     b"BZh": ("compressed with bzip2", "Unpack it with bunzip2 and upload the .h5ad inside."),
     b"\xfd7zXZ": ("compressed with xz", "Unpack it with unxz and upload the .h5ad inside."),
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", "Unpack it with unzstd and upload the result."),
-    b"%%MatrixMarket": ("a Matrix Market text file", "Read it with scanpy and use write_h5ad."),
+    b"%%MatrixMarket": ("a Matrix Market text file", TRIPLE),
     b"<": ("a web page or XML", "Download the h5ad itself: this may be a log-in or error page."),
 }
+ENDS = {0: 40, 1: 44, 2: 28, 3: 28}
+"""Where the header keeps the address of the file's end, by the version of the header."""
+HEADER_BYTES = 64
+LOOKED_AT = 64 * 1024
 
 
 def check_signature(path: Path) -> None:
@@ -28,8 +49,12 @@ def check_signature(path: Path) -> None:
             "empty-file", "/", "The file holds 0 bytes.", "Upload the h5ad itself; see `curl -T`."
         )
     with path.open("rb") as file:
-        head = file.read(64)
+        head = file.read(HEADER_BYTES)
         if head.startswith(HDF5):
+            _check_end(file.fileno(), head, size)
+            return
+        if _is_mudata(file.fileno()):
+            _check_end(file.fileno(), os.pread(file.fileno(), HEADER_BYTES, USER_BLOCK), size)
             return
         if _has_user_block(file.fileno(), size):
             raise located(
@@ -41,14 +66,41 @@ def check_signature(path: Path) -> None:
     raise _not_hdf5(head)
 
 
+def _is_mudata(descriptor: int) -> bool:
+    """mudata writes its name, its version and zeros before the header, and no format but its own
+    may begin so: there is no room for anything else."""
+    block = os.pread(descriptor, USER_BLOCK, 0)
+    words = block.rstrip(b"\0")
+    mine = MUDATA.fullmatch(words) is not None
+    return mine and os.pread(descriptor, len(HDF5), USER_BLOCK) == HDF5
+
+
 def _has_user_block(descriptor: int, size: int) -> bool:
     # HDF5 looks for its header at 0, 512, 1024, 2048 and so on.
-    at = 512
+    at = USER_BLOCK
     while at < size:
         if os.pread(descriptor, len(HDF5), at) == HDF5:
             return True
         at *= 2
     return False
+
+
+def _check_end(descriptor: int, head: bytes, size: int) -> None:
+    """Nothing but zeros may follow where the file says that it ends: storage may pad with those."""
+    at = ENDS.get(head[8]) if len(head) == HEADER_BYTES else None
+    if at is None:
+        return  # for the HDF5 library to judge
+    end = int.from_bytes(head[at : at + 8], "little")
+    if end >= size:
+        return
+    looked_at = {end, max(end, size - LOOKED_AT)}
+    if any(any(os.pread(descriptor, LOOKED_AT, start)) for start in looked_at):
+        raise located(
+            "trailing-bytes",
+            "/",
+            f"Other bytes stand after the end of the HDF5 file, which is at {end:,} of {size:,}.",
+            "Write the file again with anndata's write_h5ad, which ends where it says.",
+        )
 
 
 def _not_hdf5(head: bytes) -> Problem:

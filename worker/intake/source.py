@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,15 +11,16 @@ import numpy as np
 from h5py import h5d, h5g, h5p
 
 from app.problems import Problem
+from worker.intake.chunks import short_chunk
+from worker.intake.filters import filter_name, is_allowed
 from worker.intake.findings import located, reading
 from worker.intake.limits import MIB, Limits
 from worker.intake.links import resolve
+from worker.intake.patience import losing_patience
 from worker.names import readable
 
-FILTERS = frozenset({1, 2, 3, 32000})
-"""deflate, shuffle, fletcher32, lzf: what h5py brings itself and anndata writes."""
-FILTER_NAMES = {4: "szip", 5: "nbit", 6: "scaleoffset", 32001: "blosc", 32008: "bitshuffle"}
-FILTER_NAMES |= {32004: "lz4", 32015: "zstd", 32026: "blosc2"}
+VARIABLE_ITEM = 16
+"""What a text of any length takes in an array; h5py says 8."""
 ATTRIBUTE_BYTES = 16 * MIB
 WRITE_GZIP = "Write the file again with write_h5ad(..., compression='gzip') and upload that."
 
@@ -32,6 +34,7 @@ class Source:
     def __init__(self, file: h5py.File, limits: Limits) -> None:
         self.file = file
         self.limits = limits
+        self.size = int(file.id.get_filesize())
         self._hard: dict[str, bytes | None] = {}
 
     def _resolve(self, path: str) -> bytes | None:
@@ -73,12 +76,14 @@ class Source:
     def attribute(self, path: str, name: str) -> Any:
         """An attribute as text, a number or an array; None when there is none."""
         found = self._open(path)
-        with reading(path):
+        with reading(path), losing_patience():
             if found is None or name not in found.attrs:
                 return None
             attributes = found.attrs
             identity = attributes.get_id(name)
-            if int(np.prod(identity.shape)) * identity.dtype.itemsize > ATTRIBUTE_BYTES:
+            if identity.shape is None:
+                return None  # a placeholder says nothing
+            if math.prod(identity.shape) * identity.dtype.itemsize > ATTRIBUTE_BYTES:
                 detail = f"The attribute {name} of {path} is unusually large."
                 raise located("attribute-too-large", path, detail)
             value = attributes[name]
@@ -99,8 +104,13 @@ class Source:
         if not isinstance(found, h5py.Dataset):
             raise located("missing-array", path, f"{path} is missing or is no array.")
         with reading(path):
+            if found.dtype.subdtype is not None:
+                detail = f"{path} holds an array in every one of its places."
+                raise located("wrong-dimensions", path, detail)
             self._judge_filters(path, found)
             self._judge_size(path, found)
+            if (at := short_chunk(found)) is not None:
+                raise _short(path, at)
             return _with_chunk_cache(self.file, self._resolve(path) or b"", found)
 
     def vector(self, path: str, length: int | None = None) -> h5py.Dataset:
@@ -114,7 +124,7 @@ class Source:
             raise located(
                 "wrong-length", path, f"{path} holds {dataset.shape[0]:,} values, not {length:,}."
             )
-        if dataset.size * dataset.dtype.itemsize > self.limits.vector_bytes:
+        if math.prod(dataset.shape) * dataset.dtype.itemsize > self.limits.vector_bytes:
             raise _too_much(
                 "declares-too-much", path, f"{path} declares more bytes than a column may have."
             )
@@ -122,37 +132,56 @@ class Source:
 
     def _judge_filters(self, path: str, dataset: h5py.Dataset) -> None:
         properties = dataset.id.get_create_plist()
-        for position in range(properties.get_nfilters()):
-            code = properties.get_filter(position)[0]
-            if code not in FILTERS:
-                name = FILTER_NAMES.get(code, f"number {code}")
-                raise located(
-                    "unknown-filter",
-                    path,
-                    f"{path} is compressed by the filter {name}.",
-                    WRITE_GZIP,
-                )
+        codes = [properties.get_filter(at)[0] for at in range(properties.get_nfilters())]
+        for code in codes:
+            if not is_allowed(code):
+                detail = f"{path} is compressed by the filter {filter_name(code)}."
+                raise located("unknown-filter", path, detail, WRITE_GZIP)
+        if len(set(codes)) < len(codes):
+            # Each pass of deflate multiplies what the one before it has unpacked.
+            detail = f"{path} is compressed by the same filter several times over."
+            raise located("unknown-filter", path, detail, WRITE_GZIP)
 
     def _judge_size(self, path: str, dataset: h5py.Dataset) -> None:
         if dataset.shape is None:
             raise located("placeholder", path, f"{path} is an empty placeholder without a shape.")
         item = dataset.dtype.itemsize
-        declared = int(dataset.size) * item
-        stored = dataset.id.get_storage_size()
+        # numpy's product wraps around at 2^63, and damaged chunks may all claim the same bytes.
+        declared = math.prod(dataset.shape) * item
+        stored = min(dataset.id.get_storage_size(), self.size)
         if declared > self.limits.dataset_bytes:
             raise _too_much("declares-too-much", path, f"{path} declares {declared:,} bytes.")
-        if declared > self.limits.expansion_floor and declared > stored * self.limits.expansion:
+        if self._expands(declared, stored):
             raise _too_much(
                 "expands-too-much",
                 path,
                 f"{path} declares {declared:,} bytes, but the file stores {stored:,} of them.",
             )
-        if dataset.chunks and int(np.prod(dataset.chunks)) * item > self.limits.chunk_bytes:
+        if dataset.chunks and dataset.id.get_storage_size() > _most_stored(dataset, item):
+            detail = f"{path} stores more bytes than its chunks can hold."
+            raise located("damaged-file", path, detail)
+        if dataset.chunks and math.prod(dataset.chunks) * item > self.limits.chunk_bytes:
             raise _too_much(
                 "chunk-too-large",
                 path,
                 f"{path} is stored in chunks larger than a check can unpack.",
             )
+
+    def _expands(self, declared: int, stored: int) -> bool:
+        bounds = self.limits
+        if declared > bounds.expansion_floor and declared > stored * bounds.expansion:
+            return True
+        return declared > bounds.packing_floor and declared > self.size * bounds.packing
+
+
+def _most_stored(dataset: h5py.Dataset, item: int) -> int:
+    """Bytes that honest chunks may take: filters that do not make one smaller are left out.
+
+    One that takes more holds what unpacks to far more than a chunk.
+    """
+    sides = zip(dataset.shape, dataset.chunks, strict=True)
+    chunks = math.prod(-(-length // chunk) for length, chunk in sides)
+    return int(chunks * (math.prod(dataset.chunks) * max(item, VARIABLE_ITEM) * 1.02 + 1024))
 
 
 def blocks(length: int, step: int) -> Iterator[tuple[int, int]]:
@@ -164,12 +193,17 @@ def _with_chunk_cache(file: h5py.File, path: bytes, dataset: h5py.Dataset) -> h5
     """Open again with room for a band of chunks, so that a pass in blocks unpacks each once."""
     if not dataset.chunks:
         return dataset
-    chunk = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
+    chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
     across = -(-dataset.shape[1] // dataset.chunks[1]) if dataset.ndim == 2 else 1
     wanted = 2 * chunk * across
     access = h5p.create(h5p.DATASET_ACCESS)
     access.set_chunk_cache(10_007, max(MIB, min(wanted, 256 * MIB)), 1.0)
     return h5py.Dataset(h5d.open(file.id, path, access))
+
+
+def _short(path: str, at: tuple[int, ...]) -> Problem:
+    detail = f"{path} has a chunk at {list(at)} with fewer or more bytes than it can have."
+    return located("damaged-file", path, detail)
 
 
 def _too_much(code: str, path: str, detail: str) -> Problem:

@@ -124,15 +124,23 @@ def _prove_indptr(source: Source, path: str, n_major: int, n_entries: int | None
         raise located("pointers-not-integers", path, f"{path} holds {dataset.dtype}, not integers.")
     with reading(path):
         indptr: Array = dataset[...].astype(np.int64)
+    _judge_pointers(path, indptr, n_entries)
+    return indptr
+
+
+def _judge_pointers(path: str, indptr: Array, n_entries: int | None) -> None:
+    faults = Findings()
     if indptr[0] != 0:
-        raise located("pointers-begin-late", path, f"{path} begins at {indptr[0]}, not at 0.")
-    if (falls := np.diff(indptr) < 0).any():
-        raise located("pointers-fall", path, f"{path} falls after entry {int(falls.argmax())}.")
+        faults.tell("pointers-begin-late", path, f"{path} begins at {indptr[0]}, not at 0.")
+    # Compared, not subtracted: a difference of 2^63 wraps around and would pass for a rise.
+    if (falls := indptr[1:] < indptr[:-1]).any():
+        faults.tell("pointers-fall", path, f"{path} falls after entry {int(falls.argmax())}.")
     if n_entries is not None and indptr[-1] != n_entries:
-        raise located(
+        faults.tell(
             "pointers-end", path, f"{path} ends at {indptr[-1]:,}, but {n_entries:,} are stored."
         )
-    return indptr
+    if (problem := faults.problem()) is not None:
+        raise problem
 
 
 def csr_blocks(source: Source, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:

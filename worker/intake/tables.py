@@ -20,6 +20,7 @@ from worker.intake.columns import (
     to_arrow,
 )
 from worker.intake.findings import Findings, located, reading
+from worker.intake.patience import losing_patience
 from worker.intake.source import Source
 from worker.names import readable
 
@@ -95,6 +96,13 @@ def _column_order(source: Source, path: str) -> list[str]:
     order = source.attribute(path, "column-order")
     if order is None:
         return source.keys(path)
+    if np.size(order) > source.limits.columns:
+        raise located(
+            "too-many-columns",
+            path,
+            f"{path} lists {np.size(order):,} columns; the limit is {source.limits.columns:,}.",
+            "Keep the columns that you need, and write the file again.",
+        )
     names = np.atleast_1d(order).tolist()
     named = (readable(name if isinstance(name, bytes) else str(name)) for name in names)
     return list(dict.fromkeys(named))  # a name that is listed twice is still one column
@@ -142,7 +150,7 @@ def _field(dataset: h5py.Dataset, path: str, name: str) -> pa.Array:
     pointer = f"{path}/{name}"
     if dataset.dtype[name].subdtype is not None:
         raise located("column-values", pointer, f"{pointer} holds an array in every row.")
-    with reading(pointer):
+    with reading(pointer), losing_patience(dataset.size):
         return to_arrow(dataset.fields(name)[...], pointer)
 
 

@@ -29,6 +29,8 @@ SAID = {
     "rounded-cpm": "are in cells where they look normalised and rounded",
     "truncated-values": "are in cells where they look like truncated logarithms",
 }
+LOOKED_AT = 20
+"""Other matrices that may be counts: a file may have a hundred thousand."""
 COUNT_LIKE = (
     "If these are counts as SoupX, RSEM, alevin or STARsolo's EM write them, send the file again "
     "with counts=as-is or with counts=round."
@@ -114,7 +116,7 @@ def _tell(
     for code, fault in survey.faults.items():
         if code not in besides:
             detail = _detail(matrix, code, fault, names, whole=survey.whole)
-            findings.tell(code, pointer, detail, fix)
+            findings.tell(code, fault.pointer or pointer, detail, fix)
 
 
 def _detail(matrix: Matrix, code: str, fault: Fault, names: Names, *, whole: bool) -> str:
@@ -144,7 +146,8 @@ def refuse_zeros(query: QueryFile, matrix: Matrix, totals: Totals) -> None:
 def _fix(query: QueryFile, matrix: Matrix, *, whole: bool) -> str:
     if not whole:
         return "Replace or remove such values before uploading."
-    found = [name for name in query.matrices() if name != matrix.name and _is_like(query, name)]
+    others = [name for name in query.matrices() if name != matrix.name][:LOOKED_AT]
+    found = [name for name in others if _is_like(query, name)]
     if found:
         names = " and ".join(f"`{name}`" for name in found)
         return f"{names} looks like raw counts: send the file again with layer={found[0]}."

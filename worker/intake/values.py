@@ -24,6 +24,8 @@ class Fault:
     """The row and column of the first; None where the structure of the matrix is damaged."""
     value: float
     number: int = 0
+    pointer: str | None = None
+    """Of the array, where it is not the one of the matrix that is asked for."""
 
 
 class Survey:
@@ -53,14 +55,15 @@ class Survey:
             return
         if within and (values == np.rint(values)).all():
             return
-        for code, bad in self._judge(values.astype(np.float64)):
+        for code, bad in self._judge(values):
             number = int(np.count_nonzero(bad))
             if number:
                 at = int(bad.argmax())
                 self.note(code, place(at) if place else None, float(values[at]), number)
 
     def _judge(self, values: Array) -> list[tuple[str, Array]]:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # some bits of NaN are noticed even by a cast
+            values = values.astype(np.float64)
             finite = np.isfinite(values)
             judged = [
                 ("not-a-number", np.isnan(values)),
@@ -75,6 +78,12 @@ class Survey:
     def note(self, code: str, place: tuple[int, int] | None, value: float, number: int) -> None:
         fault = self.faults.setdefault(code, Fault(place, value))
         fault.number += number
+
+    def pass_on(self, code: str, fault: Fault, place: tuple[int, int] | None, pointer: str) -> None:
+        """Take over what was found in one of several files, with its place among all of them."""
+        if code not in self.faults:
+            self.faults[code] = Fault(place, fault.value, pointer=pointer)
+        self.faults[code].number += fault.number
 
     def note_sum(self, row: int, column: int, value: float) -> None:
         """Entries for one cell and gene are added up, and can become too large together."""

@@ -276,13 +276,6 @@ def no_cells(file: h5py.File, folder: Path) -> None:
 # Other formats
 
 
-@breaks("unsupported-file", "/mod")
+@breaks("unreadable-file", "/mod/rna/obs")
 def mudata(file: h5py.File, folder: Path) -> None:
     file.create_group("mod/rna")
-
-
-@breaks("unsupported-file", "/matrix")
-def cell_ranger(file: h5py.File, folder: Path) -> None:
-    for name in ("X", "obs", "var"):
-        del file[name]
-    file["matrix/barcodes"] = np.array([b"AAAC"])

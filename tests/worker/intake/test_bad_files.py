@@ -92,7 +92,9 @@ def test_a_cycle_of_groups_ends(sandboxed: Sandboxed, tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["X/again"] = file["/"]
         file["obs/X"] = file["X"]
-    assert sandboxed(path)["n_cells"] == files.CELLS
+    problem = refused(sandboxed, path)
+    told = {(error["code"], error["pointer"]) for error in problem.errors}
+    assert told == {("object-repeated", "/X/again"), ("object-repeated", "/obs/X")}
 
 
 def test_an_unknown_layer_names_those_there_are(sandboxed: Sandboxed, tmp_path: Path) -> None:
@@ -186,4 +188,8 @@ def test_a_link_is_looked_at_wherever_it_is_met(sandboxed: Sandboxed, tmp_path: 
         files.write_frame(file["aaa"], "var", files.names("gene", files.GENES), [])
         file["X"] = h5py.SoftLink("/raw/X")
     problem = refused(sandboxed, path)
-    assert {error["code"] for error in problem.errors} == {"external-link", "dangling-link"}
+    assert {error["code"] for error in problem.errors} == {
+        "external-link",
+        "dangling-link",
+        "object-repeated",
+    }

@@ -165,7 +165,7 @@ def categories_of_categories(obs: h5py.Group) -> None:
 def categories_are_the_column(obs: h5py.Group) -> None:
     files.write_categorical(obs, "odd", [0] * files.CELLS, ["a"])
     del obs["odd/categories"]
-    obs["odd/categories"] = obs["odd"]
+    obs["odd/categories"] = h5py.SoftLink("/obs/odd")
 
 
 ODD_COLUMNS = {

@@ -190,9 +190,8 @@ def test_running_out_of_memory_is_told(own_zygote: ZygoteProcess, tmp_path: Path
     path = files.write_h5ad(tmp_path / "query.h5ad")
     with h5py.File(path, "a") as file:
         cells = 400_000
-        files.write_matrix(file, "layers/wide", np.ones((cells, 1), dtype=np.float32), "csr")
         del file["X"], file["obs"]
-        file["X"] = file["layers/wide"]
+        files.write_matrix(file, "X", np.ones((cells, 1), dtype=np.float32), "csr")
         frame = files.write_frame(file, "obs", files.names("c", 2), [])
         del frame["_index"]
         frame.create_dataset("_index", (cells,), "S200", chunks=(1000,), compression="gzip")

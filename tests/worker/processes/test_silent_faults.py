@@ -31,9 +31,9 @@ def frames_of(run: Callable[[FrameWriter], Any]) -> bytes:
 
 
 def test_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zygote, "check_file", fails)
-    order = {"path": f"/tmp/{CANARY}", "options": {}}
-    told = frames_of(lambda frames: zygote._check(order, Limits(), frames))
+    monkeypatch.setattr(zygote, "enter_sandbox", lambda *_, **__: None)
+    order = {"names": [CANARY], "options": {}}
+    told = frames_of(lambda frames: zygote._check(order, Limits(), frames, fails))
     assert b"ValueError" in told
     assert b"in fails" in told
     assert CANARY.encode() not in told

@@ -12,7 +12,7 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,17 @@ from worker.intake.check import Request
 from worker.intake.findings import located
 from worker.intake.frames import Sink
 from worker.intake.limits import Limits
+from worker.intake.samples import UploadedFile
 
 PTRACE_ATTACH, PTRACE = 16, {"x86_64": 101, "aarch64": 117}
 
 
-def check(path: Path, request: Request, limits: Limits, sink: Sink) -> dict[str, Any]:
+def check(
+    files: Sequence[UploadedFile], request: Request, limits: Limits, sink: Sink
+) -> dict[str, Any]:
     act, _, target = (request.layer or "").partition(" ")
     problem = located("not-hdf5", "/", "A naive check accepts nothing.")
-    problem.inspection = ACTS[act](path, target)
+    problem.inspection = ACTS[act](files[0].path, target)
     raise problem
 
 
