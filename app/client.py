@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,10 +11,9 @@ from urllib.parse import quote
 import httpx
 
 from app.problems import InternalFault, MappingNotFinished, Problem
+from app.sent_files import BLOCK, Options, Tell, send_files
 
-BLOCK = 1024 * 1024
 WAIT_SECONDS = 20
-Tell = Callable[[int], None]
 
 
 class Client:
@@ -29,21 +28,12 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def map_file(
-        self, file: Path, *, options: Mapping[str, str | list[str] | None], tell: Tell
-    ) -> dict[str, Any]:
-        """Upload and map in one request; `tell` gets the number of bytes of each block sent."""
-        given = {name: value for name, value in options.items() if value}
-        answer = self._http.put(
-            f"/v1/map/{quote(file.name, safe='')}",
-            params=given,
-            content=_blocks(file, tell),
-            headers={
-                "Content-Length": str(file.stat().st_size),
-                "Content-Type": "application/octet-stream",
-            },
-        )
-        return _read(answer)
+    def map_files(self, files: Sequence[Path], *, options: Options, tell: Tell) -> dict[str, Any]:
+        """Upload and map in one request; `tell` gets the number of bytes of each block sent.
+
+        Several files are one query.
+        """
+        return _read(send_files(self._http, "/v1/map", files, options=options, tell=tell))
 
     def wait(
         self, mapping: dict[str, Any], tell: Callable[[dict[str, Any]], None]
@@ -70,33 +60,14 @@ class Client:
             )
         return mapping
 
-    def upload(self, file: Path, tell: Tell) -> dict[str, Any]:
-        """Upload without mapping; `tell` gets the number of bytes of each block sent."""
-        answer = self._http.put(
-            f"/v1/queries/{quote(file.name, safe='')}",
-            content=_blocks(file, tell),
-            headers={
-                "Content-Length": str(file.stat().st_size),
-                "Content-Type": "application/octet-stream",
-            },
-        )
-        return _read(answer)
+    def upload(self, files: Sequence[Path], *, options: Options, tell: Tell) -> dict[str, Any]:
+        """Upload without mapping; several files are one query."""
+        return _read(send_files(self._http, "/v1/queries", files, options=options, tell=tell))
 
-    def inspect(
-        self, file: Path, *, options: Mapping[str, str | None], tell: Tell
-    ) -> dict[str, Any]:
-        """The report of a file that the service does not keep, however long it takes."""
-        report = _read(
-            self._http.put(
-                "/v1/queries:inspect",
-                params={name: value for name, value in options.items() if value},
-                content=_blocks(file, tell),
-                headers={
-                    "Content-Length": str(file.stat().st_size),
-                    "Content-Type": "application/octet-stream",
-                },
-            )
-        )
+    def inspect(self, files: Sequence[Path], *, options: Options, tell: Tell) -> dict[str, Any]:
+        """The report of files that the service does not keep, however long it takes."""
+        path = "/v1/queries:inspect"
+        report = _read(send_files(self._http, path, files, options=options, tell=tell, named=False))
         while not report["terminal"]:
             report = _read(self._http.get(report["links"]["self"], params={"wait": WAIT_SECONDS}))
         if report["links"]:
@@ -133,13 +104,6 @@ class Client:
             raise InternalFault(f"{target.name} arrived damaged.", fix="Download it again.")
         beside.replace(target)
         return target
-
-
-def _blocks(file: Path, tell: Tell) -> Iterator[bytes]:
-    with file.open("rb") as source:
-        while block := source.read(BLOCK):
-            yield block
-            tell(len(block))
 
 
 def _read(answer: httpx.Response) -> dict[str, Any]:

@@ -25,6 +25,11 @@ RAW_TYPES = frozenset(
         "application/x-hdf",
         "application/vnd.hdf5",
         "application/x-h5ad",
+        "application/gzip",
+        "application/x-gzip",
+        "application/zip",
+        "application/x-zip-compressed",
+        "application/x-tar",
         "application/x-www-form-urlencoded",
     }
 )
@@ -53,7 +58,7 @@ def read_declaration(
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType(
             f"Content-Encoding {headers['content-encoding']!r} is not accepted.",
-            fix="Send the h5ad as it is; its datasets may be compressed inside.",
+            fix="Send the file as it is; what is inside may be compressed.",
         )
     boundary = _boundary(headers.get("content-type", ""))
     length = _length(headers)
@@ -104,7 +109,7 @@ def _boundary(content_type: str) -> bytes | None:
     if kind != "multipart/form-data":
         raise UnsupportedMediaType(
             f"Content-Type {kind!r} is not a file that this service takes.",
-            fix="Send the bytes of an h5ad as application/octet-stream, or a form with "
+            fix="Send the bytes of the file as application/octet-stream, or a form with "
             "`curl -F file=@FILE`.",
         )
     found = re.search(r'boundary="?([^";,\s]{1,70})"?', content_type)

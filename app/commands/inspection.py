@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.client import Client
-from app.commands.mapping import bytes_bar, client_of
+from app.commands.mapping import Files, Genome, Modality, Samples, client_of, upload_bar
 from app.terminal import printable
 
 REFUSED = 1
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An h5ad.")],
+    files: Files,
     *,
     server: Annotated[str, typer.Option(help="Address of the service.")],
     layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X.")] = None,
+    genome: Genome = None,
+    modality: Modality = None,
+    sample: Samples = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="CELLGRAFT_API_KEY", show_envvar=True)
     ] = None,
@@ -28,15 +29,16 @@ def inspect(
     Exits with 1 where the file would be refused.
     """
     with client_of(server, api_key, goes_on="Its report is forgotten in an hour.") as client:
-        report = _ask(client, file, {"layer": layer})
+        options: dict[str, str | list[str] | None] = {
+            "layer": layer,
+            "genome": genome,
+            "modality": modality,
+            "sample": sample,
+        }
+        with upload_bar(files) as tell:
+            report = client.inspect(files, options=options, tell=tell)
     _show(report)
     raise typer.Exit(0 if report["acceptable"] else REFUSED)
-
-
-def _ask(client: Client, file: Path, options: dict[str, str | None]) -> dict[str, Any]:
-    with bytes_bar() as bar:
-        task = bar.add_task(f"uploading {file.name}", total=file.stat().st_size)
-        return client.inspect(file, options=options, tell=lambda sent: bar.advance(task, sent))
 
 
 def _show(report: dict[str, Any]) -> None:

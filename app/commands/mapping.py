@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,8 +23,18 @@ from app.client import Client
 console = Console(stderr=True)
 
 
+QUERY = "An h5ad, h5mu, 10x .h5, or an MTX triple as tar or zip; several files are one query."
+Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help=QUERY)]
+Samples = Annotated[
+    list[str] | None,
+    typer.Option(help="For several files: what to call each sample, in order; repeatable."),
+]
+Genome = Annotated[str | None, typer.Option(help="Of a 10x .h5 with several.")]
+Modality = Annotated[str | None, typer.Option(help="Of an h5mu; default rna, gex or the only.")]
+
+
 def map_(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An h5ad.")],
+    files: Files,
     *,
     server: Annotated[str, typer.Option(help="Address of the service.")],
     reference: Annotated[str, typer.Option(help="Name of the reference.")],
@@ -35,6 +45,9 @@ def map_(
     ] = None,
     labels_key: Annotated[str | None, typer.Option(help="obs column.")] = None,
     layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X.")] = None,
+    genome: Genome = None,
+    modality: Modality = None,
+    sample: Samples = None,
     sample_key: Annotated[str | None, typer.Option(help="obs column: whose cells.")] = None,
     condition_key: Annotated[
         str | None, typer.Option(help="obs column: what was done to them.")
@@ -60,13 +73,16 @@ def map_(
         str | None, typer.Option(envvar="CELLGRAFT_API_KEY", show_envvar=True)
     ] = None,
 ) -> None:
-    """Upload a file, wait for its mapping, and download the results."""
+    """Upload a query, wait for its mapping, and download the results."""
     options: dict[str, str | list[str] | None] = {
         "reference": reference,
         "version": None if version is None else str(version),
         "batch_key": batch_key,
         "labels_key": labels_key,
         "layer": layer,
+        "genome": genome,
+        "modality": modality,
+        "sample": sample,
         "sample_key": sample_key,
         "condition_key": condition_key,
         "control_values": control_value,
@@ -78,7 +94,7 @@ def map_(
     }
     goes_on = "A mapping that was accepted goes on; GET /v1/mappings lists it."
     with client_of(server, api_key, goes_on=goes_on) as client:
-        mapping = _upload(client, file, options)
+        mapping = _upload(client, files, options)
         mapping = _wait(client, mapping)
         _warn(mapping)
         _download(client, mapping, out)
@@ -102,11 +118,20 @@ def client_of(server: str, api_key: str | None, *, goes_on: str) -> Iterator[Cli
 
 
 def _upload(
-    client: Client, file: Path, options: dict[str, str | list[str] | None]
+    client: Client, files: Sequence[Path], options: dict[str, str | list[str] | None]
 ) -> dict[str, Any]:
+    with upload_bar(files) as tell:
+        return client.map_files(files, options=options, tell=tell)
+
+
+@contextmanager
+def upload_bar(files: Sequence[Path]) -> Iterator[Callable[[int], None]]:
+    """A bar on the terminal, and what moves it."""
+    name = files[0].name if len(files) == 1 else f"{len(files)} files"
     with bytes_bar() as bar:
-        task = bar.add_task(f"uploading {file.name}", total=file.stat().st_size)
-        return client.map_file(file, options=options, tell=lambda sent: bar.advance(task, sent))
+        total = sum(file.stat().st_size for file in files)
+        task = bar.add_task(f"uploading {name}", total=total)
+        yield lambda sent: bar.advance(task, sent)
 
 
 def _wait(client: Client, mapping: dict[str, Any]) -> dict[str, Any]:

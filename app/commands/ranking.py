@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from app.client import Client
-from app.commands.mapping import bytes_bar, client_of
+from app.commands.mapping import client_of, upload_bar
 
 console = Console()
 
 
 def rank(
-    query: Annotated[str, typer.Argument(help="An h5ad, or the id of a query.")],
+    query: Annotated[str, typer.Argument(help="A file, or the id of a query.")],
     *,
     server: Annotated[str, typer.Option(help="Address of the service.")],
     api_key: Annotated[
@@ -34,10 +34,8 @@ def rank(
 
 
 def _upload(client: Client, file: Path) -> str:
-    with bytes_bar() as bar:
-        task = bar.add_task(f"uploading {file.name}", total=file.stat().st_size)
-        uploaded = client.upload(file, lambda sent: bar.advance(task, sent))
-    return str(uploaded["id"])
+    with upload_bar([file]) as tell:
+        return str(client.upload([file], options={}, tell=tell)["id"])
 
 
 def _show(ranking: dict[str, Any]) -> None:

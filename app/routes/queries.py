@@ -42,20 +42,24 @@ UPLOAD: dict[str, Any] = {
 
 @router.put("/", include_in_schema=False, **UPLOAD)
 @router.post("/", include_in_schema=False, **UPLOAD)
-@router.put("", summary="Upload an h5ad (`curl -T FILE`)", operation_id="put_query", **UPLOAD)
+@router.put("", summary="Upload a query (`curl -T FILE`)", operation_id="put_query", **UPLOAD)
 @router.post(
-    "", summary="Upload an h5ad (`curl -F file=@FILE`)", operation_id="post_query", **UPLOAD
+    "", summary="Upload a query (`curl -F file=@FILE`)", operation_id="post_query", **UPLOAD
 )
 async def upload(
     request: Request, response: Response, service: Served, caller: Submitter, options: UploadQuery
 ) -> QueryBody:
-    """201 means: every byte is on the disk, its digest checked, and its check is queued."""
+    """An h5ad, an h5mu, an .h5 of 10x Genomics, or the three files of a matrix in Matrix Market
+    form, packed as tar or zip. Several parts `file` of a form make one query with `obs["sample"]`;
+    the three files of a Matrix Market form may come as three parts.
+
+    201 means: every byte is on the disk, its digest checked, and its check is queued."""
     return await _upload(request, response, service, caller.owner, options, None)
 
 
 @router.put(
     "/{filename}",
-    summary="Upload an h5ad (`curl -T FILE .../queries/` appends the name)",
+    summary="Upload a query (`curl -T FILE .../queries/` appends the name)",
     **UPLOAD,
 )
 async def upload_named(

@@ -6,8 +6,12 @@ from typing import Any, get_args
 
 from fastapi import APIRouter
 
+from app.forms import MAX_FILES
 from app.routes.access import Reader, Served
 from models_store.manifest import MANIFEST_VERSION, RECIPES, Kind
+
+FORMATS = ("h5ad", "h5mu", "10x-h5-v2", "10x-h5-v3", "10x-mtx")
+"""As the report of a query calls them."""
 
 router = APIRouter(tags=["service"])
 
@@ -28,7 +32,8 @@ async def service_info(service: Served, caller: Reader) -> dict[str, Any]:
             "protocols": ["body", "multipart"],
             "digests": ["sha-256"],
             "resumable": False,
-            "file": "h5ad",
+            "formats": list(FORMATS),
+            "files": MAX_FILES,
             "obs_policy": service.obs_policy,
         },
         "inputs": ["counts", "continuous"],

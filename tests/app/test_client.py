@@ -18,6 +18,7 @@ from sqlalchemy import update
 
 from app.client import Client
 from app.database import Database
+from app.forms import FormReader
 from app.fsck import check_everything, repair
 from app.jobs import claim_next, fail_job
 from app.mappings import cancel_mapping, record_results
@@ -254,8 +255,30 @@ def test_the_files_name_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     file = tmp_path / "50%20 of #3?.h5ad"
     file.write_bytes(b"x")
     seen = answered(monkeypatch, {})
-    Client("http://x", api_key=None).map_file(file, options={}, tell=lambda sent: None)
+    Client("http://x", api_key=None).map_files([file], options={}, tell=lambda sent: None)
     assert seen[0].url.raw_path == b"/v1/map/50%2520%20of%20%233%3F.h5ad"
+
+
+def test_several_files_are_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for number, file in enumerate(files):
+        file.write_bytes(bytes([65 + number]) * 100_000)
+    seen = answered(monkeypatch, {})
+    sent: list[int] = []
+    options = {"sample": ["x", "y"], "layer": None}
+    Client("http://x", api_key=None).upload(files, options=options, tell=sent.append)
+    request = seen[0]
+    assert (request.method, request.url.path) == ("POST", "/v1/queries")
+    assert request.url.params.get_list("sample") == ["x", "y"]
+    form = FormReader(request.headers["Content-Type"].partition("boundary=")[2].encode())
+    pieces = form.feed(request.content)
+    form.finish()
+    assert form.filenames == ["a.h5", "b.h5"]
+    assert [b"".join(data for at, data in pieces if at == number) for number in (0, 1)] == [
+        file.read_bytes() for file in files
+    ]
+    assert sum(sent) == 200_000
+    assert int(request.headers["Content-Length"]) == len(request.content)
 
 
 def test_an_open_address_without_keys_is_refused(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_the_client_uploads_waits_and_downloads(tmp_path: Path, sample: Path) ->
         built(database, storage)
         client = Client(live.url, api_key=None)
         sent: list[int] = []
-        mapping = client.map_file(sample, options={"reference": "pbmc"}, tell=sent.append)
+        mapping = client.map_files([sample], options={"reference": "pbmc"}, tell=sent.append)
         assert sum(sent) == len(DATA)
         worker = finish_in_background(database, storage, mapping["id"])
         seen: list[str] = []
@@ -216,6 +216,6 @@ def test_the_client_uploads_waits_and_downloads(tmp_path: Path, sample: Path) ->
         path = client.download(done["results"][0], tmp_path, lambda _: None)
         assert path.read_bytes() == b"1,2\n"
         with pytest.raises(UnknownReference):
-            client.map_file(sample, options={"reference": "none"}, tell=sent.append)
+            client.map_files([sample], options={"reference": "none"}, tell=sent.append)
         client.close()
         database.close()
