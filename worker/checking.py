@@ -19,7 +19,7 @@ from typing import Any
 from app.problems import InternalFault, Problem
 from worker.intake.findings import located
 from worker.intake.folder import CanonicalFolder
-from worker.intake.frames import FAULT, PROBLEM
+from worker.intake.frames import FAULT, PROBLEM, UNPREPARED
 from worker.intake.limits import MIB, Limits
 from worker.intake.receiver import BrokenStream, Receiver
 from worker.intake.samples import UploadedFile
@@ -179,6 +179,9 @@ def _death(status: int, seconds: float) -> Exception:
     if status == -signal.SIGKILL:
         # The HDF5 library does not do this; an operator or the kernel short of memory does.
         return WorkerDied("the check was killed from outside")
+    if status == UNPREPARED:
+        log.error("a check could not be prepared: its file was not opened")
+        return InternalFault("The check of this file failed.", fix="Upload the file again.")
     return _crashes()
 
 

@@ -29,7 +29,7 @@ from worker.code_folders import code_folders
 from worker.intake.check import Request, check_upload
 from worker.intake.filters import drop_other_plugins
 from worker.intake.findings import too_large
-from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
+from worker.intake.frames import FAULT, PROBLEM, REPORT, UNPREPARED, FrameWriter, Sink
 from worker.intake.limits import Limits
 from worker.intake.samples import UploadedFile
 from worker.sandbox import allow_last_words, enter_sandbox, keep_memory_private, keep_only, place_of
@@ -111,11 +111,12 @@ class Zygote:
         self, order: dict[str, Any], pipe: int, files: Sequence[int], *, parent: int
     ) -> None:
         """Check one file and exit, whatever happens; never returns."""
-        status = 1
+        status = UNPREPARED
         try:
             die_with_parent(signal.SIGKILL, parent=parent)
             frames = FrameWriter(keep_only(pipe, files))
             limits = Limits(**order["limits"])
+            status = 1
             if self._enter(limits, [place_of(number) for number in range(len(files))], frames):
                 _check(order, limits, frames, self.check)
             status = 0
