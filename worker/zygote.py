@@ -3,7 +3,8 @@
 Run as `python -m worker.zygote --landlock-abi A --fd N`. On the socket N it takes
 `{"check": true}` with the write end of a pipe, the order in a file of memory (it may be longer than
 a message) and the files to check. It answers `{"pid": ...}`, and later `{"exited": pid, "status":
-...}`; `{"kill": pid}` ends a child. Its first message is `{"ready": true}`. It goes when the socket closes, and its children with it.
+...}`; `{"kill": pid}` ends a child. Its first message is `{"ready": true}`. It goes when the socket
+closes, and its children with it.
 """
 
 from __future__ import annotations
