@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import resource
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from app import uploads
-from app.api import create_app
+from app.api import allow_open_files, create_app
 from app.database import Database
 from app.declarations import Declaration
 from app.forms import FormReader
@@ -138,6 +139,16 @@ def test_files_of_one_query_stay_locked_until_all_are_there(service: Service) ->
     assert [path.read_bytes() for path in received.paths] == [DATA, DATA]
     received.discard()
     assert leftovers(service) == []
+
+
+def test_the_service_opens_more_files_than_a_shell_allows() -> None:
+    held = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, held[1]))
+        allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (held[1], held[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, held)
 
 
 @pytest.mark.parametrize(
