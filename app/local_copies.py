@@ -43,7 +43,13 @@ class LocalCopies:
 
     @contextmanager
     def hold(
-        self, name: str, size: int, fill: Callable[[Path], None], checkpoint: Checkpoint
+        self,
+        name: str,
+        size: int,
+        fill: Callable[[Path], None],
+        checkpoint: Checkpoint,
+        *,
+        once: bool = False,
     ) -> Iterator[Path]:
         """The entry's folder, which stays as it is until the `with` ends.
 
@@ -52,7 +58,19 @@ class LocalCopies:
             size: bytes that `fill` will write.
             fill: writes the content into an empty folder; it is seen by nobody before it returns.
             checkpoint: called while another process fills the entry.
+            once: whether the entry is removed afterwards, unless somebody else holds it.
         """
+        try:
+            with self._held(name, size, fill, checkpoint) as folder:
+                yield folder
+        finally:
+            if once and (self.folder / name).is_dir():
+                self._remove(name)
+
+    @contextmanager
+    def _held(
+        self, name: str, size: int, fill: Callable[[Path], None], checkpoint: Checkpoint
+    ) -> Iterator[Path]:
         self.folder.mkdir(parents=True, exist_ok=True)
         while True:
             with self._locked(name, fcntl.LOCK_SH, checkpoint) as lock:

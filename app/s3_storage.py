@@ -65,11 +65,16 @@ class S3Storage:
 
     @contextmanager
     def borrow_file(
-        self, key: str, *, sha256: str | None = None, checkpoint: Checkpoint = lambda: None
+        self,
+        key: str,
+        *,
+        sha256: str | None = None,
+        checkpoint: Checkpoint = lambda: None,
+        once: bool = False,
     ) -> Iterator[Path]:
         stored = self._objects.look(_key(key))
         folder, _, name = key.rpartition("/")
-        with self._copied([stored], folder, sha256, checkpoint) as copies:
+        with self._copied([stored], folder, sha256, checkpoint, once=once) as copies:
             yield copies / name
 
     @contextmanager
@@ -129,7 +134,13 @@ class S3Storage:
             block = self._objects.block(key, start, rest).content if start < end else b""
 
     def _copied(
-        self, found: list[Stored], below: str, sha256: str | None, checkpoint: Checkpoint
+        self,
+        found: list[Stored],
+        below: str,
+        sha256: str | None,
+        checkpoint: Checkpoint,
+        *,
+        once: bool = False,
     ) -> AbstractContextManager[Path]:
         """The folder of local copies of these objects, named as they are below a prefix."""
 
@@ -142,7 +153,7 @@ class S3Storage:
         size = sum(stored.bytes for stored in found)
         # Changes with every byte that is stored, as far as the store's ETags do.
         identity = hashlib.sha256(repr(found).encode()).hexdigest()
-        return self._copies.hold(identity, size, fill, checkpoint)
+        return self._copies.hold(identity, size, fill, checkpoint, once=once)
 
     def _copy(
         self, stored: Stored, target: Path, sha256: str | None, checkpoint: Checkpoint

@@ -35,12 +35,18 @@ class Storage(Protocol):
         """The same for every file of a folder, replacing what a crashed attempt left there."""
 
     def borrow_file(
-        self, key: str, *, sha256: str | None = None, checkpoint: Checkpoint = lambda: None
+        self,
+        key: str,
+        *,
+        sha256: str | None = None,
+        checkpoint: Checkpoint = lambda: None,
+        once: bool = False,
     ) -> AbstractContextManager[Path]:
         """A path that may be read, and not written, until the `with` ends.
 
         A copy is compared with `sha256`, or with what was recorded when the file was published.
         `checkpoint` is called now and then while a copy is made; it raises to give up.
+        `once`: no copy is kept for the next who asks.
         """
 
     def borrow_folder(
@@ -117,7 +123,12 @@ class LocalStorage:
         return self._path(prefix)
 
     def borrow_file(
-        self, key: str, *, sha256: str | None = None, checkpoint: Checkpoint = lambda: None
+        self,
+        key: str,
+        *,
+        sha256: str | None = None,
+        checkpoint: Checkpoint = lambda: None,
+        once: bool = False,
     ) -> AbstractContextManager[Path]:
         return nullcontext(self._path(key))
 

@@ -47,10 +47,13 @@ class AttemptStore:
     ) -> None:
         self._lent.close()
 
-    def file(self, key: str, *, sha256: str) -> Path:
+    def upload(self, key: str, *, sha256: str) -> Path:
+        """Read once, and perhaps not to be kept: no copy stays here."""
         return self._patiently(
             lambda: self._lent.enter_context(
-                self._storage.borrow_file(key, sha256=sha256, checkpoint=self._checkpoint)
+                self._storage.borrow_file(
+                    key, sha256=sha256, checkpoint=self._checkpoint, once=True
+                )
             )
         )
 

@@ -58,7 +58,7 @@ def check_query(place: Workplace, work: CheckWork, attempt: Attempt) -> Outcome:
     prefix = f"queries/{work.query_id}/canonical-{attempt.claim.attempt}"
     with _store(place, attempt) as store:
         first, *others = [
-            UploadedFile(store.file(part.key, sha256=part.sha256), part.filename)
+            UploadedFile(store.upload(part.key, sha256=part.sha256), part.filename)
             for part in work.parts
         ]
         order = CheckOrder(

@@ -30,13 +30,15 @@ class Copies:
         self.made: list[str] = []
 
     @contextmanager
-    def hold(self, of: str, before: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    def hold(
+        self, of: str, before: Callable[[], None] = lambda: None, *, once: bool = False
+    ) -> Iterator[Path]:
         def fill(folder: Path) -> None:
             before()
             self.made.append(of)
             (folder / "f").write_bytes(of.encode() * SIZE)
 
-        with self.copies.hold(name(of), SIZE, fill, lambda: None) as folder:
+        with self.copies.hold(name(of), SIZE, fill, lambda: None, once=once) as folder:
             assert (folder / "f").read_bytes() == of.encode() * SIZE
             yield folder
 
@@ -73,6 +75,16 @@ def test_what_is_in_use_stays_even_beyond_the_limit(copies: Copies) -> None:
         assert copies.kept() == {"a", "b", "c", "d"}
         assert (last / "f").exists()
     assert len(copies.kept()) == 3
+
+
+def test_what_is_read_once_is_not_kept(copies: Copies) -> None:
+    with copies.hold("a"), copies.hold("a", once=True):
+        pass
+    assert copies.kept() == {"a"}  # somebody else held it
+    with pytest.raises(KeyError), copies.hold("a", once=True):
+        raise KeyError
+    assert copies.kept() == set()
+    assert [path.name for path in copies.copies.folder.iterdir()] == ["room.lock"]
 
 
 def test_nothing_is_left_of_what_goes(copies: Copies) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -242,7 +243,8 @@ def read_columns(text: Text, limits: Limits) -> list[pa.Array]:
             "The table of names is longer than any that a check may hold.",
             "Upload the cells in several files.",
         )
-    lines = _lines_of(data.replace(b"\r\n", b"\n"), text.pointer)
+    plain = data.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    lines = _lines_of(plain, text.pointer)
     fields = pc.split_pattern(lines, "\t")
     widths = pc.unique(pc.list_value_length(fields)).to_pylist()
     if len(widths) > 1:

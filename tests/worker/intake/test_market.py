@@ -156,6 +156,16 @@ def test_text_may_be_spaced_otherwise(
     assert contents_of(query.folder)[1:] == expected[1:]
 
 
+def test_a_mark_of_byte_order_is_no_part_of_a_name(
+    check: Check, expected: list[bytes], tmp_path: Path
+) -> None:
+    contents = packed.triple(MATRIX)
+    for table in ("features.tsv", "barcodes.tsv"):
+        contents[table] = b"\xef\xbb\xbf" + contents[table]
+    _, query = check(packed.write_tar(tmp_path / "query", contents))
+    assert contents_of(query.folder)[1:] == expected[1:]
+
+
 def test_a_table_of_genes_of_two_columns(check: Check, tmp_path: Path) -> None:
     contents = packed.triple(MATRIX)
     lines = contents.pop("features.tsv").splitlines()
