@@ -10,6 +10,7 @@ from worker.intake.archives import Archive, Member, Text, loose_text
 from worker.intake.findings import Findings, located
 from worker.intake.limits import Limits
 from worker.intake.samples import ROLES, UploadedFile, role_of
+from worker.names import readable
 
 WHOLE_FILES = (".h5ad", ".h5mu", ".h5", ".hdf5", ".loom")
 LISTED = 100
@@ -61,7 +62,7 @@ def find_triple(archive: Archive, findings: Findings) -> Triple:
     if len(whole) != 1:
         _refuse(whole, groups, members)
     chosen = next(iter(whole.values()))
-    others = [member.name for member in members if member not in chosen.values()]
+    others = [readable(member.name) for member in members if member not in chosen.values()]
     matrix, features, barcodes = (archive.text(chosen[role]) for role in ROLES)
     return Triple(matrix, features, barcodes, others[:LISTED])
 

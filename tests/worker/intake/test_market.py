@@ -156,6 +156,14 @@ def test_text_may_be_spaced_otherwise(
     assert contents_of(query.folder)[1:] == expected[1:]
 
 
+def test_what_else_is_packed_is_told_by_names_that_can_be_told(
+    check: Check, tmp_path: Path
+) -> None:
+    contents = {**packed.triple(MATRIX), "notes\udc80\udcff.txt": b"x"}
+    report, _ = check(packed.write_tar(tmp_path / "query", contents))
+    assert report["dropped"]["files"] == ["notes\ufffd\ufffd.txt"]
+
+
 def test_a_mark_of_byte_order_is_no_part_of_a_name(
     check: Check, expected: list[bytes], tmp_path: Path
 ) -> None:
