@@ -225,7 +225,8 @@ def _sample(first: list[RowBlock], n_genes: int) -> RowBlock:
     """Rows of the fullest of the first blocks."""
     if not first:
         return RowBlock(0, np.zeros(1, dtype=np.int64), np.empty(0, dtype=np.int32), np.empty(0))
-    return merged(sample_rows(max(first, key=lambda block: len(block.values))), n_genes)
+    fullest = sample_rows(max(first, key=lambda block: len(block.values)))
+    return sample_rows(merged(fullest, n_genes))  # of zeros that were stored nothing is left
 
 
 def _count_like(blocks: Iterator[RowBlock], found: Found) -> Iterator[RowBlock]:
