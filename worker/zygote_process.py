@@ -22,6 +22,8 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    # Its own pools take a gigabyte of addresses at their first use, which a check may not have.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
     "HDF5_PLUGIN_PATH": "::",
     "PYTHONUNBUFFERED": "1",
 }
