@@ -21,8 +21,8 @@ ENVIRONMENT = {
     # One thread, so that fork is safe; no plugins, so that no filter is loaded from a folder.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    # Its own pools take a gigabyte of addresses at their first use, which a check may not have.
+    # Other pools of Arrow reserve a gigabyte of addresses, which is what a check is limited by, or
+    # start a thread.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "HDF5_PLUGIN_PATH": "::",
     "PYTHONUNBUFFERED": "1",

@@ -1,7 +1,8 @@
-"""Small sound files of many layouts: what the fuzz damages."""
+"""Small sound files of many layouts and formats: what the fuzz damages."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from tests.worker.intake import files
+from tests.worker.intake import cell_ranger_files, files, market_files
 
 CELLS, GENES = 60, 40
 Write = Callable[[Path], object]
@@ -78,6 +79,30 @@ def _soft(path: Path) -> None:
         file["X"] = h5py.SoftLink("/layers/counts")
 
 
+def _h5mu(path: Path) -> None:
+    """Two modalities over the same cells."""
+    with h5py.File(path, "w") as file:
+        for name, matrix in (("rna", _counts()), ("prot", files.counts(CELLS, 5, seed=1))):
+            group = file.create_group(f"mod/{name}")
+            files.write_matrix(group, "X", matrix, "csr")
+            files.write_frame(group, "obs", files.names("cell", CELLS), [])
+            files.write_frame(group, "var", files.names("gene", matrix.shape[1]), [])
+        obs = files.write_frame(file, "obs", files.names("cell", CELLS), ["sample"])
+        files.write_categorical(obs, "sample", [i % 2 for i in range(CELLS)], ["a", "b"])
+        files.write_frame(file, "var", files.names("gene", GENES), [])
+
+
+def _cell_ranger(path: Path) -> None:
+    named = {"name": files.names("gene", GENES)}
+    cell_ranger_files.write_v3(path, _counts(), extra=named, compression="gzip")
+
+
+def _zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in market_files.triple(_counts()).items():
+            archive.writestr(zipfile.ZipInfo(name), data)  # without the hour
+
+
 BASES: dict[str, Write] = {
     "csr": lambda path: files.write_h5ad(path, _counts()),
     "csc": lambda path: files.write_h5ad(path, _counts(), "csc"),
@@ -92,13 +117,21 @@ BASES: dict[str, Write] = {
     "newest": _newest,
     "checked": _checked,
     "soft": _soft,
+    "h5mu": _h5mu,
+    "10x-v3": _cell_ranger,
+    "10x-v2": lambda path: cell_ranger_files.write_v2(path, {"hg19": _counts()}),
 }
+ARCHIVES: dict[str, Write] = {
+    "mtx.tar": lambda path: market_files.write_tar(path, market_files.triple(_counts()), "w"),
+    "mtx.zip": lambda path: _zip(path),
+}
+"""What is no HDF5 file, and so can only be flipped."""
 
 
-def write_bases(folder: Path) -> list[Path]:
-    """One file of each layout, in the order of `BASES`; the same bytes every time."""
+def write_bases(folder: Path, bases: dict[str, Write]) -> list[Path]:
+    """One file of each layout, in their order; the same bytes every time."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.h5ad" for name in BASES]
-    for path, write in zip(paths, BASES.values(), strict=True):
+    paths = [folder / f"{name}.h5ad" for name in bases]
+    for path, write in zip(paths, bases.values(), strict=True):
         write(path)
     return paths

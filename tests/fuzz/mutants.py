@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from .arrays import ARRAYS
-from .bases import write_bases
+from .bases import ARCHIVES, BASES, write_bases
 from .choosing import Misses
 from .flips import flipped
 from .objects import OBJECTS
@@ -27,15 +27,21 @@ class Mutants:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.seed = seed
-        self.paths = write_bases(folder / "bases")
-        self._bases = [path.read_bytes() for path in self.paths]
+        self.paths = write_bases(folder / "bases", BASES)
+        archives = write_bases(folder / "bases", ARCHIVES)
+        hdf5 = [path.read_bytes() for path in self.paths]
+        self._bases = {
+            "mutants": hdf5,
+            "flips": hdf5 + [path.read_bytes() for path in archives],
+        }
         self.canary = folder / "canary.h5"
         with h5py.File(self.canary, "w") as file:
             file["data"] = np.full((60, 40), CANARY_COUNT, dtype=np.float32)
 
     def write(self, kind: str, number: int, path: Path) -> None:
         rng = np.random.default_rng([self.seed, KINDS.index(kind), number])
-        base = self._bases[number % len(self._bases)]
+        bases = self._bases[kind]
+        base = bases[number % len(bases)]
         if kind == "flips":
             path.write_bytes(flipped(base, rng))
             return

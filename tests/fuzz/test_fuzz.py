@@ -13,7 +13,7 @@ from .mutants import Mutants
 from .run import BATCH, Run
 from .tally import Tally
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 FILES = 1000
 """Of each kind."""
 SEED = 2026
@@ -30,7 +30,6 @@ def tally() -> Tally:
     return found
 
 
-@pytest.mark.timeout(600)
 def test_no_promise_is_broken(tally: Tally) -> None:
     assert tally.done == {"flips": FILES, "mutants": FILES}
     assert tally.violations == {}, tally.examples

@@ -42,8 +42,8 @@ JUST_BELOW, JUST_ABOVE = 0.22, 0.02
 """Where corrected counts pile up: at whole numbers, and below them by what was taken away."""
 SMALL, SMALLEST = 12.0, 0.5
 PILED = 1.45
-"""How much denser values must be there than elsewhere; smooth distributions had 1.35 at most,
-counts less a fifth of background 1.56 at least, those of real cells 2.8."""
+"""How much denser values must be there than chance puts them; decision 0053 has what was measured,
+and which corrected counts are refused by it."""
 EQUAL_SUMS = 1e-3
 WHOLE_ROWS = 0.9
 ROUND_TARGETS = (1e4, 1e5, 1e6)

@@ -37,6 +37,8 @@ def is_transposed(obs: Table, var: Table) -> bool:
     """Whether the names of cells are those of genes, or those of genes are barcodes of cells."""
     if _are_genes(obs.index) and not _are_genes(var.index):
         return True
+    if _has_gene_ids(obs) and not _are_genes(var.index) and not _has_gene_ids(var):
+        return True
     return _are_barcodes(var.index) and not _are_barcodes(obs.index)
 
 
@@ -80,6 +82,16 @@ def _some(index: pa.Array) -> list[str]:
 def _are_barcodes(index: pa.Array) -> bool:
     names = _some(index)
     return _most(names, BARCODE) or _most(names, PLACEHOLDERS["cells"])
+
+
+def _has_gene_ids(table: Table) -> bool:
+    """Whether a column names another gene in each row; targets of a screen occur again."""
+    texts = [each.values for each in table.columns if pa.types.is_string(each.values.type)]
+    return any(
+        len(text.drop_null().unique()) > MOST * len(text)
+        and _most([name or "" for name in _some(text)], ENSEMBL)
+        for text in texts
+    )
 
 
 def _most(names: list[str], pattern: re.Pattern[str]) -> bool:

@@ -34,7 +34,8 @@ def design_file(path: Path, **columns: Any) -> Path:
         index=[f"cell{i}" for i in range(N)],
     )
     counts = np.random.default_rng(0).poisson(2, (N, 20)).astype(np.float32) + 1
-    anndata.AnnData(sparse.csr_matrix(counts), obs=obs).write_h5ad(path)
+    var = pd.DataFrame(index=[f"GENE{i}" for i in range(20)])
+    anndata.AnnData(sparse.csr_matrix(counts), obs=obs, var=var).write_h5ad(path)
     return path
 
 

@@ -51,6 +51,25 @@ def test_names_show_it(name: str, check: Check, tmp_path: Path) -> None:
     assert report["problems"] == []
 
 
+@pytest.mark.parametrize(("each", "is_refused"), [(1, True), (4, False)])
+def test_a_column_of_gene_ids_beside_the_cells_shows_it(
+    check: Check, tmp_path: Path, each: int, is_refused: bool
+) -> None:
+    """But not the targets of a screen, which many cells share."""
+    path = files.write_h5ad(tmp_path / "query.h5ad")
+    with h5py.File(path, "a") as file:
+        ids = [made.gene_ids(12)[row // each] for row in range(12)]
+        column = file["obs"].create_dataset("gene_ids", data=ids, dtype=files.TEXT)
+        column.attrs.update({"encoding-type": "string-array", "encoding-version": "0.2.0"})
+        file["obs"].attrs["column-order"] = ["sample", "gene_ids"]
+        replace(file, "var/_index", np.array(files.names("x", 8), dtype="S"))
+    if is_refused:
+        with pytest.raises(UnsupportedFile, match="transposed"):
+            check(path)
+    else:
+        assert check(path)[0]["problems"] == []
+
+
 def test_lengths_show_it(check: Check, tmp_path: Path) -> None:
     path = files.write_h5ad(tmp_path / "query.h5ad")
     with h5py.File(path, "a") as file:

@@ -284,3 +284,16 @@ def test_the_zygote_goes_when_its_socket_closes(own_zygote: ZygoteProcess) -> No
     assert process is not None
     control.close()
     assert process.wait(10) == 0
+
+
+def test_logarithms_are_undone_in_the_memory_that_their_file_pays_for(
+    own_zygote: ZygoteProcess, tmp_path: Path
+) -> None:
+    """Memory is counted in addresses: what a library only reserves must not take them."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(0.8, (1950, 2000)).astype(np.float64)
+    scaled = np.log1p(counts * (1e4 / counts.sum(1, keepdims=True))).astype(np.float32)
+    path = files.write_h5ad(tmp_path / "logs.h5ad", scaled)
+    assert 16 * 2**20 < path.stat().st_size < 17 * 2**20  # then a gigabyte just fits
+    order = CheckOrder(path, tmp_path / "canonical", {}, 30.0, Limits())
+    assert own_zygote.check(order)["counts_class"] == "log-normalised"
