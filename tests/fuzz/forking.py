@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.forking TREATMENT [ARGUMENT ...]`: a preloaded process that forks a child for some files.
+"""`python -m tests.fuzz.forking TREATMENT [ARGUMENT ...]`: preloaded, it forks children for files.
 
 As the intake zygote does, but a child treats several files one after another: where a fork costs
 more than a check does, that makes the fuzz several times as fast. A line of JSON in is a list of
