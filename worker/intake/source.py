@@ -11,7 +11,7 @@ import numpy as np
 from h5py import h5d, h5g, h5p
 
 from app.problems import Problem
-from worker.intake.chunks import short_chunk
+from worker.intake.chunks import VARIABLE_ITEM, short_chunk
 from worker.intake.filters import filter_name, is_allowed
 from worker.intake.findings import located, reading
 from worker.intake.limits import MIB, Limits
@@ -19,8 +19,6 @@ from worker.intake.links import resolve
 from worker.intake.patience import losing_patience
 from worker.names import readable
 
-VARIABLE_ITEM = 16
-"""What a text of any length takes in an array; h5py says 8."""
 ATTRIBUTE_BYTES = 16 * MIB
 WRITE_GZIP = "Write the file again with write_h5ad(..., compression='gzip') and upload that."
 
