@@ -21,8 +21,8 @@ ENVIRONMENT = {
     # One thread, so that fork is safe; no plugins, so that no filter is loaded from a folder.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
-    # Other pools of Arrow reserve a gigabyte of addresses, which is what a check is limited by; the
-    # thread of one starts with Arrow, whichever is used.
+    # Other pools of Arrow reserve a gigabyte of addresses, which is what a check is limited by; and
+    # one of them, though not used, would start a thread.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "HDF5_PLUGIN_PATH": "::",

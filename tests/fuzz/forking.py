@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.forking TREATMENT`: a preloaded process that forks a child for some files.
+"""`python -m tests.fuzz.forking TREATMENT [ARGUMENT ...]`: preloaded, it forks children for files.
 
 As the intake zygote does, but a child treats several files one after another: where a fork costs
 more than a check does, that makes the fuzz several times as fast. A line of JSON in is a list of
@@ -34,9 +34,9 @@ Treatment = Callable[..., Any]
 class Forks:
     """The parent's end. It lives through all that happens to a child."""
 
-    def __init__(self, treatment: str) -> None:
+    def __init__(self, treatment: str, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.forking", treatment],
+            [sys.executable, "-m", "tests.fuzz.forking", treatment, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **ENVIRONMENT},
@@ -105,6 +105,8 @@ class _Lines:
 
 def main() -> None:
     module = importlib.import_module(f"tests.fuzz.{sys.argv[1]}")
+    if len(sys.argv) > 2:
+        module.prepare(*sys.argv[2:])
     die_with_parent(signal.SIGKILL, parent=os.getppid())
     gc.freeze()
     _say({"ready": True})

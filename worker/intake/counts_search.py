@@ -210,13 +210,17 @@ class CountsSearch:
 
 
 def _first_blocks(blocks: Iterator[RowBlock]) -> list[RowBlock]:
-    """As many as are needed to judge by; a block is all that a check holds of a matrix."""
+    """As many as are needed to judge by; a block is all that a check holds of a matrix.
+
+    Those of empty cells show nothing and take next to no room: they do not count.
+    """
     first: list[RowBlock] = []
-    entries = 0
+    entries = filled = 0
     for block in blocks:
         first.append(block)
         entries += len(block.values)
-        if entries >= ENOUGH_ENTRIES or len(first) >= FIRST_BLOCKS:
+        filled += bool(len(block.values))
+        if entries >= ENOUGH_ENTRIES or filled >= FIRST_BLOCKS:
             break
     return first
 
@@ -225,7 +229,8 @@ def _sample(first: list[RowBlock], n_genes: int) -> RowBlock:
     """Rows of the fullest of the first blocks."""
     if not first:
         return RowBlock(0, np.zeros(1, dtype=np.int64), np.empty(0, dtype=np.int32), np.empty(0))
-    return merged(sample_rows(max(first, key=lambda block: len(block.values))), n_genes)
+    fullest = sample_rows(max(first, key=lambda block: len(block.values)))
+    return sample_rows(merged(fullest, n_genes))  # of zeros that were stored nothing is left
 
 
 def _count_like(blocks: Iterator[RowBlock], found: Found) -> Iterator[RowBlock]:

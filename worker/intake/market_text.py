@@ -234,8 +234,11 @@ def read_columns(text: Text, limits: Limits) -> list[pa.Array]:
     Raises:
         Problem: it is no such table.
     """
+    read = bytearray()
     with text.open() as stream:
-        data = stream.read(limits.vector_bytes + 1)
+        while len(read) <= limits.vector_bytes and (chunk := stream.read(BLOCK_BYTES)):
+            read += chunk
+    data = bytes(read)
     if len(data) > limits.vector_bytes:
         raise located(
             "declares-too-much",

@@ -96,6 +96,16 @@ def test_a_few_damaged_counts_are_no_logarithms(
     assert codes(sandboxed, path) == {("fractional-values", "/X/data")}
 
 
+@pytest.mark.parametrize("layout", ["csr", "csc"])
+def test_a_last_cell_of_stored_zeros(layout: str, sandboxed: Sandboxed, tmp_path: Path) -> None:
+    matrix = files.counts(60, 40)
+    path = files.write_h5ad(tmp_path / "query.h5ad", matrix, layout)
+    rows = (np.argwhere(matrix) if layout == "csr" else np.argwhere(matrix.T)[:, ::-1])[:, 0]
+    with h5py.File(path, "a") as file:
+        file["X/data"][...] = np.where(rows == 59, 0, file["X/data"][...])
+    assert sandboxed(path)["counts"]["empty_cells"] == 1
+
+
 def test_names_of_which_nothing_is_stored(sandboxed: Sandboxed, tmp_path: Path) -> None:
     path = files.write_h5ad(tmp_path / "query.h5ad", files.counts(60, 40))
     with h5py.File(path, "a") as file:
