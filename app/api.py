@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -89,6 +90,7 @@ def create_app(service: Service) -> FastAPI:
 def serve_api(settings: Settings) -> None:
     """Migrate, check that it is safe to bind, and serve until told to stop."""
     set_up_logs(settings.log_level)
+    allow_open_files()
     service = open_service(settings)
     service.database.migrate()
     with service.database.reading() as session:
@@ -105,6 +107,13 @@ def serve_api(settings: Settings) -> None:
             server_header=False,
             timeout_graceful_shutdown=5,
         )
+
+
+def allow_open_files() -> None:
+    """Open as many files as may be: a form holds up to 96, and a shell allows 1,024 at first."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # of a system that says more than it grants
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,10 +84,32 @@ class Database:
         with self.engine.connect() as connection:
             if _is_current(connection):
                 return
-        with self.engine.begin() as connection:
+        with self.changing_tables() as connection:
             if connection.dialect.name == "postgresql":
                 _take_migration_lock(connection)
             command.upgrade(migration_config(connection), "head")
+
+    @contextmanager
+    def changing_tables(self) -> Iterator[Connection]:
+        """A transaction that may put another table in the place of one that others point at.
+
+        SQLite changes a column in no other way, and looks after its foreign keys only at the end.
+        """
+        with self.engine.connect() as connection:
+            if connection.dialect.name != "sqlite":
+                with connection.begin():
+                    yield connection
+                return
+            # In a transaction this would be without effect.
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute("PRAGMA foreign_keys = OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    if connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                        raise RuntimeError("a migration left rows that point at nothing")
+            finally:
+                driver.execute("PRAGMA foreign_keys = ON")
 
     def close(self) -> None:
         self.engine.dispose()

@@ -15,6 +15,10 @@ from app.database_errors import waited_for_lock
 from app.problems import IdempotencyKeyInProgress, IdempotencyKeyReused
 from app.tables import IdempotencyKey
 
+LATER = frozenset({"sample_key", "condition_key", "control_values", "cell_filter", "force"})
+"""What keys of earlier versions know nothing of: left out where it says nothing, so that a request
+which is repeated after an upgrade is still the same."""
+
 
 def find_earlier(
     session: Session, *, owner: str, key: str | None, request: Mapping[str, Any]
@@ -68,4 +72,5 @@ def forget_keys(session: Session, mapping_id: str) -> None:
 
 
 def _digest(request: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    said = {name: value for name, value in request.items() if value or name not in LATER}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

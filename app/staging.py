@@ -70,29 +70,39 @@ class StagingFile:
                 self._sync()
                 check_space(self.path.parent, self._reserve_bytes)
 
-    def finish(self, *, length: int | None, sha256: str | None) -> StagedFile:
-        """Make the bytes durable, then compare them with what was declared."""
+    def finish(
+        self, *, length: int | None, sha256: str | None, part: int | None = None
+    ) -> StagedFile:
+        """Make the bytes durable, then compare them with what was declared.
+
+        `part` is its number, where there are several files. The file stays open, and so locked: a
+        store may take hours before it is kept.
+        """
         with disk_full_told():
             self._sync()
-        self._file.close()
         if length is not None and self._bytes != length:
             raise LengthMismatch(
                 f"{length} bytes were declared and {self._bytes} arrived.",
                 fix="Send the file again.",
             )
         if self._bytes == 0:
-            raise empty_file("The file holds 0 bytes.", "Check the path and send the file again.")
+            what = "The file" if part is None else f"Part {part}"
+            raise empty_file(f"{what} holds 0 bytes.", "Check the path and send the file again.")
         digest = self._hash.hexdigest()
         if sha256 is not None and digest != sha256:
+            what = "The bytes that arrived" if part is None else f"The bytes of part {part}"
             raise DigestMismatch(
-                f"The bytes that arrived have SHA-256 {digest}, not {sha256}.",
+                f"{what} have SHA-256 {digest}, not {sha256}.",
                 fix="The file was changed on its way, or the digest is another file's. Send again.",
                 sha256=digest,
             )
         return StagedFile(path=self.path, bytes=self._bytes, sha256=digest)
 
-    def discard(self) -> None:
+    def close(self) -> None:
         self._file.close()
+
+    def discard(self) -> None:
+        self.close()
         self.path.unlink(missing_ok=True)
 
     def _sync(self) -> None:
@@ -107,7 +117,9 @@ def stage_local_file(folder: Path, file: Path, reserve_bytes: int) -> StagedFile
         with file.open("rb") as source:
             while block := source.read(READ_BLOCK):
                 staging.write([block])
-        return staging.finish(length=None, sha256=None)
+        staged = staging.finish(length=None, sha256=None)
+        staging.close()
+        return staged
     except BaseException:
         staging.discard()
         raise

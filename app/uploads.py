@@ -29,8 +29,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Received:
-    """A file that has arrived whole, or several, and what their form said about them."""
+    """A file that has arrived whole, or several, and what their form said about them.
 
+    The sweeper spares them until `discard`, which removes what nobody took away.
+    """
+
+    files: list[StagingFile]
     staged: StagedFile
     filename: str | None = None
     others: list[tuple[StagedFile, str | None]] = field(default_factory=list)
@@ -39,7 +43,11 @@ class Received:
 
     @property
     def paths(self) -> list[Path]:
-        return [self.staged.path, *(staged.path for staged, _ in self.others)]
+        return [file.path for file in self.files]
+
+    def discard(self) -> None:
+        for file in self.files:
+            file.discard()
 
 
 class Uploads:
@@ -67,16 +75,17 @@ class Uploads:
             chunks = self._in_time(body)
             if declared.boundary is None:
                 await self._write(files, _as_first(chunks))
-                return Received(await self._finish(files[0], declared.length, declared.sha256))
+                staged = await self._finish(files[0], declared.length, declared.sha256)
+                return Received(files, staged)
             form = FormReader(declared.boundary)
             await self._write(files, _pieces(form, chunks))
             digests = agreed_digests(declared, form.fields, files=len(files))
             first, *others = [
-                await self._finish(file, None, sha256)
-                for file, sha256 in zip(files, digests, strict=True)
+                await self._finish(file, None, sha256, part=part if len(files) > 1 else None)
+                for part, (file, sha256) in enumerate(zip(files, digests, strict=True), 1)
             ]
             named = list(zip(others, form.filenames[1:], strict=True))
-            return Received(first, form.filenames[0], named, form.fields)
+            return Received(files, first, form.filenames[0], named, form.fields)
         except BaseException:
             # Also when the client has gone away or the server is stopping.
             with anyio.CancelScope(shield=True):
@@ -146,9 +155,14 @@ class Uploads:
         await self._thread(add)
 
     async def _finish(
-        self, file: StagingFile, length: int | None, sha256: str | None
+        self,
+        file: StagingFile,
+        length: int | None,
+        sha256: str | None,
+        part: int | None = None,
     ) -> StagedFile:
-        return await self._thread(functools.partial(file.finish, length=length, sha256=sha256))
+        finish = functools.partial(file.finish, length=length, sha256=sha256, part=part)
+        return await self._thread(finish)
 
     async def _thread(self, function: Callable[[], T]) -> T:
         return await to_thread.run_sync(function, limiter=self._limiter)

@@ -19,7 +19,7 @@ from typing import Any
 from app.problems import InternalFault, Problem
 from worker.intake.findings import located
 from worker.intake.folder import CanonicalFolder
-from worker.intake.frames import FAULT, PROBLEM
+from worker.intake.frames import FAULT, PROBLEM, UNPREPARED
 from worker.intake.limits import MIB, Limits
 from worker.intake.receiver import BrokenStream, Receiver
 from worker.intake.samples import UploadedFile
@@ -56,7 +56,7 @@ class CheckOrder:
         """All that the check may read, in the order of `worker.sandbox.place_of`."""
         return (UploadedFile(self.path, self.name), *self.others)
 
-    def message(self) -> bytes:
+    def written(self) -> bytes:
         """What the check is told: it knows its files by their descriptors. Their names
         say what they are and what samples are called; nothing is opened by them."""
         order = {
@@ -64,7 +64,7 @@ class CheckOrder:
             "options": dict(self.options),
             "limits": self.bounds.as_dict(),
         }
-        return json.dumps({"check": order}).encode()
+        return json.dumps(order).encode()
 
 
 class Check:
@@ -98,8 +98,11 @@ class Check:
             stack.callback(os.close, write_end)
             with suppress(OSError):
                 fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, MIB)
+            written = stack.enter_context(os.fdopen(os.memfd_create("order"), "wb", buffering=0))
+            written.write(self.order.written())
+            passed = [write_end, written.fileno(), *files]
             try:
-                socket.send_fds(self.control, [self.order.message()], [write_end, *files])
+                socket.send_fds(self.control, [b'{"check": true}'], passed)
             except OSError as error:
                 os.close(read_end)
                 raise WorkerDied("the zygote is gone") from error
@@ -179,6 +182,9 @@ def _death(status: int, seconds: float) -> Exception:
     if status == -signal.SIGKILL:
         # The HDF5 library does not do this; an operator or the kernel short of memory does.
         return WorkerDied("the check was killed from outside")
+    if status == UNPREPARED:
+        log.error("a check could not be prepared: its file was not opened")
+        return InternalFault("The check of this file failed.", fix="Upload the file again.")
     return _crashes()
 
 

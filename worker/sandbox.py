@@ -30,8 +30,6 @@ LAST_WORDS_BYTES = 64 * MIB
 """Kept back, so that a check that ran out of memory can still say so."""
 OPEN_FILES = 32
 PIPE = 3
-ABOVE = 1024
-"""Descriptors are moved out of the way to here, before each gets its place."""
 
 
 def place_of(file: int) -> Path:
@@ -45,7 +43,9 @@ def place_of(file: int) -> Path:
 def keep_only(pipe: int, files: Sequence[int] = ()) -> int:
     """Close every descriptor but these; returns the pipe's new one. Files go to `place_of`."""
     null = os.open(os.devnull, os.O_RDWR)
-    moved = [fcntl.fcntl(each, fcntl.F_DUPFD, ABOVE) for each in (null, null, null, pipe, *files)]
+    kept = (null, null, null, pipe, *files)
+    # Out of the way first, before each gets its place; no higher, as a shell allows only 1,024.
+    moved = [fcntl.fcntl(each, fcntl.F_DUPFD, len(kept)) for each in kept]
     for place, descriptor in enumerate(moved):
         os.dup2(descriptor, place)
     os.closerange(len(moved), os.sysconf("SC_OPEN_MAX"))

@@ -1,9 +1,10 @@
 """The intake zygote: single-threaded, preloaded, secret-free; forks one sandboxed child per file.
 
 Run as `python -m worker.zygote --landlock-abi A --fd N`. On the socket N it takes
-`{"check": {...}}` with the write end of a pipe and the files to check, answers `{"pid": ...}`, and
-later `{"exited": pid, "status": ...}`; `{"kill": pid}` ends a child. Its first message is
-`{"ready": true}`. It goes when the socket closes, and its children with it.
+`{"check": true}` with the write end of a pipe, the order in a file of memory (it may be longer than
+a message) and the files to check. It answers `{"pid": ...}`, and later `{"exited": pid, "status":
+...}`; `{"kill": pid}` ends a child. Its first message is `{"ready": true}`. It goes when the socket
+closes, and its children with it.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from worker.code_folders import code_folders
 from worker.intake.check import Request, check_upload
 from worker.intake.filters import drop_other_plugins
 from worker.intake.findings import too_large
-from worker.intake.frames import FAULT, PROBLEM, REPORT, FrameWriter, Sink
+from worker.intake.frames import FAULT, PROBLEM, REPORT, UNPREPARED, FrameWriter, Sink
 from worker.intake.limits import Limits
 from worker.intake.samples import UploadedFile
 from worker.sandbox import allow_last_words, enter_sandbox, keep_memory_private, keep_only, place_of
 
-LONGEST_REQUEST = 1024 * 1024
+LONGEST_MESSAGE = 1024
 MOST_DESCRIPTORS = 253
 """The kernel passes no more with one message."""
 
@@ -72,14 +73,14 @@ class Zygote:
                     return
 
     def _take_message(self) -> bool:
-        message, passed, _, _ = socket.recv_fds(self.control, LONGEST_REQUEST, MOST_DESCRIPTORS)
+        message, passed, _, _ = socket.recv_fds(self.control, LONGEST_MESSAGE, MOST_DESCRIPTORS)
         if not message:
             return False
-        order = json.loads(message)
-        if "kill" in order:
-            self._kill(order["kill"])
+        asked = json.loads(message)
+        if "kill" in asked:
+            self._kill(asked["kill"])
         else:
-            self._fork(order["check"], *passed)
+            self._fork(*passed)
             for descriptor in passed:
                 os.close(descriptor)
         return True
@@ -89,12 +90,12 @@ class Zygote:
             if child == pid:
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
 
-    def _fork(self, order: dict[str, Any], pipe: int, *files: int) -> None:
+    def _fork(self, pipe: int, written: int, *files: int) -> None:
         me = os.getpid()
         placed = [stand_in(file) for file in files] if self.names_hidden else []
         pid = os.fork()
         if pid == 0:
-            self._be_child(order, pipe, files, parent=me)
+            self._be_child(pipe, written, files, parent=me)
         self.stand_ins[pid] = [place for place in placed if place is not None]
         self.children[os.pidfd_open(pid)] = pid
         self._say({"pid": pid})
@@ -107,15 +108,15 @@ class Zygote:
             place.unlink()
         self._say({"exited": pid, "status": os.waitstatus_to_exitcode(status)})
 
-    def _be_child(
-        self, order: dict[str, Any], pipe: int, files: Sequence[int], *, parent: int
-    ) -> None:
+    def _be_child(self, pipe: int, written: int, files: Sequence[int], *, parent: int) -> None:
         """Check one file and exit, whatever happens; never returns."""
-        status = 1
+        status = UNPREPARED
         try:
             die_with_parent(signal.SIGKILL, parent=parent)
+            order = json.loads(os.pread(written, os.fstat(written).st_size, 0))
             frames = FrameWriter(keep_only(pipe, files))
             limits = Limits(**order["limits"])
+            status = 1
             if self._enter(limits, [place_of(number) for number in range(len(files))], frames):
                 _check(order, limits, frames, self.check)
             status = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
@@ -69,12 +68,7 @@ async def arrive(request: Request, service: Service, sha256: str | None) -> Asyn
         with disk_full_told():
             yield received
     finally:
-        await to_thread.run_sync(_remove, received.paths)
-
-
-def _remove(paths: list[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
+        await to_thread.run_sync(received.discard)
 
 
 def other_parts(received: Received) -> list[StagedPart]:

@@ -54,7 +54,9 @@ async def inspect(
 ) -> InspectionBody:
     """200: the report, of a file that would be refused too (`acceptable` says which); nothing of
     the file is left. 202: the check takes longer, its report is kept for an hour after its end."""
-    row = await keep_upload(request, service, caller.owner, options, None, inspect_only=True)
+    row, options = await keep_upload(
+        request, service, caller.owner, options, None, inspect_only=True
+    )
     if options.wait:
         await wait_until(service, row.job_id, finished, options.wait)
     read = partial(_read, service, caller, row.id)

@@ -25,7 +25,7 @@ from app.routes.answers import problems
 from app.routes.arrivals import FILE_BODY, UPLOAD_PROBLEMS, arrive, other_parts
 from app.routes.bodies import GeneCoverage, Listed, QueryBody, QueryItem
 from app.routes.shapes import gene_coverage, query_item
-from app.routes.upload_options import UploadOptions, UploadQuery, safe_filename, with_fields
+from app.routes.upload_options import Options, UploadQuery, safe_filename, with_fields
 from app.routes.waits import Wait, wait_until
 from app.service import Service
 from app.tables import Query as QueryRow
@@ -129,7 +129,7 @@ async def _upload(
     options: UploadQuery,
     filename: str | None,
 ) -> QueryBody:
-    row = await keep_upload(request, service, owner, options, filename)
+    row, _ = await keep_upload(request, service, owner, options, filename)
     body = QueryBody(**query_item(row).model_dump())
     response.headers["Location"] = body.links["self"]
     return body
@@ -139,11 +139,12 @@ async def keep_upload(
     request: Request,
     service: Service,
     owner: str,
-    options: UploadOptions,
+    options: Options,
     filename: str | None,
     *,
     inspect_only: bool = False,
-) -> QueryRow:
+) -> tuple[QueryRow, Options]:
+    """The options are those of the form as well."""
     async with arrive(request, service, options.sha256) as received:
         options = with_fields(options, received.fields)
 
@@ -164,7 +165,7 @@ async def keep_upload(
                     inspect_only=inspect_only,
                 )
 
-        return await service.uploads.keep(keep)
+        return await service.uploads.keep(keep), options
 
 
 def _read(service: Service, caller: Principal, query_id: str) -> tuple[QueryBody, str]:

@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 from alembic import command
 from sqlalchemy import select
+from starlette.testclient import TestClient
 
 from app.database import Database, migration_config
 from app.findings import ERRORS, every_code, severity_of
 from app.problems import InternalFault, NotCounts, Problem, every_problem
 from app.settings import Settings
+from app.storage import LocalStorage
 from app.tables import IdempotencyKey, ReferenceVersion
+
+from .factories import built
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "h5py", "anndata", "numpy", "pandas", "scipy", "pyarrow", "worker")
@@ -68,6 +72,22 @@ def test_migrating_down_and_up_again(database: Database) -> None:
         command.downgrade(migration_config(connection), "base")
     database.migrate()
     database.migrate()
+
+
+def test_rows_of_the_earlier_tables_are_kept(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    query = client.put("/v1/queries", content=b"cells").json()["links"]["self"]
+    body = {"query": query.rpartition("/")[2], "reference": "pbmc"}
+    mapping = client.post("/v1/mappings", json=body).json()["links"]["self"]
+    before = [client.get(place).json() for place in (query, mapping)]
+    with database.changing_tables() as connection:
+        command.downgrade(migration_config(connection), "0006")
+    database.migrate()
+    assert [client.get(place).json() for place in (query, mapping)] == before
+    assert client.delete(query).status_code == 409  # the rows hold each other as before
+    assert client.delete(query, params={"cascade": True}).status_code == 204
 
 
 def test_a_database_of_the_first_tables_is_brought_up(tmp_path: Path) -> None:

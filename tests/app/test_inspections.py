@@ -107,6 +107,13 @@ def test_a_report_that_takes_longer_can_be_come_back_for(
     assert not list(storage.root.glob(f"queries/{body['id']}*"))
 
 
+def test_a_form_may_say_how_long_to_wait(client: TestClient) -> None:
+    form = {"files": {"file": ("a.h5ad", b"cells")}, "data": {"wait": "0"}}
+    began = time.monotonic()
+    assert client.post(PATH, **form).status_code == 202
+    assert time.monotonic() - began < 15  # of the 30 s that it would wait
+
+
 def test_no_other_call_finds_it(
     client: TestClient, database: Database, storage: LocalStorage
 ) -> None:

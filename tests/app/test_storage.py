@@ -104,6 +104,7 @@ def test_an_upload_is_hashed_and_compared(tmp_path: Path) -> None:
     file.write([b"a", b"bc"])
     done = file.finish(length=3, sha256=digest)
     assert (done.bytes, done.sha256, done.path.read_bytes()) == (3, digest, b"abc")
+    file.discard()
 
 
 @pytest.mark.parametrize(
@@ -152,6 +153,17 @@ def test_the_sweep_spares_living_uploads(tmp_path: Path) -> None:
     assert not live.path.exists()
 
 
+def test_the_sweep_spares_a_file_that_waits_to_be_kept(tmp_path: Path) -> None:
+    file = staging(tmp_path / "s")
+    file.write([b"abc"])
+    done = file.finish(length=3, sha256=None)
+    old = time.time() - 120
+    os.utime(done.path, (old, old))
+    assert sweep_staging(tmp_path / "s") == 0
+    file.close()
+    assert sweep_staging(tmp_path / "s") == 1
+
+
 def test_every_sync_comes_before_the_answer(
     storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +186,7 @@ def test_every_sync_comes_before_the_answer(
     file.write([b"abc"])
     done = file.finish(length=None, sha256=None)
     storage.publish_file(done.path, "q/1/x")
+    file.close()
     name = done.path.name
     assert steps[:2] == [f"fsync {name}", f"fsync {name}"]
     assert steps[-2:] == ["rename", "fsync 1"]

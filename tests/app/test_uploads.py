@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import resource
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from app import uploads
-from app.api import create_app
+from app.api import allow_open_files, create_app
 from app.database import Database
 from app.declarations import Declaration
 from app.forms import FormReader
@@ -26,6 +27,7 @@ from app.service import Service
 from app.staging import sweep_staging
 from app.storage import LocalStorage
 from app.tables import Query
+from app.uploads import Received
 
 from .factories import built
 from .live import until
@@ -129,12 +131,37 @@ def test_files_of_one_query_stay_locked_until_all_are_there(service: Service) ->
         assert sweep_staging(service.uploads.staging, older_than_seconds=-1) == 0
         yield b"\r\n--B--\r\n"
 
-    async def receive() -> list[Path]:
-        received = await service.uploads.receive(body(), Declaration(None, None, b"B"))
-        return received.paths
+    async def receive() -> Received:
+        return await service.uploads.receive(body(), Declaration(None, None, b"B"))
 
-    paths = asyncio.run(receive())
-    assert [path.read_bytes() for path in paths] == [DATA, DATA]
+    received = asyncio.run(receive())
+    assert sweep_staging(service.uploads.staging, older_than_seconds=-1) == 0
+    assert [path.read_bytes() for path in received.paths] == [DATA, DATA]
+    received.discard()
+    assert leftovers(service) == []
+
+
+def test_the_service_opens_more_files_than_a_shell_allows() -> None:
+    held = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, held[1]))
+        allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (held[1], held[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, held)
+
+
+@pytest.mark.parametrize(
+    ("second", "digest"), [(b"", DIGEST), (DATA, "0" * 64)], ids=["empty", "changed"]
+)
+def test_which_of_several_files_did_not_come_whole_is_told(
+    second: bytes, digest: str, client: TestClient, service: Service
+) -> None:
+    sent = [("file", ("a", DATA)), ("file", ("b", second))]
+    answer = client.post("/v1/queries", files=sent, data={"sha256": [DIGEST, digest]})
+    assert answer.status_code == 422
+    assert "part 2 " in answer.json()["detail"].lower()
+    assert leftovers(service) == []
 
 
 def test_digests_are_checked(client: TestClient, service: Service) -> None:

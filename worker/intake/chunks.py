@@ -6,9 +6,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5t
 
 DEFLATE, SHUFFLE, FLETCHER32, LZF = 1, 2, 3, 32000
 CHECKSUM_BYTES = 4
+VARIABLE_ITEM = 16
+"""What a text or a list of any length takes in an array: its length and where it is."""
 MOST_EXPANSION = {DEFLATE: 1032, LZF: 132}
 """A filter's output over its input at most; deflate's by its format, lzf's 264 bytes from 2."""
 
@@ -23,7 +26,7 @@ def short_chunk(dataset: h5py.Dataset) -> tuple[int, ...] | None:
         return None
     properties = dataset.id.get_create_plist()
     codes = [properties.get_filter(at)[0] for at in range(properties.get_nfilters())]
-    full = int(np.prod(dataset.chunks)) * dataset.id.get_type().get_size()
+    full = int(np.prod(dataset.chunks)) * _stored_size(dataset.id.get_type())
     known: dict[int, tuple[int, bool]] = {}
 
     def judge(chunk: Any) -> tuple[int, ...] | None:
@@ -36,6 +39,22 @@ def short_chunk(dataset: h5py.Dataset) -> tuple[int, ...] | None:
 
     found: tuple[int, ...] | None = dataset.id.chunk_iter(judge)
     return found
+
+
+def _stored_size(kind: h5t.TypeID) -> int:
+    """Bytes of an item in the file; for what has any length the library tells those in memory."""
+    if isinstance(kind, h5t.TypeVlenID) or (
+        isinstance(kind, h5t.TypeStringID) and kind.is_variable_str()
+    ):
+        return VARIABLE_ITEM
+    if isinstance(kind, h5t.TypeArrayID):
+        n_items = int(np.prod(kind.get_array_dims()))
+        return n_items * _stored_size(kind.get_super())
+    if isinstance(kind, h5t.TypeCompoundID):
+        members = [kind.get_member_type(at) for at in range(kind.get_nmembers())]
+        more = sum(_stored_size(member) - int(member.get_size()) for member in members)
+        return int(kind.get_size()) + more
+    return int(kind.get_size())
 
 
 def _least(full: int, codes: list[int], mask: int) -> tuple[int, bool]:

@@ -210,13 +210,17 @@ class CountsSearch:
 
 
 def _first_blocks(blocks: Iterator[RowBlock]) -> list[RowBlock]:
-    """As many as are needed to judge by; a block is all that a check holds of a matrix."""
+    """As many as are needed to judge by; a block is all that a check holds of a matrix.
+
+    Those of empty cells show nothing and take next to no room: they do not count.
+    """
     first: list[RowBlock] = []
-    entries = 0
+    entries = filled = 0
     for block in blocks:
         first.append(block)
         entries += len(block.values)
-        if entries >= ENOUGH_ENTRIES or len(first) >= FIRST_BLOCKS:
+        filled += bool(len(block.values))
+        if entries >= ENOUGH_ENTRIES or filled >= FIRST_BLOCKS:
             break
     return first
 

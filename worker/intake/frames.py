@@ -14,6 +14,8 @@ FILES = ("indptr.npy", "indices.npy", "data.npy", "genes.json", "obs.arrow", "ca
 HEADER = struct.Struct("<BBI")
 """Kind, file, bytes that follow."""
 DATA, PROGRESS, REPORT, PROBLEM, FAULT, RESTART = range(6)
+UNPREPARED = 3
+"""How a check exits that could not open its file, whatever is in it."""
 LONGEST_FRAME = 4 * 1024**2
 LONGEST_OUTCOME = 64 * 1024**2
 

@@ -201,8 +201,10 @@ class JoinedSamples:
         return self._joined[matrix.name].genes
 
     def _nothing(self) -> Problem:
-        assert self._fault is not None
-        return self._fault
+        """Why there is nothing to read; all that is in the way has been told by now."""
+        fault = self._fault or self.findings.problem()
+        assert fault is not None
+        return fault
 
     def blocks(self, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:
         joined = self._joined[matrix.name]

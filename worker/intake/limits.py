@@ -28,11 +28,12 @@ class Limits:
     genes: int = 5_000_000
     dataset_bytes: int = 4096 * GIB
     expansion: float = 400.0
-    """Declared over stored bytes. gzip reaches 1,032 on zeros, the sparsest real matrices 200."""
+    """Declared bytes of one dataset over those of the whole file. gzip reaches 1,032 on zeros, the
+    sparsest real matrices, stored dense, about 300."""
     expansion_floor: int = 256 * MIB
     """Datasets that declare less may expand further than that, but not beyond `packing`."""
     packing: int = 1032
-    """Declared bytes over those of the whole file: deflate reaches no more, whatever it packs."""
+    """The same of smaller datasets: deflate reaches no more, whatever it packs."""
     packing_floor: int = 16 * MIB
 
     @property

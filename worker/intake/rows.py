@@ -76,7 +76,9 @@ def merged(block: RowBlock, n_genes: int) -> RowBlock:
     """The same rows with sorted, distinct gene positions and no stored zeros."""
     if not _is_sorted(block):
         shape = (len(block), n_genes)
-        rows = csr_matrix((block.values.astype(float), block.indices, block.indptr), shape=shape)
+        # Sorting moves them where they lie, and the caller's block must stay as it is.
+        indices = block.indices.copy()
+        rows = csr_matrix((block.values.astype(float), indices, block.indptr), shape=shape)
         rows.sort_indices()
         rows.sum_duplicates()
         block = RowBlock(block.first, rows.indptr, rows.indices, rows.data)

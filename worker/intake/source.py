@@ -11,7 +11,7 @@ import numpy as np
 from h5py import h5d, h5g, h5p
 
 from app.problems import Problem
-from worker.intake.chunks import short_chunk
+from worker.intake.chunks import VARIABLE_ITEM, short_chunk
 from worker.intake.filters import filter_name, is_allowed
 from worker.intake.findings import located, reading
 from worker.intake.limits import MIB, Limits
@@ -19,8 +19,6 @@ from worker.intake.links import resolve
 from worker.intake.patience import losing_patience
 from worker.names import readable
 
-VARIABLE_ITEM = 16
-"""What a text of any length takes in an array; h5py says 8."""
 ATTRIBUTE_BYTES = 16 * MIB
 WRITE_GZIP = "Write the file again with write_h5ad(..., compression='gzip') and upload that."
 
@@ -146,16 +144,15 @@ class Source:
         if dataset.shape is None:
             raise located("placeholder", path, f"{path} is an empty placeholder without a shape.")
         item = dataset.dtype.itemsize
-        # numpy's product wraps around at 2^63, and damaged chunks may all claim the same bytes.
+        # numpy's product wraps around at 2^63.
         declared = math.prod(dataset.shape) * item
-        stored = min(dataset.id.get_storage_size(), self.size)
         if declared > self.limits.dataset_bytes:
             raise _too_much("declares-too-much", path, f"{path} declares {declared:,} bytes.")
-        if self._expands(declared, stored):
+        if self._expands(declared):
             raise _too_much(
                 "expands-too-much",
                 path,
-                f"{path} declares {declared:,} bytes, but the file stores {stored:,} of them.",
+                f"{path} declares {declared:,} bytes, and the whole file has {self.size:,}.",
             )
         if dataset.chunks and dataset.id.get_storage_size() > _most_stored(dataset, item):
             detail = f"{path} stores more bytes than its chunks can hold."
@@ -167,9 +164,11 @@ class Source:
                 f"{path} is stored in chunks larger than a check can unpack.",
             )
 
-    def _expands(self, declared: int, stored: int) -> bool:
+    def _expands(self, declared: int) -> bool:
+        # By the whole file: the ones of a matrix that was made binary pack a thousandfold, but
+        # their places do not, and damaged chunks may all claim the same bytes.
         bounds = self.limits
-        if declared > bounds.expansion_floor and declared > stored * bounds.expansion:
+        if declared > bounds.expansion_floor and declared > self.size * bounds.expansion:
             return True
         return declared > bounds.packing_floor and declared > self.size * bounds.packing
 

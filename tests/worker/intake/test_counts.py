@@ -67,6 +67,31 @@ def test_log_normalised_counts_are_recovered_exactly(
     assert kept["recovered"] == report["recovered"] == query.origin["recovered"]
 
 
+def test_unsorted_log_normalised_counts_stay_with_their_genes(check: Check, tmp_path: Path) -> None:
+    """As a product of sparse matrices leaves them: each cell's genes in no order."""
+    counts = cells(seed=11)
+    path = files.write_h5ad(tmp_path / "query.h5ad", log_normalised(counts))
+    with h5py.File(path, "a") as file:
+        ends = file["X/indptr"][...]
+        for part in ("data", "indices"):
+            rows = np.split(file["X"][part][...], ends[1:-1])
+            file["X"][part][...] = np.concatenate([row[::-1] for row in rows])
+    _, query = check(path)
+    assert (stored(query) == counts).all()
+
+
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
+def test_empty_cells_at_the_beginning_hide_nothing(
+    layout: str, check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = np.concatenate([np.zeros((100, 400)), cells(150, 400, seed=12)])
+    path = files.write_h5ad(tmp_path / "query.h5ad", log_normalised(counts), layout)
+    monkeypatch.setattr("worker.intake.dense.ENTRIES", 1000)  # bands of ten cells
+    report, query = check(path)
+    assert report["counts_class"] == "log-normalised"
+    assert (stored(query) == counts).all()
+
+
 def test_a_plain_logarithm_of_counts_is_recovered(check: Check, tmp_path: Path) -> None:
     counts = cells(seed=4)
     _, query = check(files.write_h5ad(tmp_path / "query.h5ad", np.log1p(counts.astype("f4"))))

@@ -206,6 +206,19 @@ def test_a_fault_is_placed_among_all_cells(join: Join, tmp_path: Path) -> None:
         join(paths[:2])
 
 
+@pytest.mark.parametrize("options", [{}, {"input": "continuous"}], ids=str)
+def test_files_that_have_no_matrix_of_one_name_are_refused(
+    options: dict[str, Any], join: Join, tmp_path: Path
+) -> None:
+    paths = [files.write_h5ad(tmp_path / f"{name}.h5ad") for name in "ab"]
+    with h5py.File(paths[1], "a") as file:
+        file.move("X", "layers/counts")
+    with pytest.raises(Problem) as raised:
+        join(paths, **options)
+    told = [(each["code"], each["pointer"]) for each in raised.value.errors]
+    assert told == [("unknown-layer", "/parts/2/X")]
+
+
 def test_a_layer_of_all_files(join: Join, tmp_path: Path) -> None:
     matrix = files.counts()
     paths = [files.write_h5ad(tmp_path / f"{n}.h5ad", np.log1p(matrix)) for n in "ab"]
@@ -233,9 +246,9 @@ def test_counts_are_recovered_over_all_files(join: Join, tmp_path: Path) -> None
 
 
 def test_many_files_are_read_in_the_sandbox(zygote: ZygoteProcess, tmp_path: Path) -> None:
-    """More than a check may hold open at once."""
+    """More than a check may hold open at once, and with names longer than a socket passes on."""
     path = made.write_v3(tmp_path / "one.h5")
-    others = tuple(UploadedFile(path, f"{number}.h5") for number in range(95))
+    others = tuple(UploadedFile(path, f"{number}{chr(0x1F9EC) * 250}.h5") for number in range(95))
     order = CheckOrder(
         path, tmp_path / "out", {}, 20.0, Limits(memory_bytes=2**30), name="x.h5", others=others
     )

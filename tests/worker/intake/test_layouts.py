@@ -107,6 +107,20 @@ def test_unsorted_and_repeated_entries_are_put_right(
     assert query.nnz == np.count_nonzero(expected)
 
 
+def test_ones_that_pack_a_thousandfold_are_no_bomb(check: Check, tmp_path: Path) -> None:
+    """The values of a matrix that was made binary; their places take the room."""
+    matrix = (np.random.default_rng(0).random((200, 2000)) < 0.4).astype(np.float32)
+    path = files.write_h5ad(tmp_path / "query.h5ad", matrix)
+    with h5py.File(path, "a") as file:
+        ones = file["X/data"][...]
+        del file["X/data"]
+        how = {"compression": "gzip", "compression_opts": 9, "chunks": ones.shape}
+        packed = file["X"].create_dataset("data", data=ones, **how)
+        assert ones.nbytes > Limits().expansion * packed.id.get_storage_size()
+    _, query = check(path, limits=Limits(expansion_floor=ones.nbytes // 2))
+    assert (query.rows(0, 200).toarray() == matrix).all()
+
+
 def test_csc_is_turned_in_several_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = files.counts(200, 50)
     path = files.write_h5ad(tmp_path / "query.h5ad", matrix, "csc")

@@ -156,6 +156,7 @@ def private_file(path: Path) -> Path:
     )
     counts = np.random.default_rng(0).poisson(2, (n, 20)).astype(np.float32) + 1
     adata = anndata.AnnData(sparse.csr_matrix(counts), obs=obs)
+    adata.var_names = [f"GENE{number}" for number in range(adata.n_vars)]
     adata.uns["note"] = CANARIES[3]
     adata.write_h5ad(path)
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import threading
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from app.problems import FileTooLarge, JobTimeout, Problem, UnreadableFile
+from app.problems import FileTooLarge, InternalFault, JobTimeout, Problem, UnreadableFile
 from worker.checking import CheckOrder, _death
 from worker.intake.folder import CanonicalFolder
 from worker.intake.frames import DATA, HEADER, PROGRESS, REPORT
@@ -125,6 +126,32 @@ def test_the_child_is_limited(own_zygote: ZygoteProcess, slow_file: Path, tmp_pa
     assert len(list((proc / "fd").iterdir())) <= 6  # standard three, the pipe, the upload twice
     os.kill(int(proc.name), signal.SIGSEGV)
     assert isinstance(checking.outcome(), UnreadableFile)
+
+
+def test_the_open_files_of_an_ordinary_shell_suffice(tmp_path: Path) -> None:
+    held = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, held[1]))
+    zygote = ZygoteProcess()
+    try:
+        zygote.start()
+        order = order_for(files.write_h5ad(tmp_path / "q.h5ad"), tmp_path / "out")
+        assert zygote.check(order)["n_cells"] == files.CELLS
+    finally:
+        zygote.stop()
+        resource.setrlimit(resource.RLIMIT_NOFILE, held)
+
+
+def test_a_check_that_cannot_begin_says_nothing_of_the_file(
+    own_zygote: ZygoteProcess, tmp_path: Path
+) -> None:
+    assert own_zygote.pid is not None
+    held = resource.prlimit(own_zygote.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(own_zygote.pid, resource.RLIMIT_NOFILE, (9, held[1]))
+    sound = files.write_h5ad(tmp_path / "sound.h5ad")
+    with pytest.raises(InternalFault):
+        own_zygote.check(order_for(sound, tmp_path / "out"))
+    resource.prlimit(own_zygote.pid, resource.RLIMIT_NOFILE, held)
+    assert own_zygote.check(order_for(sound, tmp_path / "again"))["n_cells"] == files.CELLS
 
 
 def test_a_crash_means_refused_and_the_zygote_lives_on(

@@ -83,7 +83,7 @@ def dense_of_sequences(file: h5py.File, folder: Path) -> None:
     file.create_dataset("X", (files.CELLS, files.GENES), h5py.vlen_dtype(np.dtype("i4")))
 
 
-@breaks(KINDS, "/X", "not-numbers")
+@breaks(KINDS, "/X", "wrong-dimensions")
 def dense_of_arrays(file: h5py.File, folder: Path) -> None:
     """h5py shows these as a matrix of four dimensions; the file has two."""
     del file["X"]
