@@ -127,6 +127,23 @@ class _CellRanger:
             raise located("names-not-text", pointer, f"{pointer} holds {names.type}, not names.")
         return names
 
+    def _optional(self, name: str, length: int, findings: Findings) -> pa.Array | None:
+        """A column of the features that some versions do not write."""
+        pointer = f"{self.root}/{name}"
+        if not self.source.has(pointer):
+            return None
+        try:
+            self.source.vector(pointer, length)
+            return self._names(name)
+        except Problem as problem:
+            findings.tell(
+                "column-left-out",
+                pointer,
+                f"{pointer} is left out: {problem.detail}",
+                "Nothing needs doing unless you need this column.",
+            )
+            return None
+
 
 class CellRangerV2(_CellRanger):
     """A genome of a file of Cell Ranger 1 and 2."""
@@ -142,7 +159,7 @@ class CellRangerV2(_CellRanger):
 
     def genes(self, matrix: Matrix | None, findings: Findings) -> Table:
         ids = self._names("genes")
-        names = self._names("gene_names") if self.source.has(f"{self.root}/gene_names") else None
+        names = self._optional("gene_names", len(ids), findings)
         return feature_table(
             f"{self.root}/genes",
             ids,
@@ -190,9 +207,9 @@ class CellRangerV3(_CellRanger):
         table = feature_table(
             f"{self.root}/features",
             ids,
-            names=self._optional("name", len(ids), findings),
-            types=self._optional("feature_type", len(ids), findings),
-            genomes=self._optional("genome", len(ids), findings),
+            names=self._optional("features/name", len(ids), findings),
+            types=self._optional("features/feature_type", len(ids), findings),
+            genomes=self._optional("features/genome", len(ids), findings),
         )
         if self._kept is None or len(self._kept) != len(table):
             return table
@@ -224,23 +241,6 @@ class CellRangerV3(_CellRanger):
         features = f"{self.root}/features"
         lacks_ids = self.source.has(f"{features}/name") and not self.source.has(f"{features}/id")
         return "name" if lacks_ids else "id"
-
-    def _optional(self, name: str, length: int, findings: Findings) -> pa.Array | None:
-        """A column of the features that some versions do not write."""
-        pointer = f"{self.root}/features/{name}"
-        if not self.source.has(pointer):
-            return None
-        try:
-            self.source.vector(pointer, length)
-            return self._names(f"features/{name}")
-        except Problem as problem:
-            findings.tell(
-                "column-left-out",
-                pointer,
-                f"The column {name!r} of the features is left out: {problem.detail}",
-                "Nothing needs doing unless you need this column.",
-            )
-            return None
 
     def _of_genome(self, genome: str) -> Array:
         genomes = self._names("features/genome")

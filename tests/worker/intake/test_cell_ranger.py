@@ -171,3 +171,18 @@ def test_a_real_file(check: Check) -> None:
         assert query.data.sum() == file["matrix/data"][:].sum()
     assert (report["n_cells"], report["n_genes"]) == (1107, 507)
     assert report["genes"]["columns"] == ["index", "gene_symbols"]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_symbols_of_another_number_are_left_out(version: int, check: Check, tmp_path: Path) -> None:
+    write, at = ((made.write_v2, "hg19/gene_names"), (made.write_v3, "matrix/features/name"))[
+        version - 2
+    ]
+    path = write(tmp_path / "query.h5")
+    with h5py.File(path, "a") as file:
+        replace(file, at, file[at][...][[0, *range(files.GENES)]])
+    report, query = check(path)
+    assert [(each["code"], each["pointer"]) for each in report["problems"]] == [
+        ("column-left-out", f"/{at}")
+    ]
+    assert list(query.gene_columns()) == ["index"]
