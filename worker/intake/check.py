@@ -15,7 +15,7 @@ from worker.intake.counts import warn_about_counts
 from worker.intake.counts_search import CountsSearch, Found, Fractions, Wanted
 from worker.intake.design_keys import DesignRequest, choose_columns, look_at_design
 from worker.intake.droplets import tell_unfiltered
-from worker.intake.findings import Findings, located, within_memory
+from worker.intake.findings import COPY_AGAIN, Findings, located, within_memory
 from worker.intake.frames import NoSink, Sink
 from worker.intake.joined_samples import JoinedSamples
 from worker.intake.limits import Limits
@@ -33,6 +33,14 @@ KEPT = (
     *("counts_from", "counts_class", "rounded", "recovered"),
 )
 """What of a report the canonical query keeps."""
+AS_COUNTED = "Upload the file as Cell Ranger wrote it."
+TABLES_FIT = {
+    "10x-mtx": "Upload the tables that were written with this matrix; if one of them begins with a "
+    "line of headings, remove that line.",
+    "10x-h5-v2": AS_COUNTED,
+    "10x-h5-v3": AS_COUNTED,
+}
+"""By format: what to do about tables that do not fit the matrix, where it is no anndata file."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +173,7 @@ class _Check:
                 return None, None
         if (obs is None or len(obs) == n_cells) and (var is None or len(var) == n_genes):
             return obs, var
-        self.findings.take(_shape_mismatch(matrix, obs, var))
+        self.findings.take(_shape_mismatch(matrix, obs, var, TABLES_FIT.get(self.facts["format"])))
         return None, None
 
     def _counts(self, query: QueryFile, found: Found, obs: Table | None, var: Table | None) -> None:
@@ -201,7 +209,9 @@ class _Check:
         self.sink.write("genes.json", genes.as_json(var, columns))
 
 
-def _shape_mismatch(matrix: Matrix, obs: Table | None, var: Table | None) -> Problem:
+def _shape_mismatch(
+    matrix: Matrix, obs: Table | None, var: Table | None, fix: str | None
+) -> Problem:
     named = [
         f"{table.path} names {len(table):,} {what}"
         for table, what in ((obs, "cells"), (var, "genes"))
@@ -211,4 +221,5 @@ def _shape_mismatch(matrix: Matrix, obs: Table | None, var: Table | None) -> Pro
         "shape-mismatch",
         matrix.path,
         f"`{matrix.name}` is {matrix.shape[0]:,} x {matrix.shape[1]:,}, but {' and '.join(named)}.",
+        fix or COPY_AGAIN,
     )

@@ -19,7 +19,7 @@ from worker.intake.cell_ranger import ONLY_MATRIX, only_matrix
 from worker.intake.feature_tables import feature_table
 from worker.intake.findings import Findings, located
 from worker.intake.limits import Limits
-from worker.intake.market_text import Entries, read_columns, read_entries, read_size
+from worker.intake.market_text import AS_WRITTEN, Entries, read_columns, read_entries, read_size
 from worker.intake.matrices import Matrix
 from worker.intake.rows import ENTRIES, RowBlock, ranges
 from worker.intake.tables import Table
@@ -217,4 +217,5 @@ def _check_inside(positions: Array, number: int, pointer: str, what: str) -> Non
             pointer,
             f"The matrix has an entry of {what} {low if low < 1 else high:,}, and {what}s from 1 "
             f"to {number:,}.",
+            AS_WRITTEN,
         )

@@ -27,6 +27,7 @@ LONGEST_LINE = 64 * 1024
 MOST_COMMENTS = 10_000
 FIELDS = frozenset({"integer", "real", "double", "unsigned-integer"})
 COLUMNS = {"row": np.int64, "column": np.int64, "value": np.float64}
+AS_WRITTEN = "Upload the three files as they were written together, by Cell Ranger for example."
 SHORTEST = b"1 1 1\n"
 NOT_NUMBERS = ("nan", "NaN", "NAN", "-nan")
 COMMENTS = re.compile(rb"(?m)^[ \t]*%.*\n?")
@@ -266,7 +267,8 @@ def read_columns(text: Text, limits: Limits) -> list[pa.Array]:
 def _lines_of(data: bytes, pointer: str) -> pa.Array:
     """Lines that are not empty, proved to be text."""
     if b"\0" in data:
-        raise located("text-with-nul", pointer, f"{pointer} holds a NUL character.")
+        said = f"{pointer} holds a NUL character."
+        raise located("text-with-nul", pointer, said, AS_WRITTEN)
     if data and not data.endswith(b"\n"):
         data += b"\n"
     ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == 10)
@@ -278,5 +280,6 @@ def _lines_of(data: bytes, pointer: str) -> pa.Array:
     try:
         lines.validate(full=True)
     except pa.ArrowInvalid as error:
-        raise located("table-lines", pointer, f"{pointer} is no text in UTF-8.") from error
+        said = f"{pointer} is no text in UTF-8."
+        raise located("table-lines", pointer, said, AS_WRITTEN) from error
     return lines.filter(pc.not_equal(pc.binary_length(lines), 0))

@@ -216,6 +216,9 @@ BAD_TEXT: dict[str, tuple[str, str, Callable[[], packed.Contents]]] = {
                       changed("matrix.mtx", ENTRY, b"\n4 1 1\n3 1 ")),
     "features short": ("shape-mismatch", "/matrix.mtx", lambda: {
         **packed.triple(MATRIX), "features.tsv": packed.triple(MATRIX[:, :8])["features.tsv"]}),
+    "barcodes with headings": ("shape-mismatch", "/matrix.mtx", lambda: {
+        **packed.triple(MATRIX),
+        "barcodes.tsv": b"barcode\n" + packed.triple(MATRIX)["barcodes.tsv"]}),
     "barcodes short": ("shape-mismatch", "/matrix.mtx",
                        changed("barcodes.tsv", made.barcodes(1)[0].encode() + b"\n", b"")),
     "features ragged": ("table-lines", "/features.tsv",
@@ -256,6 +259,7 @@ def refused(sandboxed: Sandboxed, path: Path, **request: Any) -> Problem:
     assert time.monotonic() - began < 10
     assert caught.value.status == 422
     assert caught.value.fix
+    assert "write_h5ad" not in caught.value.fix  # this is none
     return caught.value
 
 
