@@ -8,6 +8,11 @@ from app.design_problems import UnknownDesignColumn as UnknownDesignColumn
 from app.rfc9457 import Fault as Fault
 from app.rfc9457 import Problem as Problem
 from app.rfc9457 import every_problem as every_problem
+from app.save_problems import HubUnreachable as HubUnreachable
+from app.save_problems import InconsistentSave as InconsistentSave
+from app.save_problems import UnreadableSave as UnreadableSave
+from app.save_problems import UnsafeSave as UnsafeSave
+from app.save_problems import UnsupportedSave as UnsupportedSave
 
 # What is wrong with an uploaded query -------------------------------------------------------
 
@@ -87,26 +92,6 @@ class InputKindMismatch(Problem):
     title = "The query's kind of values is not what the reference was trained on."
 
 
-class UnreadableSave(Problem):
-    status = 422
-    title = "The saved model cannot be read."
-
-
-class UnsafeSave(Problem):
-    status = 422
-    title = "The saved model asks for code to be run."
-
-
-class UnsupportedSave(Problem):
-    status = 422
-    title = "This kind of saved model is not supported."
-
-
-class InconsistentSave(Problem):
-    status = 422
-    title = "The parts of the saved model do not fit together."
-
-
 class UnexportableMapping(Problem):
     status = 422
     title = "There is no such model where the mapping is to go."
@@ -115,11 +100,6 @@ class UnexportableMapping(Problem):
 class UnfitCells(Problem):
     status = 422
     title = "The cells are not those of the saved model."
-
-
-class HubUnreachable(Problem):
-    status = 502
-    title = "The model cannot be fetched from the Hugging Face Hub."
 
 
 class InvalidReferenceFile(Problem):

@@ -31,6 +31,21 @@ Samples = Annotated[
 ]
 Genome = Annotated[str | None, typer.Option(help="Of a 10x .h5 with several.")]
 Modality = Annotated[str | None, typer.Option(help="Of an h5mu; default rna, gex or the only.")]
+BatchKey = Annotated[list[str] | None, typer.Option(help="obs column of the batches; repeatable.")]
+ConditionKey = Annotated[str | None, typer.Option(help="obs column: what was done to them.")]
+ControlValues = Annotated[
+    list[str] | None, typer.Option(help="A value of it that is no treatment; repeatable.")
+]
+CellFilter = Annotated[
+    str | None,
+    typer.Option(help='Which cells to map, as JSON: {"column": "sex", "in": ["male"]}.'),
+]
+ObsPolicy = Annotated[
+    str | None, typer.Option(help="Columns that are kept: all, needed or listed.")
+]
+ObsKeep = Annotated[
+    list[str] | None, typer.Option(help="A column that `listed` keeps; repeatable.")
+]
 
 
 def map_(
@@ -40,31 +55,18 @@ def map_(
     reference: Annotated[str, typer.Option(help="Name of the reference.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("results"),
     version: Annotated[int | None, typer.Option(help="Default: the newest.")] = None,
-    batch_key: Annotated[
-        list[str] | None, typer.Option(help="obs column of the batches; repeatable.")
-    ] = None,
+    batch_key: BatchKey = None,
     labels_key: Annotated[str | None, typer.Option(help="obs column.")] = None,
     layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X.")] = None,
     genome: Genome = None,
     modality: Modality = None,
     sample: Samples = None,
     sample_key: Annotated[str | None, typer.Option(help="obs column: whose cells.")] = None,
-    condition_key: Annotated[
-        str | None, typer.Option(help="obs column: what was done to them.")
-    ] = None,
-    control_value: Annotated[
-        list[str] | None, typer.Option(help="A value of it that is no treatment; repeatable.")
-    ] = None,
-    cell_filter: Annotated[
-        str | None,
-        typer.Option(help='Which cells to map, as JSON: {"column": "sex", "in": ["male"]}.'),
-    ] = None,
-    obs_policy: Annotated[
-        str | None, typer.Option(help="Columns that are kept: all, needed or listed.")
-    ] = None,
-    obs_keep: Annotated[
-        list[str] | None, typer.Option(help="A column that `listed` keeps; repeatable.")
-    ] = None,
+    condition_key: ConditionKey = None,
+    control_value: ControlValues = None,
+    cell_filter: CellFilter = None,
+    obs_policy: ObsPolicy = None,
+    obs_keep: ObsKeep = None,
     recipe: Annotated[str, typer.Option(help="default, scvi-tools or forward.")] = "default",
     force: Annotated[
         bool, typer.Option("--force", help="Map although genes are missing; the verdict is fail.")
