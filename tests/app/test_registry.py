@@ -38,6 +38,22 @@ def test_a_query_when_ready(client: TestClient, database: Database, storage: Loc
             "query_column": "index",
             "reference_column": "ids",
             "advice": "good",
+            "refuse_below": 0.5,
+            "warn_below": 0.8,
+            "matched_as": {"exact": 4},
+            "query_species": [],
+            "reference_species": [],
+            "species_differ": False,
+            "columns_tried": [
+                {
+                    "query_column": "index",
+                    "kind": "symbols",
+                    "reference_column": "ids",
+                    "n_matched": 4,
+                    "expected_expression_covered": 1.0,
+                }
+            ],
+            "missing_genes": [],
             "licence": None,
             "citation": None,
         }
