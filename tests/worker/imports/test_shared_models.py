@@ -75,14 +75,15 @@ def test_pancreas_cells_map_onto_the_pancreas_model(tmp_path: Path) -> None:
         bundle=tmp_path / "bundle",
         manifest_sha256=manifest_digest(reference.manifest.model_dump(mode="json")),
         out=tmp_path / "out",
-        options={"batch_key": ["batch"], "recipe": "default"},
+        options={"batch_key": ["batch"], "recipe": "default", "force": True},
         query_facts={},
         threads=2,
         device="cpu",
     )
     summary = run_mapping(order, ReferenceCache(), nothing)
     assert summary["has_effect"]
-    assert summary["n_genes_matched"] > 100
+    assert summary["n_genes_matched"] > 100  # of 1,000: refused, were it not forced
+    assert summary["verdict"]["result"] == "fail"
     latent = np.load(tmp_path / "out/latent.npy")
     assert latent.shape == (cells.n_obs, 10)
     assert np.isfinite(latent).all()
