@@ -42,8 +42,8 @@ def test_a_bad_file_is_told_in_words(tmp_path: Path) -> None:
     command = start("build", str(path), "--name", "demo", data_dir=tmp_path / "data")
     _, told = command.communicate(timeout=60)
     assert command.returncode == 1
-    assert "zip archive" in told
-    assert "Unpack it" in told
+    assert "cannot be unpacked" in told
+    assert "Pack the files again" in told
 
 
 @pytest.mark.parametrize(
