@@ -15,8 +15,9 @@ from tests.worker.engine.simulated import nothing
 from tests.worker.intake import files
 from worker.building import run_build
 from worker.child_process import ChildProcess
-from worker.intake.check import Request, check_file
+from worker.intake.check import Request, check_upload
 from worker.intake.folder import CanonicalFolder
+from worker.intake.samples import UploadedFile
 from worker.orders import BuildOrder, MapOrder
 from worker.outcomes import WorkerDied
 
@@ -92,7 +93,7 @@ def _build(folder: Path) -> str:
     folder.mkdir(parents=True)
     path = files.write_h5ad(folder / "reference.h5ad", files.counts(200, GENES, seed=1))
     sink = CanonicalFolder(folder / "canonical", quota=2**30)
-    sink.finish(check_file(path, Request(), LIMITS, sink))
+    sink.finish(check_upload([UploadedFile(path)], Request(), LIMITS, sink))
     (folder / "bundle").mkdir()
     options = {"batch_key": "sample", "labels_keys": [], "max_epochs": 2, "seed": 0}
     options["architecture"] = {"n_hidden": 16, "n_latent": 4}

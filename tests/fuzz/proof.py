@@ -12,11 +12,12 @@ import numpy as np
 import pandas  # noqa: F401 - as in the zygote: before the fork, not in each child
 
 from app.problems import Problem
-from worker.intake.check import Request, check_file
+from worker.intake.check import Request, check_upload
 from worker.intake.findings import too_large
 from worker.intake.folder import ARRAYS, CanonicalFolder
 from worker.intake.frames import FILES
 from worker.intake.limits import GIB, Limits
+from worker.intake.samples import UploadedFile
 
 from .mutants import CANARY_COUNT
 
@@ -53,7 +54,9 @@ class _Kept:
 
 def _check(path: Path, folder: Path) -> dict[str, Any]:
     kept = _Kept()
-    report = check_file(path, Request(), LIMITS.for_size(path.stat().st_size), kept)
+    report = check_upload(
+        [UploadedFile(path)], Request(), LIMITS.for_size(path.stat().st_size), kept
+    )
     with closing(CanonicalFolder(folder, quota=GIB)) as sink:
         for name, data in kept.pieces:
             sink.write(name, data)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 from app.problems import Problem
@@ -77,11 +76,6 @@ class Request:
     @property
     def wanted(self) -> Wanted:
         return Wanted(self.layer, whole=self.input == "counts", fractions=self.counts)
-
-
-def check_file(path: Path, request: Request, limits: Limits, sink: Sink) -> dict[str, Any]:
-    """`check_upload` of a single file."""
-    return check_upload([UploadedFile(path)], request, limits, sink)
 
 
 def check_upload(

@@ -10,9 +10,10 @@ import pytest
 
 from worker.canonical import CanonicalQuery
 from worker.checking import CheckOrder
-from worker.intake.check import Request, check_file
+from worker.intake.check import Request, check_upload
 from worker.intake.folder import CanonicalFolder
 from worker.intake.limits import Limits
+from worker.intake.samples import UploadedFile
 from worker.zygote_process import ZygoteProcess
 
 Checked = tuple[dict[str, Any], CanonicalQuery]
@@ -29,7 +30,7 @@ def check_here(
     sink = CanonicalFolder(folder, quota=2**40)
     asked = Request.from_options(options) if options is not None else Request(**request)
     try:
-        report = check_file(path, asked, limits or Limits(), sink)
+        report = check_upload([UploadedFile(path)], asked, limits or Limits(), sink)
         sink.finish(report)
     finally:
         sink.close()
