@@ -21,10 +21,11 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 """With these two numbers, as pickles, begins a file of before torch 1.6."""
 
 DAMAGE = (
-    *(zipfile.BadZipFile, EOFError, NotImplementedError),
+    *(zipfile.BadZipFile, EOFError, RuntimeError),
     *(OSError, ValueError, struct.error),
 )
-"""What the zip reader raises where a record is not what the archive's directory says."""
+"""What the zip reader raises where a record is not what the archive's directory says, or is of a
+kind that it does not read (a RuntimeError)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def open_archive(path: Path, limits: SaveLimits) -> Iterator[Archive]:
 def _zip(file: BinaryIO, name: str) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError) as error:
+    except (zipfile.BadZipFile, ValueError, struct.error, RuntimeError) as error:
         raise unreadable(f"{name} is a damaged zip archive, or cut short: {error}") from error
     with archive:
         yield archive

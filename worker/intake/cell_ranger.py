@@ -15,6 +15,7 @@ from worker.intake.counts import raw_blocks
 from worker.intake.feature_tables import GENE_EXPRESSION, feature_table
 from worker.intake.findings import Findings, located, reading
 from worker.intake.matrices import Matrix
+from worker.intake.one_matrix import ONLY_MATRIX, OneMatrix, only_matrix
 from worker.intake.rows import RowBlock, select
 from worker.intake.source import Source
 from worker.intake.sparse import examine_compressed, first_values
@@ -23,8 +24,6 @@ from worker.intake.values import Array, Survey
 
 V3_ROOT = "/matrix"
 KNOWN_FEATURES = frozenset({"id", "name", "feature_type", "genome"})
-ONLY_MATRIX = "X"
-"""What the one matrix of a format that has no layers is called, as in an h5ad."""
 
 
 def genomes_of(source: Source) -> list[str]:
@@ -63,33 +62,13 @@ def open_v2(source: Source, genome: str | None) -> CellRangerV2:
     return CellRangerV2(source, genome)
 
 
-def only_matrix(layer: str | None, pointer: str) -> None:
-    """Refuse to look for layers in a format that has none."""
-    if layer is not None and layer.strip("/") not in {ONLY_MATRIX, "matrix"}:
-        raise located(
-            "unknown-layer",
-            pointer,
-            f"The file has one matrix and no layers, so no `{layer}`.",
-            "Leave `layer` out.",
-        )
-
-
-class _CellRanger:
+class _CellRanger(OneMatrix):
     """See `QueryFile`; what the two layouts have in common."""
 
     format: str
 
     def __init__(self, source: Source, root: str) -> None:
         self.source, self.root = source, root
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-    def matrices(self) -> list[str]:
-        return [ONLY_MATRIX]
-
-    def candidates(self) -> list[str]:
-        return self.matrices()
 
     def peek(self, matrix: Matrix, number: int) -> Array:
         return first_values(self.source, matrix, number)

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from app.problems import Problem
-from worker.intake.cell_ranger import ONLY_MATRIX, only_matrix
 from worker.intake.feature_tables import feature_table
 from worker.intake.findings import Findings, located
 from worker.intake.limits import Limits
 from worker.intake.market_text import AS_WRITTEN, Entries, read_columns, read_entries, read_size
 from worker.intake.matrices import Matrix
+from worker.intake.one_matrix import ONLY_MATRIX, OneMatrix, only_matrix
 from worker.intake.rows import ENTRIES, RowBlock, ranges
 from worker.intake.tables import Table
 from worker.intake.triples import Triple
 from worker.intake.values import Array, Survey
 
 
-class MarketMatrix:
+class MarketMatrix(OneMatrix):
     """See `QueryFile`."""
 
     format = "10x-mtx"
@@ -36,15 +35,6 @@ class MarketMatrix:
         self.triple, self.limits = triple, limits
         self._features: list[pa.Array] | None = None
         self._barcodes: pa.Array | None = None
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-    def matrices(self) -> list[str]:
-        return [ONLY_MATRIX]
-
-    def candidates(self) -> list[str]:
-        return self.matrices()
 
     def peek(self, matrix: Matrix, number: int) -> Array:
         first = next(read_entries(self.triple.matrix), None)

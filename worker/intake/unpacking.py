@@ -125,8 +125,9 @@ def unpacking(pointer: str) -> Iterator[None]:
     except MemoryError as error:
         raise too_large(pointer) from error
     except (
-        *(OSError, EOFError, ValueError, OverflowError, RecursionError, NotImplementedError),
-        *(zlib.error, tarfile.TarError, zipfile.BadZipFile, RuntimeError, KeyError, IndexError),
+        *(OSError, EOFError, ValueError, OverflowError, KeyError, IndexError),
+        # zipfile raises a RuntimeError for what is encrypted, or packed by a way it does not know.
+        *(zlib.error, tarfile.TarError, zipfile.BadZipFile, RuntimeError),
     ) as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise located(
