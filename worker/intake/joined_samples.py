@@ -25,6 +25,7 @@ from worker.intake.values import Array, Survey
 from worker.names import free_name
 
 SAMPLE = "sample"
+LISTED = 8
 MIXED = "mixed"
 """The format of an upload whose files are of several."""
 
@@ -116,19 +117,37 @@ class JoinedSamples:
 
     def matrices(self) -> list[str]:
         """Those that all parts have."""
-        found = []
-        for part in self.parts:
-            with self.opener.open(part.sample.files, None) as query:
-                found.append(query.matrices())
-        return [name for name in found[0] if all(name in names for names in found)] if found else []
+        return _shared([query.matrices() for query in self._each()])
 
     def candidates(self) -> list[str]:
-        """Those of the first part that all have."""
-        shared = self.matrices()
-        if not self.parts:
-            return []
-        with self.opener.open(self.parts[0].sample.files, None) as query:
-            return [name for name in query.candidates() if name in shared]
+        """Those of the first part that all have.
+
+        Raises:
+            Problem: each part has some, and there is none of one name.
+        """
+        found = [query.candidates() for query in self._each()]
+        shared = _shared(found)
+        if found and all(found) and not shared:
+            raise self._elsewhere(found)
+        return shared
+
+    def _each(self) -> Iterator[QueryFile]:
+        for part in self.parts:
+            with self.opener.open(part.sample.files, None) as query:
+                yield query
+
+    def _elsewhere(self, found: list[list[str]]) -> Problem:
+        said = [
+            f"part {part.number} has {', '.join(f'`{name}`' for name in names)}"
+            for part, names in zip(self.parts, found, strict=True)
+        ]
+        more = f"; and {len(said) - LISTED} more" if len(said) > LISTED else ""
+        return located(
+            "unknown-layer",
+            "/parts",
+            f"The files keep their counts in different places: {'; '.join(said[:LISTED])}{more}.",
+            "Write all of them with the counts in one place, such as layers['counts'].",
+        )
 
     def peek(self, matrix: Matrix, number: int) -> Array:
         part = self.parts[0]
@@ -251,6 +270,11 @@ class JoinedSamples:
                     known = found.setdefault(group, [])
                     known += [name for name in names if name not in known]
         return found
+
+
+def _shared(found: Sequence[list[str]]) -> list[str]:
+    """What all of several lists hold, in the order of the first."""
+    return [name for name in found[0] if all(name in names for names in found)] if found else []
 
 
 def _survey_like(survey: Survey) -> Survey:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.problems import Problem
 from worker.intake.findings import located
+from worker.intake.unpacking import first_unpacked
 
 USER_BLOCK = 512
 MUDATA = re.compile(rb"MuData \(format-version=[\w.]+;creator=[\w-]+;creator-version=[\w.+-]+\)")
@@ -16,11 +17,9 @@ TRIPLE = (
     "Send matrix.mtx, features.tsv and barcodes.tsv together: as three files in one form, or "
     "packed as one tar or zip."
 )
+REPACK = "upload the .h5ad inside; a tar of a matrix.mtx may be plain or compressed with gzip."
 OTHERS = {
-    b"\x1f\x8b": (
-        "compressed with gzip",
-        f"Unpack it with gunzip and upload the .h5ad inside. If it is a matrix.mtx: {TRIPLE}",
-    ),
+    b"\x1f\x8b": ("compressed with gzip", "Unpack it with gunzip and upload the .h5ad inside."),
     b"PK\x03\x04": ("a zip archive", "Unpack it and upload the .h5ad inside."),
     b"PK\x05\x06": ("an empty zip archive", "Upload the .h5ad itself."),
     b"RDX": ("an R data file", "Convert it to h5ad in R, for example with anndataR."),
@@ -29,12 +28,16 @@ OTHERS = {
     b"\x93NUMPY": ("a NumPy array", "Make an AnnData of it with its names and use write_h5ad."),
     b"PAR1": ("a Parquet table", "Make an AnnData of it with its names and use write_h5ad."),
     b"%PDF": ("a PDF document", "Upload the .h5ad itself."),
-    b"BZh": ("compressed with bzip2", "Unpack it with bunzip2 and upload the .h5ad inside."),
-    b"\xfd7zXZ": ("compressed with xz", "Unpack it with unxz and upload the .h5ad inside."),
+    b"BZh": ("compressed with bzip2", f"Unpack it with bunzip2 and {REPACK}"),
+    b"\xfd7zXZ": ("compressed with xz", f"Unpack it with unxz and {REPACK}"),
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", "Unpack it with unzstd and upload the result."),
     b"%%MatrixMarket": ("a Matrix Market text file", TRIPLE),
     b"<": ("a web page or XML", "Download the h5ad itself: this may be a log-in or error page."),
 }
+IN_GZIP = {
+    b"X\n": ("an R data file", "Convert it to h5ad in R, for example with anndataR."),
+}
+"""What is usually compressed; too little to tell by where it is not."""
 ENDS = {0: 40, 1: 44, 2: 28, 3: 28}
 """Where the header keeps the address of the file's end, by the version of the header."""
 HEADER_BYTES = 64
@@ -58,7 +61,8 @@ def check_signature(path: Path) -> None:
             return
         if _has_user_block(file.fileno(), size):
             raise _user_block()
-    raise _not_hdf5(head)
+        inside = first_unpacked(os.pread(file.fileno(), LOOKED_AT, 0))
+    raise _not_hdf5(head, inside)
 
 
 def refuse_user_block(path: Path) -> None:
@@ -115,7 +119,18 @@ def _check_end(descriptor: int, head: bytes, size: int) -> None:
         )
 
 
-def _not_hdf5(head: bytes) -> Problem:
+def _not_hdf5(head: bytes, inside: bytes) -> Problem:
+    if inside and not inside.startswith(HDF5):
+        for start, (what, fix) in (OTHERS | IN_GZIP).items():
+            if inside.startswith(start):
+                detail = f"This is no h5ad file: it is {what}, compressed with gzip."
+                return located("not-hdf5", "/", detail, fix)
+        return located(
+            "not-hdf5",
+            "/",
+            "This is no h5ad file: something else was compressed with gzip, such as a table.",
+            "Make an AnnData of it with the names of cells and genes and use write_h5ad.",
+        )
     for start, (what, fix) in OTHERS.items():
         if head.startswith(start):
             return located("not-hdf5", "/", f"This is no h5ad file: it is {what}.", fix)

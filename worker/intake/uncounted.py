@@ -151,6 +151,12 @@ def _fix(query: QueryFile, matrix: Matrix, *, whole: bool) -> str:
     if found:
         names = " and ".join(f"`{name}`" for name in found)
         return f"{names} looks like raw counts: send the file again with layer={found[0]}."
+    if query.format.startswith("10x"):
+        return (
+            "Upload the matrix as the pipeline that counted wrote it, before it was corrected or "
+            "normalised, or, for a reference trained on continuous values, send the file with "
+            "input=continuous."
+        )
     return (
         "Raw counts are usually in layers['counts'] or in .raw; this file has none there. Export "
         "them from where the data were first read, before normalisation, or, for a reference "

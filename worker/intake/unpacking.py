@@ -29,12 +29,16 @@ def archive_kind(path: Path) -> Kind | None:
     if head.startswith(ZIP):
         return "zip"
     if head.startswith(GZIP):
-        try:
-            unpacked = zlib.decompressobj(GZIP_WINDOW).decompress(head, tarfile.BLOCKSIZE)
-        except zlib.error:
-            return None
-        return "tar.gz" if _is_tar(unpacked) else None
+        return "tar.gz" if _is_tar(first_unpacked(head)) else None
     return "tar" if _is_tar(head[: tarfile.BLOCKSIZE]) else None
+
+
+def first_unpacked(head: bytes) -> bytes:
+    """The first 512 bytes of what begins like this in gzip; none where nothing comes out."""
+    try:
+        return zlib.decompressobj(GZIP_WINDOW).decompress(head, tarfile.BLOCKSIZE)
+    except zlib.error:
+        return b""
 
 
 def _is_tar(block: bytes) -> bool:

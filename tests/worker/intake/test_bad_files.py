@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import time
 from collections.abc import Callable
@@ -67,6 +68,25 @@ def test_refuses_what_is_no_hdf5(name: str, sandboxed: Sandboxed, tmp_path: Path
     path = files.write_h5ad(tmp_path / "query.h5ad")
     path.write_bytes(change(path.read_bytes()))
     assert refused(sandboxed, path).type == kind
+
+
+@pytest.mark.parametrize(
+    ("packed", "said", "fix"),
+    [
+        (b"X\n\x00\x00\x00\x03" + bytes(200), "an R data file", "anndataR"),
+        (b"%%MatrixMarket matrix coordinate integer general\n", "Matrix Market", "features.tsv"),
+        (b"gene,cell1,cell2\nACTB,1,2\n", "such as a table", "write_h5ad"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(600), "compressed with gzip", "gunzip"),
+    ],
+)
+def test_what_gzip_holds_is_named(
+    packed: bytes, said: str, fix: str, sandboxed: Sandboxed, tmp_path: Path
+) -> None:
+    path = tmp_path / "query.h5ad"
+    path.write_bytes(gzip.compress(packed))
+    problem = refused(sandboxed, path)
+    assert said in problem.detail
+    assert fix in problem.fix
 
 
 def test_a_link_to_a_fifo_does_not_hang(sandboxed: Sandboxed, tmp_path: Path) -> None:

@@ -206,17 +206,23 @@ def test_a_fault_is_placed_among_all_cells(join: Join, tmp_path: Path) -> None:
         join(paths[:2])
 
 
-@pytest.mark.parametrize("options", [{}, {"input": "continuous"}], ids=str)
+@pytest.mark.parametrize(
+    ("options", "pointer", "said"),
+    [
+        ({}, "/parts", "part 1 has `X`; part 2 has `layers/counts`"),
+        ({"input": "continuous"}, "/parts/2/X", "Part 2: The file has no matrix `X`"),
+    ],
+)
 def test_files_that_have_no_matrix_of_one_name_are_refused(
-    options: dict[str, Any], join: Join, tmp_path: Path
+    options: dict[str, Any], pointer: str, said: str, join: Join, tmp_path: Path
 ) -> None:
     paths = [files.write_h5ad(tmp_path / f"{name}.h5ad") for name in "ab"]
     with h5py.File(paths[1], "a") as file:
         file.move("X", "layers/counts")
-    with pytest.raises(Problem) as raised:
+    with pytest.raises(UnknownLayer, match=said) as raised:
         join(paths, **options)
     told = [(each["code"], each["pointer"]) for each in raised.value.errors]
-    assert told == [("unknown-layer", "/parts/2/X")]
+    assert told == [("unknown-layer", pointer)]
 
 
 def test_a_layer_of_all_files(join: Join, tmp_path: Path) -> None:
