@@ -12,7 +12,8 @@ from bench.simulated import simulate
 from models_store.blocks import block_ranges
 from models_store.cells import Cells
 from models_store.encoding import join_projections, project_block
-from models_store.manifest import RECIPES, Architecture, Likelihood
+from models_store.manifest import Architecture, Likelihood
+from models_store.recipe import RECIPES
 from models_store.scvi import SCVI
 from worker.fitting import TrainingCells, fit
 

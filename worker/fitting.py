@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from models_store.cells import Cells, Projection, Rows, select_cells
-from models_store.manifest import Recipe
 from models_store.query_gradients import QueryGradients
+from models_store.recipe import Recipe
 from models_store.scvi import SCVI, LossTerms
 from models_store.surgery import graft, penalised_rows, query_parameters, query_weights
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from models_store.bundle import WEIGHTS_FILE
 from models_store.cells import Cells, Projection
 from models_store.encoding import Latents, encode, join_projections, project_block
-from models_store.manifest import Manifest, Recipe
+from models_store.manifest import Manifest
+from models_store.recipe import Recipe
 from models_store.scvi import SCVI
 from models_store.surgery import graft, join_query_weights, load_query_weights, query_weights
 from worker.alignment import AlignedCounts, Float32, Index, UInt64, fold_hashes, row_hashes

@@ -11,7 +11,8 @@ from app.coverage import Coverage, coverage_of
 from app.gene_admission import check_genes
 from app.problems import InputKindMismatch, NoCells
 from models_store.gene_matching import GeneMatch
-from models_store.manifest import Manifest, Recipe
+from models_store.manifest import Manifest
+from models_store.recipe import Recipe
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import QueryDesign, design_query

@@ -16,7 +16,8 @@ from app.standing import NO_EFFECT
 from models_store.blocks import BLOCK
 from models_store.encoding import Latents
 from models_store.gene_matching import GeneMatch
-from models_store.manifest import Manifest, Recipe
+from models_store.manifest import Manifest
+from models_store.recipe import Recipe
 from models_store.scanvi import CLASSIFICATION_RATIO
 from worker.chosen_cells import Choice
 from worker.explained import Explained

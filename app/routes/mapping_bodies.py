@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from app.cell_filters import CellFilter
 from app.routes.bodies import FORCE, Name, Sent, Tags
-from models_store.manifest import RecipeName
+from models_store.recipe import RecipeName
 
 
 class MappingIn(Sent):

@@ -8,7 +8,8 @@ from fastapi import APIRouter
 
 from app.forms import MAX_FILES
 from app.routes.access import Reader, Served
-from models_store.manifest import MANIFEST_VERSION, RECIPES, Kind
+from models_store.manifest import MANIFEST_VERSION, Kind
+from models_store.recipe import RECIPES
 
 FORMATS = ("h5ad", "h5mu", "10x-h5-v2", "10x-h5-v3", "10x-mtx")
 """As the report of a query calls them."""

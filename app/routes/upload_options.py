@@ -15,7 +15,7 @@ from app.problems import MalformedRequest
 from app.routes.answers import malformed
 from app.routes.bodies import FORCE, Name, Sent, Tags
 from app.routes.mapping_bodies import need_condition_key
-from models_store.manifest import RecipeName
+from models_store.recipe import RecipeName
 
 MAX_FILENAME = 255
 ObsPolicy = Literal["needed", "listed", "all"]

@@ -105,7 +105,7 @@ def test_linked_files_exist(name: str) -> None:
 
 
 def test_recipes_of_readme_are_the_recipes() -> None:
-    from models_store.manifest import RECIPES
+    from models_store.recipe import RECIPES
 
     table = README.split("## Recipes")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `([a-z-]+)`", table, flags=re.MULTILINE)) == set(RECIPES)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models_store.manifest import RECIPES, Manifest
+from models_store.manifest import Manifest
+from models_store.recipe import RECIPES
 from models_store.scvi import SCVI
 
 from .manifests import IDS, fields, manifest

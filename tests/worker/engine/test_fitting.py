@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models_store.manifest import RECIPES, Recipe
+from models_store.recipe import RECIPES, Recipe
 from models_store.surgery import graft, query_weights
 from tests.worker.engine.simulated import Reference, nothing, simulate, surgery_on, write_canonical
 from worker.fitting import Fit, n_epochs

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models_store.encoding import label_probabilities
-from models_store.manifest import RecipeName
+from models_store.recipe import RecipeName
 from models_store.scanvi import SCANVI
 from tests.worker.engine.simulated import (
     Reference,

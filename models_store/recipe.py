@@ -1,0 +1,57 @@
+"""How query weights are fitted: the recipe, and the recipes that have a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+RecipeName = Literal["default", "scvi-tools", "forward"]
+
+
+class Recipe(BaseModel):
+    """How query weights are fitted. Every number that can change a latent is here.
+
+    The three named recipes are in `RECIPES`; a manifest carries its own default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: RecipeName
+    start: Literal["mean", "random"] = "mean"
+    """`mean`: the mean of the covariate's reference rows; `random`: as scvi-tools draws."""
+    penalty: float = Field(default=0.0, ge=0)
+    """Strength of the Gaussian prior around the mean reference row: 1 is as wide as the reference's
+    own rows spread, weighed against all cells of the batch; 0 is none."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    adam_eps: float = Field(default=1e-8, gt=0)
+    minibatch_size: int = Field(default=128, gt=0)
+    max_epochs: int | None = Field(default=None, ge=0)
+    """None: scvi-tools' heuristic, min(round(400 x 20000 / cells), 400), at least 1."""
+    kl_warmup_epochs: int = Field(default=0, ge=0)
+    """KL weight rises linearly over so many epochs (epoch e has e / warmup); 0: it is 1."""
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a batch's cells kept aside to tell when to stop; 0: the fixed epoch count."""
+    patience: int = Field(default=0, ge=0)
+    """Evaluations without a better held-out ELBO before the fit ends."""
+    sample_size: int | None = Field(default=None, gt=0)
+    """Cells of a batch that training sees; None: all."""
+
+
+RECIPES: Mapping[RecipeName, Recipe] = {
+    "default": Recipe(
+        name="default",
+        penalty=0.1,
+        learning_rate=0.1,
+        minibatch_size=512,
+        max_epochs=400,
+        held_out=0.1,
+        patience=3,
+        sample_size=20_000,
+    ),
+    "scvi-tools": Recipe(
+        name="scvi-tools", start="random", adam_eps=0.01, minibatch_size=128, kl_warmup_epochs=400
+    ),
+    "forward": Recipe(name="forward", max_epochs=0),
+}
