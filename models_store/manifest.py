@@ -15,6 +15,7 @@ from models_store.gene_matching import GeneMatch, match_genes
 from models_store.gene_panel import Genes
 from models_store.gene_species import declared_species
 from models_store.recipe import RECIPES, Recipe, RecipeName
+from models_store.recipe_evidence import RecipeEvidence
 
 MANIFEST_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -179,6 +180,8 @@ class Manifest(_Frozen):
     unlabeled_category: str | None = None
     """SCANVI: the value of the first level's column that stands for no label."""
     default_recipe: Recipe = RECIPES["default"]
+    recipe_evidence: RecipeEvidence | None = None
+    """Why this is the default. None: the version is older than searches for a recipe."""
     thresholds: Thresholds = Thresholds()
     expected_expression: tuple[float, ...]
     """Mean over the reference's cells of each gene's share of the counts; sums to 1."""

@@ -1,6 +1,7 @@
 """The model card of a reference version: its manifest in sentences."""
 
 from models_store.manifest import Manifest
+from models_store.recipe_evidence import RecipeEvidence
 
 
 def model_card(manifest: Manifest) -> str:
@@ -22,7 +23,7 @@ def model_card(manifest: Manifest) -> str:
         f"| batches | {batches}{' ...' if len(manifest.batch.categories) > 20 else ''} |",
         f"| held-out ELBO per cell | {_number(p.held_out_elbo)} |",
         *_labels(manifest),
-        f"| default recipe | {manifest.default_recipe.name} |",
+        f"| default recipe | {_recipe(manifest)} |",
         f"| licence | {manifest.licence or 'not stated'} |",
         f"| citation | {manifest.citation or 'not stated'} |",
         f"| made | {p.created_at}, Cellgraft {p.cellgraft_version}, torch {p.torch_version} |",
@@ -37,7 +38,34 @@ def model_card(manifest: Manifest) -> str:
             "**The encoder does not see the batch** (`encode_covariates` is off): surgery cannot "
             "change the latent coordinates of a query. Its latents are those of recipe `forward`.",
         ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_evidence(manifest.recipe_evidence)]) + "\n"
+
+
+def _recipe(manifest: Manifest) -> str:
+    evidence = manifest.recipe_evidence
+    chosen = None if evidence is None else evidence.chosen
+    return manifest.default_recipe.name if chosen is None else f"{chosen}, chosen for this version"
+
+
+def _evidence(evidence: RecipeEvidence | None) -> list[str]:
+    """What each recipe did on the batches that were held out, a fold after the other."""
+    if evidence is None:
+        return []
+    lines = ["", f"Default recipe: {evidence.reason}"]
+    if evidence.folds:
+        heads = ("held out", "recipe", "cells", "macro-F1", "mixing", "response", "ELBO", "seconds")
+        lines += ["", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for fold in evidence.folds:
+        held_out = f"{', '.join(fold.batches[:3])}{' ...' if len(fold.batches) > 3 else ''}"
+        for trial in fold.trials:
+            figures = (trial.macro_f1, trial.mixing, trial.retained_response, trial.elbo)
+            told = [held_out, trial.recipe, f"{trial.n_cells:,}", *map(_figure, figures)]
+            lines.append(f"| {' | '.join(told)} | {trial.seconds:.1f} |")
+    return lines
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _labels(manifest: Manifest) -> list[str]:

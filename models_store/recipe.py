@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -55,3 +55,18 @@ RECIPES: Mapping[RecipeName, Recipe] = {
     ),
     "forward": Recipe(name="forward", max_epochs=0),
 }
+
+CANDIDATES: tuple[Recipe, ...] = tuple(
+    RECIPES["default"].model_copy(update={"penalty": penalty})
+    for penalty in (1.0, 0.3, 0.1, 0.03, 0.01)
+)
+"""What a reference chooses its default from, the recipe that moves cells least first: of recipes
+that do as well, the first is taken (decision 0064)."""
+
+
+def told_apart(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
+    """The recipes by a short text of each: the values in which they differ, as `penalty 0.3`."""
+    told = [recipe.model_dump() for recipe in recipes]
+    differ = [field for field in told[0] if len({str(each[field]) for each in told}) > 1]
+    names = [", ".join(f"{field} {each[field]}" for field in differ) for each in told]
+    return {name or recipe.name: recipe for name, recipe in zip(names, recipes, strict=True)}

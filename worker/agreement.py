@@ -11,9 +11,8 @@ import pandas as pd
 from models_store.bundle import CELLS_FILE, read_manifest
 from models_store.manifest import LabelLevel
 from worker.canonical import CanonicalQuery
+from worker.label_vote import vote
 from worker.obs import MISSING, category_names
-
-NEIGHBOURS = 15
 
 
 def label_agreement(bundle: Path, canonical: Path, latent: Path, labels_key: str) -> float | None:
@@ -67,20 +66,8 @@ def share_found(
     counts = np.isin(labels, np.unique(known))
     if not counts.any():
         return None
-    found = _vote(_latents(voters, latents.shape[1]), known, latents[counts])
+    found = vote(_latents(voters, latents.shape[1]), known, latents[counts])
     return float(np.mean(found == labels[counts]))
-
-
-def _vote(
-    reference: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.str_],
-    query: npt.NDArray[np.float32],
-) -> npt.NDArray[np.str_]:
-    # Imported here: it takes a second, and most golden queries have no labels.
-    from sklearn.neighbors import KNeighborsClassifier
-
-    classifier = KNeighborsClassifier(n_neighbors=min(NEIGHBOURS, len(reference)))
-    return np.asarray(classifier.fit(reference, labels).predict(query))
 
 
 def _latents(reference: pd.DataFrame, n_latent: int) -> npt.NDArray[np.float32]:

@@ -1,7 +1,8 @@
 """The counts of a query in the order of a reference's genes, and who each cell is by content."""
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,20 @@ class CountRows(Protocol):
     def rows(self, start: int, stop: int) -> sp.csr_matrix: ...
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Rows that are in memory."""
+
+    counts: sp.csr_matrix
+
+    @property
+    def n_cells(self) -> int:
+        return int(self.counts.shape[0])
+
+    def rows(self, start: int, stop: int) -> sp.csr_matrix:
+        return self.counts[start:stop]
+
+
 class AlignedCounts:
     """Rows of a canonical query with the reference's genes as columns; absent genes are zero.
 
@@ -31,10 +46,20 @@ class AlignedCounts:
     """
 
     def __init__(self, counts: CountRows, match: GeneMatch) -> None:
+        self._align(counts, match.positions, match.n_panel)
+
+    @classmethod
+    def of_panel(cls, rows: sp.csr_matrix) -> Self:
+        """Rows in memory whose columns are the reference's genes already."""
+        found, n_genes = cls.__new__(cls), int(rows.shape[1])
+        found._align(_Rows(rows), range(n_genes), n_genes)
+        return found
+
+    def _align(self, counts: CountRows, positions: Sequence[int], n_genes: int) -> None:
         self.n_cells = counts.n_cells
-        self.n_genes = match.n_panel
+        self.n_genes = n_genes
         self._counts = counts
-        self._positions = np.asarray(match.positions, dtype=np.int32)
+        self._positions = np.asarray(positions, dtype=np.int32)
 
     def sparse(self, start: int, stop: int) -> sp.csr_matrix:
         """Cells start to stop, (cells, genes of the panel), float32."""

@@ -15,28 +15,23 @@ from models_store.cells import Cells, select_cells
 from models_store.encoding import Latents, encode, join_projections, project_block
 from models_store.expectation import DRAWS
 from models_store.informativeness import informativeness
-from models_store.kinds import untrained
 from models_store.manifest import Manifest, OwnFit
-from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import design_query
 from worker.drafting import batch_values, draft_manifest
-from worker.label_training import train_after_scvi
+from worker.known_cells import KnownCells
 from worker.obs import category_names
 from worker.orders import BuildOrder, Report
 from worker.own_fit import FEWEST_JUDGES, measure_own_fit
-from worker.reference_training import (
-    Schedule,
-    Tick,
-    TrainedReference,
-    default_epochs,
-    split_cells,
-    train_reference,
-)
+from worker.recipe_search import RecipeSearch, plan_search
+from worker.reference_training import Tick, TrainedReference, split_cells
+from worker.training_plan import TrainingPlan
 
 HELD_OUT = 0.1
+DRAFTED, TRAINED = 0.03, 0.9
+"""Progress when training begins, and when it and the search for a recipe are done."""
 
 
 def run_build(order: BuildOrder, report: Report) -> dict[str, Any]:
@@ -49,28 +44,42 @@ def run_build(order: BuildOrder, report: Report) -> dict[str, Any]:
     report("choosing genes", 0.0)
     draft = draft_manifest(order, query)
     cells = _cells(query, draft, order.device)
-    torch.manual_seed(order.options.get("seed", 0))
-    cvae = untrained(draft).to(order.device)
-    trained = _train(order, draft, cvae, cells, lambda share: report("training", share))
+    search = _search(order, query, draft)
+    plan = TrainingPlan.of(order.options, order.device)
+    cvae = plan.draw(draft)
+    between = TRAINED - DRAFTED
+    trained = _train(
+        plan,
+        draft,
+        cvae,
+        cells,
+        lambda share: report("training", DRAFTED + between * search.begin * share),
+    )
     _must_be_finite(trained)
+    evidence = search.run(plan, report, begin=DRAFTED + between * search.begin, end=TRAINED)
+    draft = draft.model_copy(update=evidence.fields())
     report("encoding", 0.92)
     return _finish(order, query, draft, trained, cvae, cells)
 
 
+def _search(order: BuildOrder, query: CanonicalQuery, draft: Manifest) -> RecipeSearch:
+    known, options = None, order.options
+    if draft.batch.key is not None:
+        known = KnownCells.of(
+            draft,
+            _counts(query, draft),
+            query.obs(),
+            batch_key=draft.batch.key,
+            condition_key=options.get("condition_key"),
+        )
+    return plan_search(draft, known, options.get("recipe_search"))
+
+
 def _train(
-    order: BuildOrder, draft: Manifest, cvae: SCVI, cells: Cells, progress: Tick
+    plan: TrainingPlan, draft: Manifest, cvae: SCVI, cells: Cells, tick: Tick
 ) -> TrainedReference:
-    seed = order.options.get("seed", 0)
-    training, held_out = _split(cells, seed)
-    schedule = Schedule(order.options.get("max_epochs") or default_epochs(len(cells.x)), seed)
-
-    def tick(share: float) -> None:
-        progress(0.03 + 0.87 * share)
-
-    if order.options.get("pretraining") and isinstance(cvae, SCANVI):
-        plain = SCVI.of(draft).to(order.device)
-        return train_after_scvi(cvae, plain, training, held_out, schedule, tick)
-    return train_reference(cvae, training, held_out, schedule, tick)
+    training, held_out = _split(cells, plan.seed)
+    return plan.train(cvae, draft, training, tick, n_cells=len(cells.x), held_out=held_out)
 
 
 def _finish(
@@ -150,7 +159,7 @@ def _cells(query: CanonicalQuery, draft: Manifest, device: str) -> Cells:
         labels_key=labels_key,
         reuse_batches=True,
     )
-    counts = AlignedCounts(query, draft.match_genes(query.genes().alone("index")))
+    counts = _counts(query, draft)
 
     def there(values: npt.NDArray[np.generic] | None) -> torch.Tensor | None:
         return None if values is None else torch.from_numpy(values).to(device)
@@ -162,6 +171,10 @@ def _cells(query: CanonicalQuery, draft: Manifest, device: str) -> Cells:
         there(design.labels),
         there(design.size_factor),
     )
+
+
+def _counts(query: CanonicalQuery, draft: Manifest) -> AlignedCounts:
+    return AlignedCounts(query, draft.match_genes(query.genes().alone("index")))
 
 
 def _split(cells: Cells, seed: int) -> tuple[Cells, Cells | None]:

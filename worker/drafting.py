@@ -14,6 +14,7 @@ import torch
 from app.problems import (
     NoCells,
     UnknownCovariate,
+    UnknownDesignColumn,
     UnknownLabelsColumn,
     UntrainableReference,
 )
@@ -86,6 +87,9 @@ def _columns(obs: pd.DataFrame, batch: pd.Series, options: dict[str, Any]) -> di
         numbers_of(obs, key)
     if size_factor_key:
         size_factors_of(obs, size_factor_key)
+    if (condition := options.get("condition_key")) is not None:
+        fix = "Name one of these columns as condition_key, or leave it out."
+        find_column(obs, condition, UnknownDesignColumn, fix=fix)
     return {
         "batch": Covariate(key=options.get("batch_key"), categories=_categories(batch)),
         "extra_covariates": tuple(

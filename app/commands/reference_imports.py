@@ -10,6 +10,7 @@ import typer
 from app.commands.reference_files import import_reference_file
 from app.commands.surroundings import (
     DataDir,
+    NoRecipeSearch,
     RefuseBelow,
     WarnBelow,
     become_worker,
@@ -64,6 +65,7 @@ def import_(
     umap_key: UmapKey = None,
     batch_key: BatchKey = None,
     layer: Layer = None,
+    no_recipe_search: NoRecipeSearch = False,
     licence: Licence = None,
     citation: Plain = None,
     species: Plain = None,
@@ -89,6 +91,7 @@ def import_(
         *option("--umap-key", umap_key),
         *option("--batch-key", batch_key),
         *option("--layer", layer),
+        *(["--no-recipe-search"] if no_recipe_search else []),
         *option("--licence", licence),
         *option("--citation", citation),
         *option("--species", species),

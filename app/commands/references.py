@@ -13,7 +13,9 @@ from rich.table import Table
 
 from app.aliases import aliases_of
 from app.commands.surroundings import (
+    ConditionKey,
     DataDir,
+    NoRecipeSearch,
     RefuseBelow,
     WarnBelow,
     become_worker,
@@ -51,6 +53,8 @@ def build(
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
     genes: Annotated[Path | None, typer.Option(help="A gene a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option()] = None,
+    no_recipe_search: NoRecipeSearch = False,
+    condition_key: ConditionKey = None,
     seed: Annotated[int | None, typer.Option()] = None,
     set_: Annotated[
         Many, typer.Option("--set", help="Architecture, as n_latent=20; repeatable.")
@@ -80,6 +84,8 @@ def build(
         option("--n-top-genes", n_top_genes),
         option("--genes", genes),
         option("--max-epochs", max_epochs),
+        ["--no-recipe-search"] if no_recipe_search else [],
+        option("--condition-key", condition_key),
         option("--seed", seed),
         options("--set", set_),
         options("--extra-categorical", extra_categorical),
@@ -126,6 +132,8 @@ def show(name: Name, version: Version = None, data_dir: DataDir = None) -> None:
             told.pop(long, None)
         genes = told.pop("genes", {})
         told["n_genes"] = len(genes.get("ids", ()))
+        if (evidence := told.get("recipe_evidence")) is not None:
+            told["recipe_evidence"] = evidence["reason"]
         summary = {"state": found.state, "problem": found.problem, **told}
     typer.echo(json.dumps({"name": found.name, "version": found.version, **summary}, indent=2))
 

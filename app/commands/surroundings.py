@@ -27,6 +27,13 @@ WarnBelow = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Gene coverage below which queries are warned about; 0.8."),
 ]
+NoRecipeSearch = Annotated[
+    bool,
+    typer.Option("--no-recipe-search", help="Take the release's default recipe; train no folds."),
+]
+ConditionKey = Annotated[
+    str | None, typer.Option(help="obs column of conditions that the default recipe is to keep.")
+]
 
 
 def settings_from(**options: object) -> Settings:

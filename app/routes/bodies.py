@@ -7,15 +7,13 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     model_validator,
 )
 
-from app.licences import LONGEST_CITATION
-from models_store.manifest import NAME_PATTERN
+from models_store.recipe_evidence import RecipeEvidence
 
 Item = TypeVar("Item")
 
@@ -29,11 +27,6 @@ LICENCE = Field(default=None, description="SPDX, as its builder stated it; null:
 FORCE = (
     "Map although the query lacks too many of the reference's genes, or is of another species; the "
     "verdict is then `fail`."
-)
-
-REFUSE_BELOW = (
-    "Share of the panel's genes, and of their expected expression, below which a query is refused; "
-    "default 0.5."
 )
 
 
@@ -200,62 +193,16 @@ class ReferenceBody(Resource):
     description: dict[str, Any] | None = Field(
         default=None, description="From the manifest; null until the version is built."
     )
+    recipe_evidence: RecipeEvidence | None = Field(
+        default=None,
+        description="By what figures of held-out batches the default recipe was chosen, or why it "
+        "is the release's; null for a version that is not built, or older than such searches.",
+    )
     model_card: str | None = None
     aliases: dict[str, int] = Field(
         default={}, description="Of the reference's name: the version that each names now."
     )
     versions: list[VersionItem] | None = None
-
-
-def _in_capitals(kind: Any) -> Any:
-    """Manifests tell the kind in small letters."""
-    return kind.upper() if isinstance(kind, str) else kind
-
-
-class BuildIn(Sent):
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "query": "4ad1f7e0c7a14d5e8f4f0b0a4c1f2d33",
-                    "name": "pbmc",
-                    "batch_key": "donor",
-                    "labels_keys": ["cell_type"],
-                }
-            ]
-        },
-    )
-
-    query: Name
-    name: Annotated[str, Field(pattern=NAME_PATTERN)]
-    kind: Annotated[Literal["SCVI", "SCANVI"], BeforeValidator(_in_capitals)] = Field(
-        default="SCVI", description="SCANVI also learns the labels of the first labels key."
-    )
-    batch_key: Name | None = None
-    labels_key: Name | None = Field(default=None, description="Short for one of labels_keys.")
-    labels_keys: list[Name] = []
-    unlabeled_category: Name | None = Field(
-        default=None,
-        description="SCANVI: the value that stands for no label; absent values always do.",
-    )
-    pretraining: bool = Field(
-        default=False,
-        description="SCANVI: train an SCVI first, then go on from it for a few epochs with labels.",
-    )
-    n_top_genes: int | None = Field(default=2000, gt=0)
-    genes: list[str] | None = None
-    extra_categorical: list[Name] = []
-    continuous: list[Name] = []
-    size_factor_key: Name | None = None
-    architecture: dict[str, int | float | str | bool] = {}
-    max_epochs: int | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    licence: Name | None = Field(default=None, description="SPDX, such as CC-BY-4.0.")
-    citation: str | None = Field(default=None, max_length=LONGEST_CITATION)
-    species: Name | None = None
-    refuse_below: float | None = Field(default=None, ge=0, le=1, description=REFUSE_BELOW)
-    warn_below: float | None = Field(default=None, ge=0, le=1, description="Warned about; 0.8.")
 
 
 class KeyIn(Sent):

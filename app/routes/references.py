@@ -27,7 +27,8 @@ from app.references import (
 )
 from app.routes.access import Administrator, Reader, Served
 from app.routes.answers import problems
-from app.routes.bodies import BuildIn, Listed, ReferenceBody
+from app.routes.bodies import Listed, ReferenceBody
+from app.routes.build_bodies import BuildIn
 from app.routes.downloads import StoredFile, send_file, stored_size
 from app.routes.reference_answers import reference_answer
 from app.routes.shapes import CELLS_FILE, version_path

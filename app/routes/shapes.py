@@ -174,6 +174,7 @@ def reference_body(
         progress=job.progress,
         stage=job.stage,
         description=None if manifest is None else describe_manifest(manifest),
+        recipe_evidence=None if manifest is None else manifest.recipe_evidence,
         model_card=model_card,
         aliases=dict(aliases or {}),
         versions=None if versions is None else [version_item(each) for each in versions],
@@ -181,8 +182,9 @@ def reference_body(
 
 
 def describe_manifest(manifest: Manifest) -> dict[str, Any]:
-    """The manifest without what is as long as the gene panel."""
-    told = manifest.model_dump(mode="json", exclude={*BY_GENE, "genes", "files", "name", "version"})
+    """The manifest without what is as long as the gene panel, and what the answer has beside it."""
+    beside = {"name", "version", "recipe_evidence"}
+    told = manifest.model_dump(mode="json", exclude={*BY_GENE, "genes", "files", *beside})
     told["n_genes"] = len(manifest.genes.ids)
     told["gene_columns"] = list(manifest.genes.columns())
     told["gene_examples"] = list(manifest.genes.ids[:5])

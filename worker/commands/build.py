@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from app.bell import PollingBell
-from app.commands.surroundings import RefuseBelow, WarnBelow
+from app.commands.surroundings import ConditionKey, NoRecipeSearch, RefuseBelow, WarnBelow
 from app.jobs import claim_next, fail_job
 from app.keys import LOCAL_OWNER
 from app.licences import check_terms
@@ -47,6 +47,8 @@ def build(
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
     genes: Annotated[Path | None, typer.Option(help="A gene a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    no_recipe_search: NoRecipeSearch = False,
+    condition_key: ConditionKey = None,
     seed: Annotated[int, typer.Option()] = 0,
     set_: Annotated[Many, typer.Option("--set", help="Architecture, as n_latent=20.")] = None,
     extra_categorical: Annotated[Many, typer.Option(help="obs column; repeatable.")] = None,
@@ -72,6 +74,8 @@ def build(
         "size_factor_key": size_factor_key,
         "architecture": _architecture(set_ or []),
         "max_epochs": max_epochs,
+        "recipe_search": "off" if no_recipe_search else "auto",
+        "condition_key": condition_key,
         "seed": seed,
         "licence": licence,
         "citation": citation,

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.commands.surroundings import RefuseBelow, WarnBelow
+from app.commands.surroundings import NoRecipeSearch, RefuseBelow, WarnBelow
 from app.database import Database
 from app.imports import import_prefix, register_import
 from app.keys import LOCAL_OWNER
@@ -43,6 +43,7 @@ def import_(
     umap_key: Annotated[str | None, typer.Option(help="A UMAP in obsm.")] = None,
     batch_key: Annotated[str | None, typer.Option(help="obs column of the batches.")] = None,
     layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X.")] = None,
+    no_recipe_search: NoRecipeSearch = False,
     licence: Annotated[str | None, typer.Option(help="SPDX identifier.")] = None,
     citation: Annotated[str | None, typer.Option()] = None,
     species: Annotated[str | None, typer.Option()] = None,
@@ -68,6 +69,7 @@ def import_(
         species=species,
         refuse_below=refuse_below,
         warn_below=warn_below,
+        recipe_search="off" if no_recipe_search else "auto",
     )
     set_up_logs("warning")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from worker.imports.files import FoundSave
 from worker.imports.limits import SaveLimits
@@ -43,6 +43,7 @@ class ImportOptions:
     refuse_below: float | None = None
     """Gene coverage that a query needs; None: as `models_store.manifest.Thresholds` has it."""
     warn_below: float | None = None
+    recipe_search: Literal["auto", "off"] = "auto"
 
     def as_dict(self) -> dict[str, Any]:
         told = asdict(self)

@@ -31,7 +31,12 @@ from worker.imports.reference_cells import ReferenceCells, read_reference_cells
 from worker.imports.save import WEIGHTS
 from worker.own_fit import MOST_CELLS, measure_own_fit
 from worker.panel import gene_table
+from worker.recipe_search import plan_search
 from worker.thinning import read_cells
+from worker.training_plan import TrainingPlan
+
+WRITING, WRITTEN = 0.4, 0.9
+"""Progress when the cells are read, and when they are written and the recipe is chosen."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +62,27 @@ def run_import(order: ImportOrder, number: Callable[[], int], report: Report) ->
     model = read_model(order)
     draft = _draft(order, model)
     cells = read_reference_cells(order, model, draft, report)
+    draft = draft if cells is None else cells.describe(draft)
+    search = plan_search(draft, None if cells is None else cells.known, order.options.recipe_search)
+    begin = WRITING + search.begin * (WRITTEN - WRITING)
     if cells is None:
         expected, reproduced = expected_expression(model.network), None
         told = informativeness(model.network)
     else:
-        draft = cells.describe(draft)
-        report("writing the cells", 0.4)
+        report("writing the cells", WRITING)
         write_cells(
             order.out / CELLS_FILE,
             cells.columns,
             cells.source.blocks(),
-            lambda share: report("writing the cells", 0.4 + 0.5 * share),
+            lambda share: report("writing the cells", WRITING + (begin - WRITING) * share),
         )
         expected, reproduced = _expected(model, cells)
         told = informativeness(model.network, sample_latents(order.out / CELLS_FILE, DRAWS))
         draft = draft.model_copy(update={"own_fit": _own_fit(draft, model, cells)})
+    evidence = search.run(TrainingPlan("cpu"), report, begin=begin, end=WRITTEN)
     manifest = draft.model_copy(
         update={
+            **evidence.fields(),
             "expected_expression": expected,
             "informativeness": told,
             "version": number(),

@@ -23,6 +23,7 @@ from worker.imports.cell_table import Categories, CellColumns, Float32
 from worker.imports.cells import UMAP, CellsRequest
 from worker.imports.order import ImportOrder, Report
 from worker.imports.reader import read_cells_apart
+from worker.known_cells import KnownCells
 from worker.obs import category_names, find_column, listed
 from worker.panel import MOSTLY, named_genes
 
@@ -36,6 +37,8 @@ class ReferenceCells:
     labels: tuple[LabelLevel, ...]
     genes: Genes
     facts: dict[str, Any]
+    known: KnownCells | None = None
+    """Where there are counts and a column of batches."""
 
     def describe(self, draft: Manifest) -> Manifest:
         """The manifest with what the cells add to it."""
@@ -114,7 +117,16 @@ class _Reading:
             umap=self._umap(),
         )
         source = self._encoded(columns) if "nnz" in self.facts else self._stored()
-        return ReferenceCells(columns, source, labels, self._genes(), self.facts)
+        known = self._known(source, labels)
+        return ReferenceCells(columns, source, labels, self._genes(), self.facts, known)
+
+    def _known(self, source: CellSource, labels: tuple[LabelLevel, ...]) -> KnownCells | None:
+        if not isinstance(source, EncodedCells) or self.batch_key is None:
+            return None
+        labelled = self.draft.model_copy(update={"labels": labels})
+        return KnownCells.of(
+            labelled, source.counts, self.obs, batch_key=self.batch_key, condition_key=None
+        )
 
     @property
     def batch_key(self) -> str | None:

@@ -32,6 +32,8 @@ def tell(imported: Imported) -> Iterator[str]:
         yield f"A query must have size factors in obs[{manifest.size_factor_key!r}]."
     yield from _labels(manifest)
     yield _surgery(manifest)
+    if manifest.recipe_evidence is not None:
+        yield f"Default recipe: {manifest.recipe_evidence.reason}"
     yield from _cells(imported.cells, save.n_cells)
     yield "The bundle passed its self-test: the weights load, and padded cells map."
 

@@ -1,0 +1,64 @@
+"""How a build's options say that a network trains: the reference's, and those of a search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from models_store.cells import Cells
+from models_store.kinds import untrained
+from models_store.manifest import Manifest
+from models_store.scanvi import SCANVI
+from models_store.scvi import SCVI
+from worker.label_training import train_after_scvi
+from worker.reference_training import (
+    Schedule,
+    Tick,
+    TrainedReference,
+    default_epochs,
+    train_reference,
+)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What decides a network's weights beside its cells and its sizes."""
+
+    device: str
+    seed: int = 0
+    max_epochs: int | None = None
+    """None: `default_epochs`."""
+    pretraining: bool = False
+
+    @classmethod
+    def of(cls, options: dict[str, Any], device: str) -> TrainingPlan:
+        return cls(
+            device=device,
+            seed=options.get("seed", 0),
+            max_epochs=options.get("max_epochs"),
+            pretraining=bool(options.get("pretraining")),
+        )
+
+    def draw(self, manifest: Manifest) -> SCVI:
+        """The untrained network. What it draws in training follows from the seed as well."""
+        torch.manual_seed(self.seed)
+        return untrained(manifest).to(self.device)
+
+    def train(
+        self,
+        cvae: SCVI,
+        manifest: Manifest,
+        training: Cells,
+        tick: Tick,
+        *,
+        n_cells: int,
+        held_out: Cells | None = None,
+    ) -> TrainedReference:
+        """Train in place, for as long as so many cells need; see `train_reference`."""
+        schedule = Schedule(self.max_epochs or default_epochs(n_cells), self.seed)
+        if self.pretraining and isinstance(cvae, SCANVI):
+            plain = SCVI.of(manifest).to(self.device)
+            return train_after_scvi(cvae, plain, training, held_out, schedule, tick)
+        return train_reference(cvae, training, held_out, schedule, tick)
