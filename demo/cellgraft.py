@@ -34,6 +34,7 @@ def build_reference(file: Path, data_dir: Path, *, max_epochs: int) -> None:
     arguments = ["references", "build", str(file), "--name", REFERENCE_NAME]
     arguments += ["--batch-key", BATCH_KEY, "--labels-key", LABELS_KEY]
     arguments += ["--max-epochs", str(max_epochs), "--data-dir", str(data_dir)]
+    arguments += ["--no-recipe-search"]  # it would train twice more
     if subprocess.run([*COMMAND, *arguments], env=surroundings(), check=False).returncode != 0:
         raise DemoFailed("The reference was not built; the reason stands above.")
 

@@ -77,8 +77,8 @@ def import_(
 ) -> None:
     """Import a model that scvi-tools saved, or a version that another service exported.
 
-    A saved model becomes the next version of --name; nothing is trained. An exported version keeps
-    its name and number.
+    A saved model becomes the next version of --name; its network is taken as it is. An exported
+    version keeps its name and number.
     """
     settings = settings_from(data_dir=data_dir)
     of_a_save = [

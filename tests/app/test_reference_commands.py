@@ -115,6 +115,13 @@ def test_a_file_for_another_house(
         assert "ready" in command("list", *elsewhere)
 
 
+def test_a_version_is_shown_with_the_reason_for_its_recipe(
+    command: Command, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage, recipe_evidence={"reason": "penalty 0.3, because.", "folds": []})
+    assert '"recipe_evidence": "penalty 0.3, because."' in command("show", "pbmc")
+
+
 def test_options_that_would_be_passed_over_are_refused(
     command: Command, database: Database, storage: LocalStorage, tmp_path: Path
 ) -> None:

@@ -92,6 +92,40 @@ def test_building_with_labels(
     assert (refused["type"], refused["errors"][0]["pointer"]) == ("malformed-request", "/kind")
 
 
+def test_a_version_says_how_its_recipe_was_chosen(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    built(database, storage)
+    assert client.get("/v1/references/pbmc").json()["recipe_evidence"] is None  # an older version
+    evidence = {"reason": "The release's, because.", "candidates": {}, "folds": []}
+    built(database, storage, recipe_evidence=evidence)
+    body = client.get("/v1/references/pbmc").json()
+    assert body["recipe_evidence"] == {**evidence, "chosen": None, "seconds": None}
+    assert "recipe_evidence" not in body["description"]
+    assert body["description"]["default_recipe"]["name"] == "default"
+
+
+def test_a_build_searches_for_a_recipe_unless_told_not_to(
+    client: TestClient, database: Database, storage: LocalStorage
+) -> None:
+    wanted = {"query": uploaded(database, storage).id, "name": "lung"}
+    off = {"recipe_search": "off", "condition_key": "stim"}
+    assert client.post("/v1/references", json=wanted).status_code == 202
+    assert client.post("/v1/references", json={**wanted, **off}).status_code == 202
+    with database.reading() as session:
+        options = [
+            find_version(session, "lung", number, caller=LOCAL_ADMINISTRATOR).options
+            for number in (1, 2)
+        ]
+    assert [each["recipe_search"] for each in options] == ["auto", "off"]
+    assert [each["condition_key"] for each in options] == [None, "stim"]
+    refused = client.post("/v1/references", json={**wanted, "recipe_search": "on"}).json()
+    assert (refused["type"], refused["errors"][0]["pointer"]) == (
+        "malformed-request",
+        "/recipe_search",
+    )
+
+
 def test_a_failed_build_says_why(
     client: TestClient, database: Database, storage: LocalStorage
 ) -> None:

@@ -1,4 +1,4 @@
-"""import: make a reference of a model that scvi-tools saved; nothing is trained."""
+"""import: make a reference of a model that scvi-tools saved, whose network stays as it is."""
 
 from __future__ import annotations
 

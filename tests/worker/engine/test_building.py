@@ -33,7 +33,7 @@ from tests.worker.engine.simulated import (
     simulate,
     write_canonical,
 )
-from worker import building, drafting
+from worker import drafting, training_plan
 from worker.building import run_build
 from worker.label_training import train_after_scvi
 from worker.networks import draft_architecture
@@ -191,7 +191,7 @@ def test_a_diverged_training_is_found_without_held_out_cells(
         cvae.eval()
         return TrainedReference(1, None, 0.0)
 
-    monkeypatch.setattr(building, "train_reference", diverge)
+    monkeypatch.setattr(training_plan, "train_reference", diverge)
     with pytest.raises(UntrainableReference, match="no finite coordinates"):
         build_reference(tmp_path, simulate({"a": 40, "b": 40}))
 
