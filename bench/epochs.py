@@ -15,7 +15,8 @@ from models_store.encoding import join_projections, project_block
 from models_store.manifest import Architecture, Likelihood
 from models_store.recipe import RECIPES
 from models_store.scvi import SCVI
-from worker.fitting import TrainingCells, fit
+from worker.fitting import fit
+from worker.training_cells import TrainingCells
 
 N_CELLS = 10_000
 EPOCHS = 15

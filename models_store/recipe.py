@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-RecipeName = Literal["default", "scvi-tools", "forward"]
+RecipeName = Literal["default", "converged", "scvi-tools", "forward"]
 
 
 class Recipe(BaseModel):
     """How query weights are fitted. Every number that can change a latent is here.
 
-    The three named recipes are in `RECIPES`; a manifest carries its own default.
+    The named recipes are in `RECIPES`; a manifest carries its own default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,7 +23,10 @@ class Recipe(BaseModel):
     """`mean`: the mean of the covariate's reference rows; `random`: as scvi-tools draws."""
     penalty: float = Field(default=0.0, ge=0)
     """Strength of the Gaussian prior around the mean reference row: 1 is as wide as the reference's
-    own rows spread, weighed against all cells of the batch; 0 is none."""
+    own rows spread, weighed against the cells of the batch; 0 is none."""
+    penalty_cells: int | None = Field(default=None, gt=0)
+    """So many cells are what the prior is weighed against, however many the batch has. None: those
+    of the batch, so that more of them outweigh it."""
     learning_rate: float = Field(default=1e-3, gt=0)
     adam_eps: float = Field(default=1e-8, gt=0)
     minibatch_size: int = Field(default=128, gt=0)
@@ -37,12 +40,31 @@ class Recipe(BaseModel):
     """Evaluations without a better held-out ELBO before the fit ends."""
     sample_size: int | None = Field(default=None, gt=0)
     """Cells of a batch that training sees; None: all."""
+    mixing_kept: float = Field(default=0.0, ge=0, le=1)
+    """Share of the mixing with reference cells that a batch has at the start, and that its rows
+    must leave it: they are taken so far only (`worker.restraint`). 0: all the way, as they are
+    where the reference came without its cells."""
+
+    def cells_beside_prior(self, n_cells: int) -> int:
+        """The cells that the prior is weighed against, of a batch with `n_cells`."""
+        return self.penalty_cells or n_cells
 
 
 RECIPES: Mapping[RecipeName, Recipe] = {
     "default": Recipe(
         name="default",
         penalty=0.1,
+        penalty_cells=1000,
+        learning_rate=0.1,
+        minibatch_size=512,
+        max_epochs=400,
+        held_out=0.1,
+        patience=2,
+        sample_size=10_000,
+        mixing_kept=1.0,
+    ),
+    "converged": Recipe(
+        name="converged",
         learning_rate=0.1,
         minibatch_size=512,
         max_epochs=400,
@@ -58,7 +80,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
 
 CANDIDATES: tuple[Recipe, ...] = tuple(
     RECIPES["default"].model_copy(update={"penalty": penalty})
-    for penalty in (1.0, 0.3, 0.1, 0.03, 0.01)
+    for penalty in (1.0, 0.3, 0.1, 0.03, 0.0)
 )
 """What a reference chooses its default from, the recipe that moves cells least first: of recipes
 that do as well, the first is taken (decision 0064)."""

@@ -11,43 +11,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models_store.cells import Cells, Projection, Rows, select_cells
 from models_store.query_gradients import QueryGradients
 from models_store.recipe import Recipe
-from models_store.scvi import SCVI, LossTerms
+from models_store.scvi import SCVI
 from models_store.surgery import graft, penalised_rows, query_parameters, query_weights
+from worker.plateau import Plateau
+from worker.restraint import Restrained
+from worker.training_cells import TrainingCells
+from worker.watch import Watch
 
 Tick = Callable[[float], None]
 """Called at every step with the share done; raises when the job is cancelled."""
+Restrain = Callable[[Callable[[float], SCVI]], Restrained]
+"""Says how far on the way from the start to the fitted rows to go, given the network at t."""
 
-FEWEST_HELD_OUT = 5
-"""With fewer cells to hold out, the fit watches the penalised objective of its own cells."""
-MOST_HELD_OUT = 1000
-EVALUATION_DRAWS = 256
-"""A held-out ELBO averages at least so many noise draws, over cells and repeats."""
-TOLERANCE = 2e-4
-"""Relative gain in the watched number that counts as better."""
-LEARNING_RATE_DROP = 0.2
-DROPS = 2
-FEWEST_STEPS_BETWEEN_EVALUATIONS = 10
 HEURISTIC_CELLS, HEURISTIC_EPOCHS = 20_000, 400
-
-
-@dataclass(frozen=True)
-class TrainingCells:
-    """Cells of one group, in an order that their content decides.
-
-    Codes of new categories follow those of the reference, as surgery numbers them.
-    """
-
-    cells: Cells
-    projection: Projection
-
-    def rows(self, rows: Rows) -> "TrainingCells":
-        return TrainingCells(select_cells(self.cells, rows), self.projection.rows(rows))
-
-    def __len__(self) -> int:
-        return len(self.cells.x)
 
 
 @dataclass(frozen=True)
@@ -65,6 +43,8 @@ class Fit:
     shrinkage: float
     """Root mean square distance of the rows from their start, in units of the reference's own
     spread between batches: 0 is `forward`, 1 is as far as reference batches lie apart."""
+    restrained: Restrained | None = None
+    """How far the fitted rows were gone along with; None: all the way, unasked."""
 
 
 def fit(
@@ -76,6 +56,7 @@ def fit(
     library_prior: Tensor | None,
     seed: int,
     tick: Tick,
+    restrain: Restrain | None = None,
 ) -> Fit:
     """Train the rows of a group's new categories by the recipe.
 
@@ -86,6 +67,7 @@ def fit(
         library_prior: mean and variance of the log library of each new batch, (new, 2).
         seed: decides minibatches and noise.
         tick: see `Tick`.
+        restrain: see `Restrain`; None goes all the way.
     """
     generator = torch.Generator().manual_seed(seed)
     start = graft(reference, n_new)
@@ -95,11 +77,16 @@ def fit(
         if library_prior is not None:
             network.library_prior[network.n_categories[0] :] = library_prior
     with _one_thread() as threads:
-        watch = _Watch.of(group, recipe, seed)
+        watch = Watch.of(group, recipe, seed)
         before = watch.elbo(start)
         loop = _Loop(cvae, recipe, generator, watch, threads=threads)
         epochs, reason = loop.run(tick)
-        after = before if recipe.max_epochs == 0 else watch.elbo(cvae)
+        restrained = None
+        if restrain is not None and epochs:
+            line = _Line(start, cvae)
+            restrained = restrain(line.at)
+            line.at(restrained.share)
+        after = watch.elbo(cvae) if epochs else before
     return Fit(
         weights=query_weights(cvae),
         n_trainable=sum(p.numel() for p in query_parameters(cvae).values()),
@@ -110,7 +97,24 @@ def fit(
         elbo_after=after,
         stop_reason=reason,
         shrinkage=_distance(cvae),
+        restrained=restrained,
     )
+
+
+class _Line:
+    """The way from the rows of one network to those of another, on which the other is put."""
+
+    def __init__(self, start: SCVI, fitted: SCVI) -> None:
+        self.fitted = fitted
+        ends = (query_parameters(network).values() for network in (start, fitted))
+        self.ends = [(a.detach(), b, b.detach().clone()) for a, b in zip(*ends, strict=True)]
+
+    @torch.no_grad()
+    def at(self, share: float) -> SCVI:
+        """The fitted network with its rows at this share of the way; the same object each time."""
+        for start, rows, end in self.ends:
+            rows.copy_(end if share == 1.0 else torch.lerp(start, end, share))
+        return self.fitted
 
 
 @contextmanager
@@ -136,64 +140,10 @@ def n_epochs(recipe: Recipe, n_cells: int) -> int:
 
 
 @torch.no_grad()
-def penalty(cvae: SCVI, n_cells: int) -> float:
-    """-log of a Gaussian prior on the query rows, per cell: Σ (w - mean)² / (2 spread²) / cells.
-
-    Beside the mean loss of a cell this is maximum a posteriori: strength 1 is the prior that the
-    reference's own batches suggest, and more cells outweigh it.
-    """
-    tables = penalised_rows(cvae)
-    squares = (((rows - mean) ** 2).sum() / (2 * spread**2) for rows, mean, spread in tables)
-    return float(sum(squares)) / n_cells
-
-
-@torch.no_grad()
 def _distance(cvae: SCVI) -> float:
     tables = list(penalised_rows(cvae))
     squares = sum(float(((w - mean) / spread).square().sum()) for w, mean, spread in tables)
     return math.sqrt(squares / max(1, sum(w.numel() for w, _, _ in tables)))
-
-
-@dataclass
-class _Watch:
-    """The cells and the noise by which a fit judges itself: the same at every evaluation."""
-
-    group: TrainingCells
-    noise_seed: int
-    training: TrainingCells
-    held_out: bool
-
-    @classmethod
-    def of(cls, group: TrainingCells, recipe: Recipe, seed: int) -> "_Watch":
-        n, device = len(group), group.cells.x.device
-        aside = min(int(recipe.held_out * n), MOST_HELD_OUT)
-        aside = aside if aside >= FEWEST_HELD_OUT else 0
-        watched = torch.arange(aside or min(n, MOST_HELD_OUT), device=device)
-        # Few cells are repeated, to be drawn for in one pass: a pass a draw would take seconds.
-        watched = watched.repeat(max(1, math.ceil(EVALUATION_DRAWS / max(1, len(watched)))))
-        training = group.rows(slice(aside, n))
-        return cls(group.rows(watched), seed, training, held_out=aside > 0)
-
-    @torch.no_grad()
-    def elbo(self, cvae: SCVI) -> float:
-        """Mean ELBO of the watched cells at KL weight 1."""
-        return float(self._terms(cvae).elbo)
-
-    @torch.no_grad()
-    def score(self, cvae: SCVI, recipe: Recipe) -> float:
-        """What must grow: the held-out ELBO, or the penalised one of the training cells.
-
-        Known labels count in it as they do in the loss.
-        """
-        score = -float(self._terms(cvae).loss(1.0))
-        if self.held_out:
-            return score
-        return score - recipe.penalty * penalty(cvae, len(self.training))
-
-    def _terms(self, cvae: SCVI) -> LossTerms:
-        generator = torch.Generator().manual_seed(self.noise_seed)
-        noise = cvae.draw_noise(len(self.group), generator)
-        return cvae.loss_terms(self.group.cells, noise, self.group.projection)
 
 
 class _Loop:
@@ -204,7 +154,7 @@ class _Loop:
         cvae: SCVI,
         recipe: Recipe,
         generator: torch.Generator,
-        watch: _Watch,
+        watch: Watch,
         *,
         threads: int,
     ) -> None:
@@ -225,19 +175,22 @@ class _Loop:
         optimiser = torch.optim.Adam(
             self.parameters, lr=self.recipe.learning_rate, eps=self.recipe.adam_eps, fused=True
         )
-        plateau = _Plateau(self, optimiser) if self.recipe.patience else None
+        plateau = self._plateau() if self.recipe.patience else None
         for epoch in range(self.epochs):
             self._epoch(epoch, optimiser, tick, plateau)
             if plateau is not None and plateau.is_over:
                 plateau.restore_best()
-                return epoch + 1, f"converged: the {plateau.watched} no longer rose"
+                return epoch + 1, f"converged: the {self.watch.name} no longer rose"
         if plateau is not None:
-            plateau.evaluate()
+            plateau.evaluate(optimiser)
             plateau.restore_best()
         return self.epochs, "the recipe's number of epochs"
 
+    def _plateau(self) -> Plateau:
+        return Plateau(self.cvae, self.parameters, self.watch, self.recipe)
+
     def _epoch(
-        self, epoch: int, optimiser: torch.optim.Adam, tick: Tick, plateau: "_Plateau | None"
+        self, epoch: int, optimiser: torch.optim.Adam, tick: Tick, plateau: Plateau | None
     ) -> None:
         warmup = self.recipe.kl_warmup_epochs
         kl_weight = min(1.0, epoch / warmup) if warmup else 1.0
@@ -248,7 +201,7 @@ class _Loop:
             self._set_gradients(self.training.rows(index), kl_weight)
             optimiser.step()
             if plateau is not None:
-                plateau.after_step()
+                plateau.after_step(optimiser)
                 if plateau.is_over:
                     return
 
@@ -258,49 +211,8 @@ class _Loop:
         for parameter in self.parameters:
             parameter.grad = found[parameter]
         if self.recipe.penalty:
-            share = self.recipe.penalty / len(self.training)
+            cells = self.recipe.cells_beside_prior(len(self.training))
+            share = self.recipe.penalty / cells
             for rows, mean, spread in self.prior:
                 assert rows.grad is not None
                 rows.grad.add_(rows.detach() - mean, alpha=share / spread**2)
-
-
-class _Plateau:
-    """Remembers the best weights; slows down at a plateau, and ends at the last one."""
-
-    def __init__(self, loop: _Loop, optimiser: torch.optim.Adam) -> None:
-        self.loop, self.optimiser = loop, optimiser
-        self.watched = "held-out ELBO" if loop.watch.held_out else "penalised ELBO"
-        steps = math.ceil(len(loop.training) / loop.recipe.minibatch_size)
-        self.every = max(steps, FEWEST_STEPS_BETWEEN_EVALUATIONS)
-        self.step, self.stale, self.drops = 0, 0, 0
-        self._keep(loop.watch.score(loop.cvae, loop.recipe))
-
-    @property
-    def is_over(self) -> bool:
-        return self.drops > DROPS
-
-    def after_step(self) -> None:
-        self.step += 1
-        if self.step % self.every == 0:
-            self.evaluate()
-
-    def evaluate(self) -> None:
-        score = self.loop.watch.score(self.loop.cvae, self.loop.recipe)
-        if score > self.best + TOLERANCE * abs(self.best):
-            self._keep(score)
-            self.stale = 0
-            return
-        self.stale += 1
-        if self.stale >= self.loop.recipe.patience:
-            self.stale, self.drops = 0, self.drops + 1
-            for settings in self.optimiser.param_groups:
-                settings["lr"] *= LEARNING_RATE_DROP
-
-    def _keep(self, score: float) -> None:
-        self.best = score
-        self.weights = [p.detach().clone() for p in self.loop.parameters]
-
-    @torch.no_grad()
-    def restore_best(self) -> None:
-        for parameter, best in zip(self.loop.parameters, self.weights, strict=True):
-            parameter.copy_(best)

@@ -24,7 +24,9 @@ from models_store.scvi import SCVI
 from models_store.surgery import graft, join_query_weights, load_query_weights, query_weights
 from worker.alignment import AlignedCounts, Float32, Index, UInt64, fold_hashes, row_hashes
 from worker.covariates import Group, QueryDesign
-from worker.fitting import Fit, TrainingCells, fit
+from worker.fitting import Fit, Restrain, fit
+from worker.restraint import MOST_AMONG, Restrained, restrain
+from worker.training_cells import TrainingCells
 
 Progress = Callable[[float], None]
 
@@ -94,9 +96,17 @@ class QuerySurgery:
     """One query on one reference: `project`, then `fit`, then `encode`."""
 
     def __init__(
-        self, manifest: Manifest, cvae: SCVI, counts: AlignedCounts, design: QueryDesign
+        self,
+        manifest: Manifest,
+        cvae: SCVI,
+        counts: AlignedCounts,
+        design: QueryDesign,
+        *,
+        among: Tensor | None = None,
     ) -> None:
+        """`among`: latents of some of the reference's cells, (r, z); None where it has none."""
         self.manifest, self.cvae, self.counts, self.design = manifest, cvae, counts, design
+        self.among = among
         self.device = cvae.library_prior.device
         self.n_reference = len(manifest.batch.categories)
         self.groups = design.groups(self.n_reference)
@@ -182,8 +192,32 @@ class QuerySurgery:
             library_prior=self._library_prior(projected, group, order).to(self.device),
             seed=seed,
             tick=progress,
+            restrain=self._restraint(projected, group, order, recipe),
         )
         return GroupFit(group, seed, found)
+
+    def _restraint(
+        self, projected: ProjectedQuery, group: Group, order: Index, recipe: Recipe
+    ) -> Restrain | None:
+        """What says how far the group's fit may go; None where the recipe or nobody can."""
+        if not recipe.mixing_kept or self.among is None or not len(self.among):
+            return None
+        among, cells = self.among, order[:MOST_AMONG]
+        projection = projected.rows(cells)
+        codes = tuple(torch.from_numpy(c).to(self.device) for c in self._codes(group, cells))
+
+        def restrained(network: Callable[[float], SCVI]) -> Restrained:
+            def place(share: float) -> Tensor:
+                return encode(network(share), projection, codes, device=self.device).mean
+
+            return restrain(among, place, recipe.mixing_kept)
+
+        return restrained
+
+    def _codes(self, group: Group, cells: Index) -> list[Index]:
+        """Of cells of a group; alone, its batch is the first that surgery adds."""
+        batch, *others = (code[cells] for code in self.design.codes)
+        return [batch if self.design.is_coupled else np.full_like(batch, self.n_reference), *others]
 
     def _training_cells(self, projected: ProjectedQuery, index: Index) -> TrainingCells:
         cells = self._cells(projected.counts.dense(index), index)

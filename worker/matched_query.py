@@ -55,7 +55,7 @@ def match_query(order: MapOrder | ShardOrder, references: ReferenceCache) -> Mat
         match=match,
         coverage=coverage,
         counts=counts,
-        surgery=QuerySurgery(manifest, reference.cvae, counts, design),
+        surgery=QuerySurgery(manifest, reference.cvae, counts, design, among=reference.latents),
         recipe=manifest.recipe(order.options.get("recipe") or "default"),
     )
 

@@ -1,44 +1,43 @@
 """How far query cells lie among reference cells."""
 
-from __future__ import annotations
-
-import numpy as np
-import numpy.typing as npt
-
-Floats = npt.NDArray[np.floating]
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 NEIGHBOURS = 30
+JUDGED_AT_ONCE = 512
 
 
-def mixing(reference: Floats, query: Floats) -> float:
+def mixing(
+    reference: Float[Tensor, "r z"], query: Float[Tensor, "q z"], *, judged: int | None = None
+) -> float:
     """The share of reference cells around query cells, relative to chance.
 
     1: the two lie as if they were one population; 0: no query cell has a reference cell near it.
     Above 1, query cells are further from each other than from the reference.
 
     Args:
-        reference: latents, (r, n_latent).
-        query: latents, (q, n_latent), at least one cell.
+        reference: latents.
+        query: latents of at least one cell.
+        judged: only around so many query cells, the first ones; None: around all.
 
     Returns:
-        The mean over query cells of the share among the 30 nearest others in both together, divided
+        The mean over these cells of the share among the 30 nearest others in both together, divided
         by r / (r + q - 1).
     """
-    from sklearn.neighbors import NearestNeighbors
-
-    together = np.concatenate([reference, query])
+    together = torch.cat([reference, query]).double()
     n_others = len(together) - 1
-    n_neighbours = min(NEIGHBOURS, n_others)
-    found = NearestNeighbors(n_neighbors=n_neighbours + 1).fit(together)
-    neighbours = found.kneighbors(query, return_distance=False)
-    others = _without_self(neighbours, np.arange(len(reference), len(together)))
-    return float(np.mean(others < len(reference))) * n_others / len(reference)
-
-
-def _without_self(
-    neighbours: npt.NDArray[np.int64], cells: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """One neighbour fewer: the cell itself, or the furthest where its equals stand before it."""
-    is_self = neighbours == cells[:, None]
-    is_self[~is_self.any(axis=1), -1] = True
-    return np.reshape(neighbours[~is_self], (len(cells), -1))
+    near, of_reference, n_judged = (
+        min(NEIGHBOURS, n_others),
+        0,
+        min(judged or len(query), len(query)),
+    )
+    for start in range(0, n_judged, JUDGED_AT_ONCE):
+        cells = torch.arange(start, min(start + JUDGED_AT_ONCE, n_judged), device=query.device)
+        own = len(reference) + cells
+        # Products would be faster and lose the digits that tell near cells apart.
+        distance = torch.cdist(together[own], together, compute_mode="donot_use_mm_for_euclid_dist")
+        distance[cells - start, own] = torch.inf
+        nearest = distance.topk(near, largest=False).indices
+        of_reference += int((nearest < len(reference)).sum())
+    return of_reference / (near * n_judged) * n_others / len(reference)

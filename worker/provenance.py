@@ -23,6 +23,7 @@ from worker.chosen_cells import Choice
 from worker.explained import Explained
 from worker.grafting import GroupFit, QuerySurgery
 from worker.orders import MapOrder
+from worker.restraint import Restrained
 from worker.results import EMPTY
 
 
@@ -192,6 +193,19 @@ def _group(mapped: MappedQuery, each: GroupFit) -> dict[str, Any]:
         "stop_reason": found.stop_reason,
         "penalty": mapped.recipe.penalty,
         "shrinkage": _round(found.shrinkage),
+        "restraint": _restraint(found.restrained),
+    }
+
+
+def _restraint(found: Restrained | None) -> dict[str, float] | None:
+    """How far the batch went along with its fit, and its mixing there; None: nobody looked."""
+    if found is None:
+        return None
+    return {
+        "share": _round(found.share),
+        "mixing_forward": _round(found.mixing_start),
+        "mixing_fitted": _round(found.mixing_fitted),
+        "mixing": _round(found.mixing),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from worker.known_cells import NO_NAME, Names
 from worker.label_vote import macro_f1, nearness, vote
@@ -46,9 +47,14 @@ class Judge:
         matched = known | (labels == NO_NAME)
         return {
             "macro_f1": self._macro_f1(latents[known], labels[known]),
-            "mixing": mixing(self._reference, latents[matched]) if matched.any() else None,
+            "mixing": self._mixing(latents[matched]),
             "retained_response": self._response(latents, labels, condition),
         }
+
+    def _mixing(self, latents: Float32) -> float | None:
+        if not len(latents):
+            return None
+        return mixing(torch.from_numpy(self._reference), torch.from_numpy(latents))
 
     def _macro_f1(self, latents: Float32, labels: Names) -> float | None:
         if not len(latents):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from models_store.manifest import Manifest
 from models_store.recipe import Recipe
@@ -18,6 +19,7 @@ from worker.alignment import AlignedCounts, Index
 from worker.grafting import GroupFit, Progress, ProjectedQuery, QuerySurgery
 from worker.known_cells import KnownCells
 from worker.recipe_judge import Judge
+from worker.restraint import MOST_AMONG
 
 Which = Literal["all", "sample"]
 
@@ -30,6 +32,8 @@ class Ground:
     cvae: SCVI
     cells: KnownCells
     judge: Judge
+    among: Tensor
+    """Latents of the network's own cells, as a mapping is restrained by."""
 
     @classmethod
     def of(
@@ -37,9 +41,9 @@ class Ground:
     ) -> Ground:
         """`reference`: the network's own cells among which neighbours are looked for."""
         own = _surgery(manifest, cvae, cells, reference, as_query=False)
-        latents = own.encode(own.project(_unheard), None).mean.cpu().numpy()
-        judge = Judge(latents, cells.labels[reference], seed)
-        return cls(manifest, cvae, cells, judge)
+        latents = own.encode(own.project(_unheard), None).mean
+        judge = Judge(latents.cpu().numpy(), cells.labels[reference], seed)
+        return cls(manifest, cvae, cells, judge, latents[:: 1 + len(latents) // MOST_AMONG])
 
     def trials(
         self, queries: Mapping[Which, Index], recipes: Mapping[str, Recipe], tick: Progress
@@ -50,7 +54,9 @@ class Ground:
         queries = {which: cells for which, cells in queries.items() if len(cells)}
         of, at = len(queries) * len(recipes), 0
         for which, query in queries.items():
-            surgery = _surgery(self.manifest, self.cvae, self.cells, query, as_query=True)
+            surgery = _surgery(
+                self.manifest, self.cvae, self.cells, query, as_query=True, among=self.among
+            )
             projected = surgery.project(_unheard)
             for name, recipe in recipes.items():
                 mapped = _Mapped.by(recipe, surgery, projected, _part(tick, at, of))
@@ -109,10 +115,17 @@ class _Mapped:
 
 
 def _surgery(
-    manifest: Manifest, cvae: SCVI, cells: KnownCells, chosen: Index, *, as_query: bool
+    manifest: Manifest,
+    cvae: SCVI,
+    cells: KnownCells,
+    chosen: Index,
+    *,
+    as_query: bool,
+    among: Tensor | None = None,
 ) -> QuerySurgery:
     counts = AlignedCounts.of_panel(cells.counts.chosen(chosen))
-    return QuerySurgery(manifest, cvae, counts, cells.design(manifest, chosen, as_query=as_query))
+    design = cells.design(manifest, chosen, as_query=as_query)
+    return QuerySurgery(manifest, cvae, counts, design, among=among)
 
 
 def _part(tick: Progress, at: int, of: int) -> Progress:

@@ -5,13 +5,17 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import Tensor
+
 from app.problems import DamagedReference
 from app.references import manifest_digest
-from models_store.bundle import InvalidBundle, load_bundle
+from models_store.bundle import CELLS_FILE, InvalidBundle, load_bundle
 from models_store.digests import file_sha256
 from models_store.manifest import MANIFEST_FILE, Manifest
 from models_store.scvi import SCVI
 from worker.orders import MOST_WARM
+from worker.reference_latents import sample_latents
+from worker.restraint import MOST_AMONG
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class LoadedReference:
     manifest: Manifest
     cvae: SCVI
     manifest_sha256: str
+    latents: Tensor | None = None
+    """Of some of its cells, (r, z), on the network's device; None: it came without cells."""
     simulated: dict[int, float] = field(default_factory=dict)
     """By library size: the misfit of simulated cells, once it has been asked for."""
 
@@ -49,7 +55,9 @@ class ReferenceCache:
                 manifest, cvae = load_bundle(folder, device=device)
                 # Of the file as it was written: a later release may know more fields than it has.
                 named = manifest_digest(json.loads((folder / MANIFEST_FILE).read_bytes()))
-                self._loaded[digest, device] = LoadedReference(manifest, cvae, named)
+                self._loaded[digest, device] = LoadedReference(
+                    manifest, cvae, named, _latents(folder, manifest, device)
+                )
         except (InvalidBundle, FileNotFoundError) as error:
             raise _damaged(str(error)) from error
         if self._loaded[digest, device].manifest_sha256 != manifest_sha256:
@@ -58,6 +66,13 @@ class ReferenceCache:
         while len(self._loaded) > self._most:
             self._loaded.popitem(last=False)
         return self._loaded[digest, device]
+
+
+def _latents(folder: Path, manifest: Manifest, device: str) -> Tensor | None:
+    if CELLS_FILE not in manifest.files:
+        return None
+    found = sample_latents(folder / CELLS_FILE, MOST_AMONG)
+    return None if found is None else found.to(device)
 
 
 def _damaged(how: str) -> DamagedReference:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from worker.imports.cell_sources import LatentBlock
 
@@ -65,19 +64,6 @@ def write_cells(
     finally:
         if writer is not None:
             writer.close()
-
-
-def sample_latents(path: Path, most: int) -> torch.Tensor | None:
-    """Latents of at most so many cells from everywhere in a written table, (c, n_latent)."""
-    with pq.ParquetFile(path) as table:
-        n_cells = table.metadata.num_rows
-        names = [name for name in table.schema_arrow.names if name.startswith("latent_")]
-        step, before, kept = 1 + n_cells // most, 0, []
-        for batch in table.iter_batches(columns=names):
-            rows = np.column_stack([batch.column(name).to_numpy() for name in names])
-            kept.append(rows[-before % step :: step])
-            before += len(rows)
-    return torch.from_numpy(np.concatenate(kept).astype(np.float32)) if n_cells else None
 
 
 def _groups(blocks: Iterator[LatentBlock]) -> Iterator[list[LatentBlock]]:

@@ -24,7 +24,7 @@ from models_store.manifest import Manifest, OwnFit, Provenance, Thresholds
 from models_store.scvi_weights import ConvertedModel, convert
 from worker.imports.card import licence_of
 from worker.imports.cell_sources import EncodedCells, StoredLatents
-from worker.imports.cell_table import sample_latents, write_cells
+from worker.imports.cell_table import write_cells
 from worker.imports.order import ImportOrder, Report
 from worker.imports.reader import read_save_apart
 from worker.imports.reference_cells import ReferenceCells, read_reference_cells
@@ -32,6 +32,7 @@ from worker.imports.save import WEIGHTS
 from worker.own_fit import MOST_CELLS, measure_own_fit
 from worker.panel import gene_table
 from worker.recipe_search import plan_search
+from worker.reference_latents import sample_latents
 from worker.thinning import read_cells
 from worker.training_plan import TrainingPlan
 

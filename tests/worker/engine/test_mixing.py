@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
+import torch
 
 from worker.mixing import mixing
 
 
-def cells(n: int, seed: int, centre: float = 0.0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(centre, 1.0, (n, 4)).astype(np.float32)
+def cells(n: int, seed: int, centre: float = 0.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 4, generator=generator) + centre
 
 
 @pytest.mark.parametrize("n_query", [60, 400])
@@ -27,7 +28,7 @@ def test_a_lone_query_cell_has_only_the_reference() -> None:
 
 def test_a_cell_is_no_neighbour_of_its_own_however_many_are_like_it() -> None:
     """40 equal query cells have 39 equals each, and the sought 30 are among them."""
-    assert mixing(cells(50, 0), np.zeros((40, 4), np.float32) + 30) == 0.0
+    assert mixing(cells(50, 0), torch.zeros(40, 4) + 30) == 0.0
     twins = cells(60, 0)
     assert mixing(twins, twins) == pytest.approx(1.0, abs=0.1)
 
@@ -35,3 +36,18 @@ def test_a_cell_is_no_neighbour_of_its_own_however_many_are_like_it() -> None:
 def test_few_cells_in_all() -> None:
     """Both are among the three others of each query cell: 2/3 of them, as by chance."""
     assert mixing(cells(2, 0), cells(2, 1)) == pytest.approx(1.0)
+
+
+def test_some_are_judged_among_all() -> None:
+    """The first 50 lie with the reference, the others nowhere near it."""
+    query = torch.cat([cells(50, 1), cells(50, 2, centre=30.0)])
+    assert mixing(cells(600, 0), query, judged=50) > 1.0
+    assert mixing(cells(600, 0), query) == pytest.approx(
+        mixing(cells(600, 0), query, judged=50) / 2, rel=1e-6
+    )
+
+
+def test_many_are_judged_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = mixing(cells(100, 0), cells(40, 1))
+    monkeypatch.setattr("worker.mixing.JUDGED_AT_ONCE", 7)
+    assert mixing(cells(100, 0), cells(40, 1)) == whole
