@@ -72,7 +72,7 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     start = graft(reference, n_new)
     random = generator if recipe.start == "random" else None
-    cvae = start if random is None else graft(reference, n_new, random=random)
+    cvae = graft(reference, n_new, random=random)
     for network in (start, cvae):
         if library_prior is not None:
             network.library_prior[network.n_categories[0] :] = library_prior
