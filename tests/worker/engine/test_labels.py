@@ -184,12 +184,14 @@ def test_probabilities_are_those_of_the_classifier_at_the_latent(
 def test_labels_that_the_query_brings_take_part_and_are_told(
     labelled: Reference, tmp_path: Path
 ) -> None:
-    """Wrong labels pull: each cell is told to be of the other type."""
+    """Wrong labels pull, where nothing holds back: each cell is told to be of the other type."""
     cells = simulate({"c": 200}, seed=3)
     cells.obs["claimed"] = cells.obs["cell_type"].map({"alpha": "beta", "beta": "alpha"})
     found, told = {}, {}
     for key in (None, "claimed"):
-        ordered = order(labelled, tmp_path / str(key), cells, labels_key=key)
+        ordered = order(
+            labelled, tmp_path / str(key), cells, labels_key=key, recipe="scvi-tools"
+        )
         told[key] = run_mapping(ordered, ReferenceCache(), nothing)
         found[key] = pd.read_parquet(ordered.out / "labels.parquet")
         provenance = json.loads((ordered.out / "provenance.json").read_text())
