@@ -14,7 +14,7 @@ from worker.orders import Order, Report
 TIMELINE = "BENCH_TIMELINE"
 """The environment's name for the file to which each order adds a line."""
 
-prepare = runs.prepare
+prepare, warm = runs.prepare, runs.warm
 
 
 def run(order: Order, report: Report) -> dict[str, Any]:

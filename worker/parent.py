@@ -142,7 +142,7 @@ class Parent:
         """Tell what computes and what is loaded, when that has changed."""
         asked, child = self._place.device, self._place.child
         # This process has no torch to ask; until the child is ready nobody knows.
-        here = (child.automatic_device if asked == "auto" else asked, child.warm)
+        here = (child.automatic_device if asked == "auto" else asked, sorted(child.warm))
         if here == self._told:
             return
         with self._database.writing() as session:
