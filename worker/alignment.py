@@ -22,6 +22,7 @@ class CountRows(Protocol):
     def n_cells(self) -> int: ...
 
     def rows(self, start: int, stop: int) -> sp.csr_matrix: ...
+    def rows_of(self, cells: Index) -> sp.csr_matrix: ...
 
 
 class AlignedCounts:
@@ -38,13 +39,15 @@ class AlignedCounts:
 
     def sparse(self, start: int, stop: int) -> sp.csr_matrix:
         """Cells start to stop, (cells, genes of the panel), float32."""
-        rows = self._counts.rows(start, stop)
+        return self._align(self._counts.rows(start, stop))
+
+    def _align(self, rows: sp.csr_matrix) -> sp.csr_matrix:
         columns = self._positions[rows.indices]
         kept = columns >= 0
         before = np.concatenate([[0], np.cumsum(kept)])
         aligned = sp.csr_matrix(
             (rows.data[kept], columns[kept], before[rows.indptr]),
-            shape=(stop - start, self.n_genes),
+            shape=(rows.shape[0], self.n_genes),
         )
         aligned.sum_duplicates()
         return aligned
@@ -55,13 +58,13 @@ class AlignedCounts:
             yield first, last, self.sparse(first, last)
 
     def chosen(self, cells: Index) -> sp.csr_matrix:
-        """Chosen cells, ascending, (cells, genes of the panel), in one pass by row."""
+        """Chosen cells, ascending, (cells, genes of the panel); no others are read."""
         parts = [rows for _, rows in self._picked(cells)]
         none = sp.csr_matrix((0, self.n_genes), dtype=np.float32)
         return sp.vstack([none, *parts], format="csr")
 
     def dense(self, cells: Index) -> Float32:
-        """Chosen cells in the given order, (cells, genes of the panel), in one pass by row."""
+        """Chosen cells in the given order, (cells, genes of the panel); no others are read."""
         order = np.argsort(cells, kind="stable")
         dense = np.zeros((len(cells), self.n_genes), dtype=np.float32)
         for where, rows in self._picked(cells[order]):
@@ -69,13 +72,9 @@ class AlignedCounts:
         return dense
 
     def _picked(self, cells: Index) -> Iterator[tuple[slice, sp.csr_matrix]]:
-        """Ascending cells by block: which of them it holds, and their rows."""
-        at = 0
-        for start, stop in block_ranges(self.n_cells):
-            upto = int(np.searchsorted(cells, stop))
-            if upto > at:
-                yield slice(at, upto), self.sparse(start, stop)[cells[at:upto] - start]
-            at = upto
+        """Ascending cells, so many at a time as there are in a block: which, and their rows."""
+        for at, upto in block_ranges(len(cells)):
+            yield slice(at, upto), self._align(self._counts.rows_of(cells[at:upto]))
 
 
 def row_hashes(rows: sp.csr_matrix) -> UInt64:

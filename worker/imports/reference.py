@@ -31,7 +31,6 @@ from worker.imports.reference_cells import ReferenceCells, read_reference_cells
 from worker.imports.save import WEIGHTS
 from worker.own_fit import MOST_CELLS, measure_own_fit
 from worker.panel import gene_table
-from worker.thinning import read_cells
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def _own_fit(
     counts = cells.source.counts
     n = counts.n_cells
     chosen = np.random.default_rng(0).choice(n, min(MOST_CELLS, n), replace=False)
-    rows = read_cells(counts, np.sort(chosen))
+    rows = counts.chosen(np.sort(chosen))
     return measure_own_fit(draft, model.network, rows, "all")
 
 
