@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from app.bell import Bell, open_bell
+from app.changes import Changes
 from app.coverage import GeneBook
 from app.database import Database
 from app.settings import Settings
@@ -54,7 +55,7 @@ def open_service(settings: Settings) -> Service:
             idle_seconds=settings.upload_idle_seconds,
         ),
         genes=GeneBook(storage),
-        watcher=Watcher(revisions_of(database)),
+        watcher=Watcher(revisions_of(database), changes=Changes(database)),
         max_attempts=settings.max_attempts,
         obs_policy=settings.obs_policy,
         open_to_this_machine=is_loopback(settings.host),

@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """Serve without keys on an address that other machines reach."""
     threads: int = Field(default=2, gt=0)
     device: str = "auto"
+    warm_bytes: int = Field(default=1 * GIB, ge=0)
+    """What the references that a worker keeps loaded may take; those unused longest go first."""
     lease_seconds: float = Field(default=30.0, gt=0)
     heartbeat_seconds: float = Field(default=5.0, gt=0)
     poll_seconds: float = Field(default=0.1, gt=0)

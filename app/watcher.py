@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy import select
 
+from app.changes import GLANCE_SECONDS, Changes
 from app.database import Database
 from app.moves import TERMINAL_STATES
 from app.tables import Job
@@ -17,6 +19,8 @@ from app.tables import Job
 TICK_SECONDS = 0.15
 CHUNK = 500
 STOP_SECONDS = 2.0
+RESTS = 9
+"""How many times as long as a look the watcher then rests, where changes come fast."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,20 @@ def finished(seen: Seen | None) -> bool:
 
 
 class Watcher:
-    """Waiting costs a future, no database session and no thread; a tick costs one SELECT."""
+    """Waiting costs a future, no database session and no thread; a change, or a tick where one
+    cannot tell changes, costs one SELECT."""
 
     def __init__(
-        self, read: Callable[[Collection[str]], dict[str, Seen]], *, tick: float = TICK_SECONDS
+        self,
+        read: Callable[[Collection[str]], dict[str, Seen]],
+        *,
+        changes: Changes | None = None,
+        tick: float = TICK_SECONDS,
     ) -> None:
-        self._read = read
-        self._tick = tick
+        self._read, self._changes = read, changes
+        self._tick = GLANCE_SECONDS if changes and changes.can_tell else tick
+        self._is_new = False
+        """Whether somebody waits whose job has not been looked at."""
         self._waiting: dict[str, dict[asyncio.Future[None], Wanted]] = defaultdict(dict)
         self._task: asyncio.Task[None] | None = None
         self._limiter = CapacityLimiter(1)
@@ -54,6 +65,7 @@ class Watcher:
         """Wait until the job is as wanted; False when the time ran out first."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[job_id][future] = wanted
+        self._is_new = True
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch())
         try:
@@ -69,18 +81,29 @@ class Watcher:
         self._waiting.clear()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=STOP_SECONDS)
+        if self._changes is not None:
+            self._changes.close()
 
     async def _watch(self) -> None:
         while self._waiting:
             job_ids = list(self._waiting)
+            must, self._is_new = self._is_new, False
+            began = time.monotonic()
             try:
-                seen = await to_thread.run_sync(self._read, job_ids, limiter=self._limiter)
+                seen = await to_thread.run_sync(self._look, job_ids, must, limiter=self._limiter)
             except Exception as error:  # noqa: BLE001 - every waiter must hear of it
                 self._fail_all(error)
                 return
-            for job_id in job_ids:
+            for job_id in job_ids if seen is not None else ():
                 self._wake(job_id, seen.get(job_id))
-            await asyncio.sleep(self._tick)
+            rest = min(RESTS * (time.monotonic() - began), TICK_SECONDS)
+            await asyncio.sleep(max(self._tick, rest))
+
+    def _look(self, job_ids: Collection[str], must: bool) -> dict[str, Seen] | None:
+        """None: nothing has changed since the last look."""
+        # Asked first: a change during the look is seen at the next one.
+        changed = self._changes is None or self._changes.seen()
+        return self._read(job_ids) if changed or must else None
 
     def _wake(self, job_id: str, seen: Seen | None) -> None:
         for future, wanted in list(self._waiting.get(job_id, {}).items()):

@@ -6,7 +6,17 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = ("epochs", "service", "building", "shards", "scanvi", "imports", "intake")
+BENCHMARKS = (
+    "epochs",
+    "service",
+    "building",
+    "shards",
+    "scanvi",
+    "imports",
+    "intake",
+    "warm",
+    "plates",
+)
 
 
 def main() -> None:

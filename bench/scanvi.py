@@ -200,6 +200,9 @@ class _Rows:
     def rows(self, start: int, stop: int) -> sp.csr_matrix:
         return self.counts[start:stop]
 
+    def rows_of(self, cells: np.ndarray) -> sp.csr_matrix:
+        return self.counts[cells]
+
 
 def _predict(manifest: Manifest, network: Any, query: anndata.AnnData) -> Any:
     """As a mapping with recipe `default` does; nothing of the query's labels is seen."""

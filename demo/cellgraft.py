@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -47,13 +47,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_service(data_dir: Path, *, log: Path) -> Iterator[str]:
+def running_service(
+    data_dir: Path, *, log: Path, command: Sequence[str] = COMMAND
+) -> Iterator[str]:
     """The service on a free loopback port: its URL. It is stopped however the block ends."""
     ready = log.with_name("service.url")
     arguments = ["serve", "--data-dir", str(data_dir), "--port", str(free_port())]
     with log.open("w") as written:
         service = subprocess.Popen(
-            [*COMMAND, *arguments, "--ready-file", str(ready)],
+            [*command, *arguments, "--ready-file", str(ready)],
             env=surroundings(),
             stdin=subprocess.DEVNULL,
             stdout=written,

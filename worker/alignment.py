@@ -23,6 +23,7 @@ class CountRows(Protocol):
     def n_cells(self) -> int: ...
 
     def rows(self, start: int, stop: int) -> sp.csr_matrix: ...
+    def rows_of(self, cells: Index) -> sp.csr_matrix: ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class _Rows:
     def rows(self, start: int, stop: int) -> sp.csr_matrix:
         return self.counts[start:stop]
 
+    def rows_of(self, cells: Index) -> sp.csr_matrix:
+        return self.counts[cells]
+
 
 class AlignedCounts:
     """Rows of a canonical query with the reference's genes as columns; absent genes are zero.
@@ -46,16 +50,16 @@ class AlignedCounts:
     """
 
     def __init__(self, counts: CountRows, match: GeneMatch) -> None:
-        self._align(counts, match.positions, match.n_panel)
+        self._set(counts, match.positions, match.n_panel)
 
     @classmethod
     def of_panel(cls, rows: sp.csr_matrix) -> Self:
         """Rows in memory whose columns are the reference's genes already."""
         found, n_genes = cls.__new__(cls), int(rows.shape[1])
-        found._align(_Rows(rows), range(n_genes), n_genes)
+        found._set(_Rows(rows), range(n_genes), n_genes)
         return found
 
-    def _align(self, counts: CountRows, positions: Sequence[int], n_genes: int) -> None:
+    def _set(self, counts: CountRows, positions: Sequence[int], n_genes: int) -> None:
         self.n_cells = counts.n_cells
         self.n_genes = n_genes
         self._counts = counts
@@ -63,13 +67,15 @@ class AlignedCounts:
 
     def sparse(self, start: int, stop: int) -> sp.csr_matrix:
         """Cells start to stop, (cells, genes of the panel), float32."""
-        rows = self._counts.rows(start, stop)
+        return self._align(self._counts.rows(start, stop))
+
+    def _align(self, rows: sp.csr_matrix) -> sp.csr_matrix:
         columns = self._positions[rows.indices]
         kept = columns >= 0
         before = np.concatenate([[0], np.cumsum(kept)])
         aligned = sp.csr_matrix(
             (rows.data[kept], columns[kept], before[rows.indptr]),
-            shape=(stop - start, self.n_genes),
+            shape=(rows.shape[0], self.n_genes),
         )
         aligned.sum_duplicates()
         return aligned
@@ -80,13 +86,13 @@ class AlignedCounts:
             yield first, last, self.sparse(first, last)
 
     def chosen(self, cells: Index) -> sp.csr_matrix:
-        """Chosen cells, ascending, (cells, genes of the panel), in one pass by row."""
+        """Chosen cells, ascending, (cells, genes of the panel); no others are read."""
         parts = [rows for _, rows in self._picked(cells)]
         none = sp.csr_matrix((0, self.n_genes), dtype=np.float32)
         return sp.vstack([none, *parts], format="csr")
 
     def dense(self, cells: Index) -> Float32:
-        """Chosen cells in the given order, (cells, genes of the panel), in one pass by row."""
+        """Chosen cells in the given order, (cells, genes of the panel); no others are read."""
         order = np.argsort(cells, kind="stable")
         dense = np.zeros((len(cells), self.n_genes), dtype=np.float32)
         for where, rows in self._picked(cells[order]):
@@ -94,13 +100,9 @@ class AlignedCounts:
         return dense
 
     def _picked(self, cells: Index) -> Iterator[tuple[slice, sp.csr_matrix]]:
-        """Ascending cells by block: which of them it holds, and their rows."""
-        at = 0
-        for start, stop in block_ranges(self.n_cells):
-            upto = int(np.searchsorted(cells, stop))
-            if upto > at:
-                yield slice(at, upto), self.sparse(start, stop)[cells[at:upto] - start]
-            at = upto
+        """Ascending cells, so many at a time as there are in a block: which, and their rows."""
+        for at, upto in block_ranges(len(cells)):
+            yield slice(at, upto), self._align(self._counts.rows_of(cells[at:upto]))
 
 
 def row_hashes(rows: sp.csr_matrix) -> UInt64:

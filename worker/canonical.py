@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,6 +108,34 @@ class CanonicalQuery:
                 return None
             names: list[str] = table.column(table.num_columns - 1).to_pylist()
             return names
+
+    def rows_of(self, cells: np.ndarray[Any, np.dtype[np.int64]]) -> csr_matrix:
+        """Chosen cells, ascending, as float32 CSR, copied into memory; no others are read."""
+        starts, stops = self.indptr[cells], self.indptr[cells + 1]
+        indptr = np.concatenate([[0], np.cumsum(stops - starts)])
+        breaks = np.flatnonzero(starts[1:] != stops[:-1]) + 1
+        first = np.concatenate([starts[:1], starts[breaks]])
+        last = np.concatenate([stops[breaks - 1], stops[-1:]])
+        runs = list(zip(first.tolist(), last.tolist(), strict=True))
+        arrays = (self._gathered("data", runs), self._gathered("indices", runs))
+        return csr_matrix((*arrays, indptr), shape=(len(cells), self.n_genes))
+
+    def _gathered(self, name: str, runs: Sequence[tuple[int, int]]) -> np.ndarray[Any, Any]:
+        """Entries of several ranges, one after the other.
+
+        They are read, as pages that are mapped for a few entries would take more memory than them.
+        """
+        mapped = getattr(self, name)
+        found = np.empty(sum(last - first for first, last in runs), mapped.dtype)
+        room, size, at = memoryview(found).cast("B"), found.itemsize, 0
+        with (self.folder / f"{name}.npy").open("rb", buffering=0) as file:
+            for first, last in runs:
+                upto = at + (last - first) * size
+                file.seek(mapped.offset + first * size)
+                if file.readinto(room[at:upto]) != upto - at:
+                    raise ValueError(f"{name}.npy of {self.folder} is cut short")
+                at = upto
+        return found
 
     def _array(self, name: str) -> np.ndarray[Any, Any]:
         found: np.ndarray[Any, Any] = np.load(self.folder / f"{name}.npy", mmap_mode="r")

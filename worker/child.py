@@ -2,8 +2,9 @@
 
 Run as `python -m worker.child --fd N`. On the socket N it takes `{"order": number, ...}` and
 `{"cancel": number}`, and answers with `{"stage", "progress"}`, then with one of `{"done"}`,
-`{"problem"}`, `{"cancelled"}`. Its first message is `{"ready": true, "device": DEVICE}`, the device
-that `auto` stands for. It goes when the socket closes.
+`{"problem"}`, `{"cancelled"}`, and beside it `"warm"`, digests of the references that it has
+loaded. Its first message is `{"ready": true, "device": DEVICE}`, the device that `auto` stands for.
+It goes when the socket closes.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ TELL_SECONDS = 0.1
 class Runs(Protocol):
     """The module that computes; `worker.runs` unless a test brings another."""
 
-    def prepare(self, threads: int) -> str | None:
+    def prepare(self, threads: int, warm_bytes: int) -> str | None:
         """Get ready; returns the device that `auto` stands for. None: it computes nothing."""
 
     def run(self, order: Order, report: Report) -> dict[str, Any]: ...
+
+    def warm(self) -> list[str]:
+        """Digests of the references that are loaded, the last used first."""
 
 
 class Reporter:
@@ -62,7 +66,7 @@ def serve(lines: Lines, runs: Runs) -> None:
         if message is None or "order" not in message:
             continue
         number = int(message.pop("order"))
-        lines.send(_answer(lines, runs, number, message))
+        lines.send({**_answer(lines, runs, number, message), "warm": runs.warm()})
 
 
 def _answer(lines: Lines, runs: Runs, number: int, message: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m worker.child")
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--warm-bytes", type=int, required=True)
     parser.add_argument("--runs", default="worker.runs")
     arguments = parser.parse_args()
     die_with_parent(signal.SIGKILL, parent=os.getppid())
@@ -95,7 +100,7 @@ def main() -> None:
     set_up_plain_logs()
     lines = Lines(socket.socket(fileno=arguments.fd))
     runs = cast(Runs, importlib.import_module(arguments.runs))
-    device = runs.prepare(arguments.threads)
+    device = runs.prepare(arguments.threads, arguments.warm_bytes)
     try:
         lines.send({"ready": True, "device": device})
         serve(lines, runs)

@@ -12,7 +12,7 @@ from typing import Any
 from app.problems import Problem
 from worker.held_process import HeldProcess
 from worker.lines import Closed, Lines
-from worker.orders import MOST_WARM, ExplainOrder, MapOrder, Order, ShardOrder, as_json
+from worker.orders import WARM_BYTES, Order, as_json
 from worker.outcomes import Stopped, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -28,10 +28,11 @@ class ChildProcess(HeldProcess):
         *,
         threads: int,
         runs: str = "worker.runs",
+        warm_bytes: int = WARM_BYTES,
         stall_seconds: float = 1800.0,
         grace_seconds: float = 2.0,
     ) -> None:
-        arguments = ["--threads", str(threads), "--runs", runs]
+        arguments = ["--threads", str(threads), "--runs", runs, "--warm-bytes", str(warm_bytes)]
         super().__init__("worker.child", arguments, kind=socket.SOCK_STREAM)
         self.threads = threads
         self.stall_seconds, self.grace_seconds = stall_seconds, grace_seconds
@@ -67,13 +68,9 @@ class ChildProcess(HeldProcess):
         self._number += 1
         try:
             self._lines.send({"order": self._number, **as_json(order)})
-            done = self._follow(self._lines, stopped, report)
+            return self._follow(self._lines, stopped, report)
         except Closed as error:
             raise WorkerDied("the compute child died") from error
-        if isinstance(order, MapOrder | ShardOrder | ExplainOrder):
-            others = (digest for digest in self.warm if digest != order.manifest_sha256)
-            self.warm = (order.manifest_sha256, *others)[:MOST_WARM]
-        return done
 
     def _follow(
         self, lines: Lines, stopped: Callable[[], bool], report: Callable[[str, float], None]
@@ -90,10 +87,12 @@ class ChildProcess(HeldProcess):
                 told_before, told = told, (str(message["stage"]), float(message["progress"]))
                 moved = time.monotonic() if told != told_before else moved
                 report(*told)
-            elif "problem" in message:
-                raise Problem.from_dict(message["problem"])
-            elif "done" in message:
-                return dict(message["done"])
+            else:
+                self._note_warm(message)
+                if "problem" in message:
+                    raise Problem.from_dict(message["problem"])
+                if "done" in message:
+                    return dict(message["done"])
             if time.monotonic() - moved > self.stall_seconds:
                 self.kill()
                 raise WorkerDied("the compute child showed no progress")
@@ -106,11 +105,15 @@ class ChildProcess(HeldProcess):
             while (left := deadline - time.monotonic()) > 0:
                 message = lines.receive(left)
                 if message is not None and "stage" not in message:
+                    self._note_warm(message)
                     return
         except Closed:
             return
         log.warning("the compute child does not react to a cancel; it is killed")
         self.kill()
+
+    def _note_warm(self, message: Mapping[str, Any]) -> None:
+        self.warm = tuple(message.get("warm", self.warm))
 
     def _hears_ready(self, seconds: float) -> bool:
         try:

@@ -13,7 +13,7 @@ from worker.explained import Explained, explain
 from worker.orders import ExplainOrder, Report, SampleOrder
 from worker.own_fit import MOST_CELLS
 from worker.reference_cache import ReferenceCache
-from worker.thinning import first_by_content, read_cells
+from worker.thinning import first_by_content
 
 
 def run_sample(order: SampleOrder, report: Report) -> dict[str, Any]:
@@ -44,5 +44,5 @@ def run_explain(order: ExplainOrder, references: ReferenceCache, report: Report)
         return Explained(None, kinds).facts()
     match = manifest.match_genes(query.genes())
     cells = np.asarray(order.cells, dtype=np.int64)
-    rows = read_cells(AlignedCounts(query, match), cells)
+    rows = AlignedCounts(query, match).chosen(cells)
     return explain(reference, order.bundle, rows, match).facts()

@@ -19,7 +19,7 @@ import scipy.sparse as sp
 from models_store.gene_matching import GeneMatch
 from models_store.manifest import Manifest
 from models_store.misfit import SMALLEST_SHARE, Misfit
-from worker.alignment import Index, UInt64
+from worker.alignment import AlignedCounts, Index, UInt64
 from worker.own_fit import (
     FEWEST_CELLS,
     LIBRARY_SIZES,
@@ -29,10 +29,8 @@ from worker.own_fit import (
 )
 from worker.reference_cache import LoadedReference
 from worker.thinning import (
-    AlignedRows,
     first_by_content,
     in_order_of_content,
-    read_cells,
     thinned,
 )
 
@@ -110,7 +108,7 @@ def explain(
 def explain_sample(
     reference: LoadedReference,
     folder: Path,
-    counts: AlignedRows,
+    counts: AlignedCounts,
     match: GeneMatch,
     *,
     cells: Index,
@@ -118,7 +116,7 @@ def explain_sample(
 ) -> Explained:
     """The same of a sample of these cells: those that their hashes, one a cell, put first."""
     chosen = first_by_content(hashes, cells, MOST_CELLS)
-    return explain(reference, folder, read_cells(counts, chosen), match)
+    return explain(reference, folder, counts.chosen(chosen), match)
 
 
 def covered_genes(match: GeneMatch) -> Flags:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-MOST_WARM = 8
-"""References that a child keeps loaded."""
+WARM_BYTES = 1024**3
+"""What the references that a child keeps loaded may take together, unless it is told."""
 
 Report = Callable[[str, float], None]
 """Tell the stage and how far it has come, 0 to 1; raises Cancelled when the work is to end."""

@@ -10,12 +10,13 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
 from sqlalchemy import select
 
 from app.bell import Bell, PollingBell
+from app.changes import GLANCE_SECONDS, Changes
 from app.database import Database
 from app.database_errors import AWAY
 from app.jobs import reap
@@ -53,6 +54,7 @@ class Parent:
         self._stopping = False
         self._swept = False
         self._finished = threading.Event()
+        self._changes = Changes(database)
         self._turn_seconds = min(timing.poll_seconds, timing.tick_seconds)
         self._reaped = -timing.reap_seconds
         self.lanes = [
@@ -66,10 +68,13 @@ class Parent:
 
     def hear(self, kind: JobKind) -> None:
         """Look for a job of this kind now. Any thread may say so; the loop does the rest."""
-        for lane in self.lanes:
-            if kind in lane.kinds:
-                lane.lookout.hear()
+        self._look_again(lane for lane in self.lanes if kind in lane.kinds)
         self._finished.set()
+
+    @staticmethod
+    def _look_again(lanes: Iterable[Lane]) -> None:
+        for lane in lanes:
+            lane.lookout.hear()
 
     def run(
         self,
@@ -90,10 +95,20 @@ class Parent:
                     back_off = min(2 * back_off or 0.25, LONGEST_BACK_OFF_SECONDS)
                     said = getattr(error, "orig", error)
                     log.warning("the database is away, again in %.2f s: %s", back_off, said)
-                self._finished.wait(max(back_off, self._turn_seconds))
-                self._finished.clear()
+                self._rest(max(back_off, self._turn_seconds), glance=not back_off)
         finally:
             self._drain()
+            self._changes.close()
+
+    def _rest(self, seconds: float, *, glance: bool) -> None:
+        """Until an attempt ends, a bell rings, or somebody writes to a database that tells."""
+        until = time.monotonic() + seconds
+        step = GLANCE_SECONDS if glance and self._changes.can_tell else seconds
+        while (left := until - time.monotonic()) > 0 and not self._finished.wait(min(step, left)):
+            if self._changes.can_tell and self._changes.seen():
+                self._look_again(self.lanes)
+                break
+        self._finished.clear()
 
     def _tick(self) -> None:
         if not self._swept:
@@ -127,7 +142,7 @@ class Parent:
         """Tell what computes and what is loaded, when that has changed."""
         asked, child = self._place.device, self._place.child
         # This process has no torch to ask; until the child is ready nobody knows.
-        here = (child.automatic_device if asked == "auto" else asked, child.warm)
+        here = (child.automatic_device if asked == "auto" else asked, sorted(child.warm))
         if here == self._told:
             return
         with self._database.writing() as session:
@@ -146,6 +161,7 @@ class Parent:
             jobs = waiting(session)
         for job_id, kind in jobs:
             self._bell.ring(job_id, kind)
+            self.hear(kind)  # a lane of this worker may be free
 
     def _remove_spent_shards(self) -> None:
         """However a mapping ended, what was read for it is of no more use."""

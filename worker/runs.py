@@ -18,11 +18,12 @@ _references = ReferenceCache()
 """Warm from one order to the next: this module lives as long as the child."""
 
 
-def prepare(threads: int) -> str:
+def prepare(threads: int, warm_bytes: int) -> str:
     """Make every result a function of its input alone. Imports above have warmed the child.
 
-    Returns the device that `auto` stands for.
+    Loaded references may take `warm_bytes` together. Returns the device that `auto` stands for.
     """
+    _references.most_bytes = warm_bytes
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory that it has not written, so filling it first only takes time.
@@ -47,6 +48,11 @@ def run(order: Order, report: Report) -> dict[str, Any]:
     from worker.building import run_build
 
     return run_build(order, report)
+
+
+def warm() -> list[str]:
+    """Digests of the references that are loaded, the last used first."""
+    return _references.digests
 
 
 def _device(asked: str) -> str:

@@ -48,9 +48,9 @@ class SampledShards:
         """Chosen cells in the given order, (cells, genes of the panel)."""
         dense = np.zeros((len(cells), self.parts[0].counts.shape[1]), dtype=np.float32)
         for part in self.parts:
-            mine = np.flatnonzero(np.isin(cells, part.cells))
-            rows = np.searchsorted(part.cells, cells[mine])
-            dense[mine] = part.counts[rows].toarray()
+            rows = np.searchsorted(part.cells, cells)
+            mine = np.flatnonzero(np.append(part.cells, -1)[rows] == cells)
+            dense[mine] = part.counts[rows[mine]].toarray()
         return dense
 
 

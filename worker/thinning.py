@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
@@ -12,31 +10,11 @@ from worker.alignment import Index, UInt64, row_hashes
 
 Floats = npt.NDArray[np.float64]
 
-DENSE_SHARE = 8
-"""Above one cell in so many, reading all of them is faster than each by itself."""
-
-
-class AlignedRows(Protocol):
-    """The part of `AlignedCounts` by which chosen cells are read."""
-
-    @property
-    def n_cells(self) -> int: ...
-
-    def sparse(self, start: int, stop: int) -> sp.csr_matrix: ...
-    def chosen(self, cells: Index) -> sp.csr_matrix: ...
-
 
 def first_by_content(hashes: UInt64, cells: Index, most: int) -> Index:
     """So many of these cells, ascending: those whose hashes, one a cell, come first."""
     order = np.lexsort((hashes[:, 1], hashes[:, 0]))
     return np.sort(cells[order[:most]])
-
-
-def read_cells(counts: AlignedRows, cells: Index) -> sp.csr_matrix:
-    """Rows of chosen cells, ascending, without reading a large query for a few of them."""
-    if not len(cells) or len(cells) * DENSE_SHARE > counts.n_cells:
-        return counts.chosen(cells)
-    return sp.vstack([counts.sparse(int(cell), int(cell) + 1) for cell in cells], format="csr")
 
 
 def in_order_of_content(rows: sp.csr_matrix) -> sp.csr_matrix:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.api import create_app
+from app.changes import Changes
 from app.database import Database
 from app.service import Service, open_service
 from app.settings import Settings
@@ -44,7 +45,7 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
 def service(settings: Settings, database: Database) -> Service:
     opened = open_service(settings)
     opened.database.close()
-    watcher = Watcher(revisions_of(database))
+    watcher = Watcher(revisions_of(database), changes=Changes(database))
     return replace(opened, database=database, watcher=watcher)
 
 

@@ -21,9 +21,13 @@ SHARD_BYTES = 3000
 EXPLAINED = 0.5
 
 
-def prepare(threads: int) -> str:
+def prepare(threads: int, warm_bytes: int) -> str:
     """Nothing is to be made ready."""
     return "cpu"
+
+
+def warm() -> list[str]:
+    return []
 
 
 def run(order: Order, report: Report) -> dict[str, Any]:

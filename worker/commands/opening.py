@@ -69,7 +69,11 @@ def open_worker(settings: Settings) -> Opened:
         storage=storage,
         staging=settings.staging_dir,
         zygote=ZygoteProcess(layers=layers),
-        child=ChildProcess(threads=settings.threads, stall_seconds=settings.stall_seconds),
+        child=ChildProcess(
+            threads=settings.threads,
+            warm_bytes=settings.warm_bytes,
+            stall_seconds=settings.stall_seconds,
+        ),
         threads=settings.threads,
         device=settings.device,
         intake_seconds=settings.intake_seconds,

@@ -33,7 +33,6 @@ from worker.own_fit import MOST_CELLS, measure_own_fit
 from worker.panel import gene_table
 from worker.recipe_search import plan_search
 from worker.reference_latents import sample_latents
-from worker.thinning import read_cells
 from worker.training_plan import TrainingPlan
 
 WRITING, WRITTEN = 0.4, 0.9
@@ -205,7 +204,7 @@ def _own_fit(
     counts = cells.source.counts
     n = counts.n_cells
     chosen = np.random.default_rng(0).choice(n, min(MOST_CELLS, n), replace=False)
-    rows = read_cells(counts, np.sort(chosen))
+    rows = counts.chosen(np.sort(chosen))
     return measure_own_fit(draft, model.network, rows, "all")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models_store.gene_matching import GeneMatch
-from tests.worker.engine.simulated import simulate, write_canonical
+from tests.worker.engine.simulated import Simulated, simulate, write_canonical
 from worker.alignment import AlignedCounts, fold_hashes, row_hashes
 
 
@@ -23,6 +24,9 @@ class Rows:
 
     def rows(self, start: int, stop: int) -> sp.csr_matrix:
         return self._matrix[start:stop]
+
+    def rows_of(self, cells: np.ndarray) -> sp.csr_matrix:
+        return self._matrix[cells]
 
 
 def match(positions: list[int], n_panel: int) -> GeneMatch:
@@ -53,6 +57,20 @@ def test_genes_are_moved_summed_and_dropped(seed: int, n_cells: int, n_panel: in
     assert np.array_equal(aligned.dense(wanted), expected[wanted])
     ascending = np.sort(wanted)
     assert np.array_equal(aligned.chosen(ascending).toarray(), expected[ascending])
+
+
+def test_cells_are_read_by_themselves(tmp_path: Path) -> None:
+    cells = simulate({"a": 40}, seed=1)
+    counts = cells.counts.toarray()
+    counts[[3, 4, 39]] = 0
+    query = write_canonical(tmp_path / "query", Simulated(sp.csr_matrix(counts), cells.obs))
+    for chosen in ([], [39], [0, 1, 2, 3, 4, 5, 9, 11, 12, 39], range(40)):
+        found = query.rows_of(np.array(chosen, dtype=np.int64))
+        assert np.array_equal(found.toarray(), counts[list(chosen)])
+    whole = query.folder / "data.npy"
+    whole.write_bytes(whole.read_bytes()[:-4])
+    with pytest.raises(ValueError, match="cut short"):
+        query.rows_of(np.arange(39))
 
 
 @settings(max_examples=40, deadline=None)

@@ -20,7 +20,7 @@ def cells(n: int, seed: int) -> torch.Tensor:
     return torch.randn(n, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def leaving(query: torch.Tensor, by: float):  # noqa: ANN201
+def leaving(query: torch.Tensor, by: float):
     """A batch that is moved to the side as its rows are gone along with."""
     return lambda share: query + share * by
 

@@ -38,8 +38,12 @@ DEVICE = "cuda:7"
 """What this says it would compute on, and no machine of the tests has."""
 
 
-def prepare(threads: int) -> str:
+def prepare(threads: int, warm_bytes: int) -> str:
     return DEVICE
+
+
+def warm() -> list[str]:
+    return []
 
 
 def run(order: Order, report: Report) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from app.problems import DamagedReference
 from worker.child_process import ChildProcess
-from worker.orders import MOST_WARM, MapOrder
-from worker.outcomes import WorkerDied
+from worker.orders import MapOrder
+from worker.outcomes import Stopped, WorkerDied
 
 RUNS = "tests.worker.processes.still_runs"
 
@@ -37,13 +38,23 @@ def order(folder: Path, digest: str, **options: str) -> MapOrder:
     )
 
 
-def test_the_references_used_last_are_warm(child: ChildProcess, tmp_path: Path) -> None:
+def test_the_child_tells_what_is_warm_however_an_order_ends(
+    child: ChildProcess, tmp_path: Path
+) -> None:
     assert child.warm == ()
-    digests = [f"digest-{number}" for number in range(MOST_WARM + 2)]
-    for digest in [*digests, digests[4]]:
-        child.run(order(tmp_path, digest))
-    assert child.warm[:3] == (digests[4], digests[-1], digests[-2])
-    assert len(child.warm) == MOST_WARM
+    child.run(order(tmp_path, "one"))
+    child.run(order(tmp_path, "two"))
+    assert child.warm == ("two", "one")
+    with pytest.raises(DamagedReference):
+        child.run(order(tmp_path, "three", do="refuse"))
+    assert child.warm == ("three", "two", "one")
+    began = time.monotonic()
+    still = order(tmp_path, "four", do="still")
+    with pytest.raises(Stopped):
+        child.run(still, stopped=lambda: time.monotonic() - began > 0.3)
+    assert child.warm[:2] == ("four", "three")
+    child.run(order(tmp_path, "five", do="forget"))
+    assert child.warm == ("five",)
 
 
 def test_a_new_child_has_nothing_warm(child: ChildProcess, tmp_path: Path) -> None:
