@@ -31,7 +31,7 @@ class Bell(Protocol):
 
 
 class PollingBell:
-    """Embedded mode: workers look into the database ten times a second, so nobody rings."""
+    """Embedded mode: workers see by themselves that the database has changed, so nobody rings."""
 
     def ring(self, job_id: str, kind: JobKind) -> None:
         return None

@@ -94,8 +94,9 @@ class Watcher:
             except Exception as error:  # noqa: BLE001 - every waiter must hear of it
                 self._fail_all(error)
                 return
-            for job_id in job_ids if seen is not None else ():
-                self._wake(job_id, seen.get(job_id))
+            if seen is not None:
+                for job_id in job_ids:
+                    self._wake(job_id, seen.get(job_id))
             rest = min(RESTS * (time.monotonic() - began), TICK_SECONDS)
             await asyncio.sleep(max(self._tick, rest))
 

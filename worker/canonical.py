@@ -127,7 +127,7 @@ class CanonicalQuery:
         """
         mapped = getattr(self, name)
         found = np.empty(sum(last - first for first, last in runs), mapped.dtype)
-        room, size, at = memoryview(found).cast("B"), found.itemsize, 0
+        room, size, at = found.view(np.uint8).data, found.itemsize, 0
         with (self.folder / f"{name}.npy").open("rb", buffering=0) as file:
             for first, last in runs:
                 upto = at + (last - first) * size
