@@ -1,9 +1,14 @@
-"""The elementwise part of the closed-form gradients, fused: one pass over cells x genes, not ten.
+"""The elementwise part of the closed-form gradients, fused: one visit to each cell, not ten passes.
 
-What these compute is written out in `likelihoods.log_likelihood_gradient`, which is the definition
-and serves every other case (other likelihoods, gradients of θ, float64, GPUs). One thread each:
-a pass takes a fraction of a millisecond, about what waking another thread costs.
+What these compute is written out in `likelihoods.log_likelihood_gradient` and the chain rule of
+`reconstruction`, which are the definition and serve every other case (other likelihoods and scales,
+float64, GPUs). One thread each; whoever has more gives each some of the cells.
+
+With a the logits, e = exp(a - max a), μ = e / q where q = Σe / library, so that nothing is divided
+twice; a row of genes stays in the nearest cache from its logits to its gradient.
 """
+
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -11,50 +16,53 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from models_store.count_rows import CountRows
+from models_store.elementary import LOG2_E, exp2, log1p, rank, ranked
 from models_store.likelihoods import EPS
 from models_store.manifest import Likelihood
 
 _EPS = np.float32(EPS)
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
-_FINITE = np.float32(126)
-_LOG2_E = np.float32(1 / np.log(2))
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What an output layer gives before its bias, and that bias."""
+
+    product: Float[Tensor, "c g"]
+    bias: Float[Tensor, " g"]
 
 
 def fused_gradient(
-    x: Float[Tensor, "c g"],
-    scale: Float[Tensor, "c g"],
+    x: CountRows,
+    scale: Logits,
     library: Float[Tensor, "c 1"],
     theta: Float[Tensor, "*#c g"],
-    pi: Float[Tensor, "c g"] | None,
-) -> tuple[Float[Tensor, "c g"], Float[Tensor, "c 1"], Float[Tensor, "c g"] | None]:
+    pi: Logits | None,
+) -> Float[Tensor, "c 1"]:
     """Gradients of Σ -log p for nb (π None) or zinb under a softmax scale, on the CPU in float32.
 
     Args:
         x: counts.
-        scale: softmax of the decoder's logits; overwritten.
+        scale: logits of the scale; the product is overwritten by the gradient.
         library: counts that the scale shares out.
         theta: inverse dispersion by gene, or by cell and gene.
-        pi: zero-inflation logits.
+        pi: zero-inflation logits; overwritten likewise.
 
     Returns:
-        The gradients by the logits, by the log library, and by π.
+        The gradient by the log library.
     """
     rows = theta.detach().view(-1, theta.shape[-1]).numpy()
-    depth, share = library.detach().numpy()[:, 0], scale.detach().numpy()
     total = torch.empty_like(library)
+    logits, bias = scale.product.numpy(), scale.bias.numpy()
+    depths, totals = library.detach().numpy()[:, 0], total.numpy()[:, 0]
     if pi is None:
-        _nb(x.numpy(), share, depth, rows, total.numpy()[:, 0])
-        return scale, total, None
-    from_nb, d_pi = torch.empty_like(scale), torch.empty_like(scale)
-    odds, zero = d_pi.numpy(), from_nb.numpy()
-    _zero_ratio(share, depth, rows, zero)
-    np.log2(zero, out=zero)
-    _odds(rows, pi.detach().numpy(), zero, odds)
-    np.exp2(zero, out=zero)
-    np.exp2(odds, out=odds)
-    _zinb(x.numpy(), share, depth, rows, zero, odds, total.numpy()[:, 0])
-    return scale, total, d_pi
+        _nb(x.arrays, logits, bias, depths, rows, totals)
+    else:
+        extra = (pi.product.numpy(), pi.bias.numpy())
+        _zinb(x.arrays, logits, bias, extra, depths, rows, totals)
+    return total
 
 
 def fused_theta_gradient(
@@ -63,14 +71,12 @@ def fused_theta_gradient(
     library: Float[Tensor, "c 1"],
     theta: Float[Tensor, "*#c g"],
 ) -> Float[Tensor, "c g"]:
-    """Gradient of -log p by log θ for nb; `scale` is read only."""
-    detached = theta.detach().view(-1, theta.shape[-1])
+    """Gradient of -log p by log θ for nb."""
+    rows = theta.detach().view(-1, theta.shape[-1])
     depth, share = library.detach().numpy()[:, 0], scale.detach().numpy()
     d_theta = torch.empty_like(scale)
-    _zero_ratio(share, depth, detached.numpy(), d_theta.numpy())
-    np.log(d_theta.numpy(), out=d_theta.numpy())
-    psi = torch.digamma(detached)
-    _theta(x.numpy(), share, depth, detached.numpy(), psi.numpy(), d_theta.numpy())
+    psi = torch.digamma(rows)
+    _theta(x.numpy(), share, depth, rows.numpy(), psi.numpy(), d_theta.numpy())
     return d_theta
 
 
@@ -82,90 +88,104 @@ def can_fuse(x: Tensor, likelihood: Likelihood, *, wants_theta: bool) -> bool:
 
 def warm_up() -> None:
     """Compile (or load) the kernels before the first job waits for them."""
-    cell, third, one = torch.ones(2, 3), torch.full((2, 3), 1 / 3), torch.ones(2, 1)
-    fused_theta_gradient(cell, third, one, torch.ones(3))
-    for pi in (None, torch.zeros(2, 3)):
-        fused_gradient(cell, third.clone(), one, torch.ones(3), pi)
+    x, one = torch.ones(2, 3), torch.ones(2, 1)
+    fused_theta_gradient(x, torch.full((2, 3), 1 / 3), one, torch.ones(3))
+    for inflated in (False, True):
+        scale, pi = (Logits(torch.zeros(2, 3), torch.zeros(3)) for _ in range(2))
+        fused_gradient(CountRows.of(x), scale, one, torch.ones(3), pi if inflated else None)
 
 
-@numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
-def _nb(x, share, depth, theta, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    cells, genes = share.shape
+_fast = numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
+
+
+@_fast
+def _softmax(logits, bias, e):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """e = exp(a - max a) of one cell; gives its sum."""
+    top = rank(logits[0] + bias[0])
+    for g in range(len(e)):
+        top = np.int32(max(top, rank(logits[g] + bias[g])))
+    highest = ranked(top)
+    whole = _ZERO
+    for g in range(len(e)):
+        e[g] = exp2((logits[g] + bias[g] - highest) * LOG2_E)
+        whole += e[g]
+    return whole
+
+
+@_fast
+def _nb(counts, logits, bias, depth, theta, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    starts, genes, values, chosen = counts
+    cells, n = logits.shape
     many = np.int64(theta.shape[0] > 1)
+    e, x, delta = np.empty(n, np.float32), np.zeros(n, np.float32), np.empty(n, np.float32)
     for c in range(cells):
-        row = c * many
-        delta = np.empty(genes, np.float32)
+        whole = _softmax(logits[c], bias, e)
+        first, last = starts[chosen[c]], starts[chosen[c] + 1]
+        for k in range(first, last):
+            x[genes[k]] = values[k]
+        shape, q = theta[c * many], whole / depth[c]
+        eps = _EPS * q
         summed = _ZERO
-        for g in range(genes):
-            mu = depth[c] * share[c, g]
-            r = mu / (mu + (theta[row, g] + _EPS))
-            d = x[c, g] * (mu / (mu + _EPS)) - (x[c, g] + theta[row, g]) * r
+        for g in range(n):
+            t = shape[g] * q
+            over = (e[g] + eps) * (e[g] + (t + eps))
+            d = e[g] * (x[g] * t - shape[g] * (e[g] + eps)) / over
             delta[g] = d
             summed += d
-        for g in range(genes):
-            share[c, g] = share[c, g] * summed - delta[g]
+        for k in range(first, last):
+            x[genes[k]] = _ZERO
+        part, out = summed / whole, logits[c]
+        for g in range(n):
+            out[g] = e[g] * part - delta[g]
         total[c] = -summed
 
 
-@numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
-def _zero_ratio(share, depth, theta, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """(θ+e) / (θ+μ+e): its logarithm times θ is log NB(0)."""
+@_fast
+def _zinb(counts, logits, bias, extra, depth, theta, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0917
+    """As `_nb`; with s the probability that a zero is no extra one, 1 where x > 0."""
+    starts, genes, values, chosen = counts
+    pi, pi_bias = extra
+    cells, n = logits.shape
     many = np.int64(theta.shape[0] > 1)
-    for c in range(share.shape[0]):
-        row = c * many
-        for g in range(share.shape[1]):
-            shape = theta[row, g] + _EPS
-            out[c, g] = shape / (shape + depth[c] * share[c, g])
-
-
-@numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
-def _odds(theta, pi, zero, odds):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Binary logarithms of the odds that a zero is an extra one: with the count, and without.
-
-    `zero` comes in as log2((θ+e)/(θ+μ+e)); e^π / NB(0) are the odds once the count is seen.
-    """
-    many = np.int64(theta.shape[0] > 1)
-    for c in range(odds.shape[0]):
-        row = c * many
-        for g in range(odds.shape[1]):
-            extra = pi[c, g] * _LOG2_E
-            zero[c, g] = min(extra - theta[row, g] * zero[c, g], _FINITE)
-            odds[c, g] = min(extra, _FINITE)
-
-
-@numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
-def _zinb(x, share, depth, theta, zero, odds, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0917
-    """`zero` and `odds` come in as the odds of `_odds`; `odds` leaves as the gradient by π."""
-    cells, genes = share.shape
-    many = np.int64(theta.shape[0] > 1)
+    e, x, delta = np.empty(n, np.float32), np.zeros(n, np.float32), np.empty(n, np.float32)
     for c in range(cells):
-        row = c * many
-        delta = np.empty(genes, np.float32)
+        whole = _softmax(logits[c], bias, e)
+        first, last = starts[chosen[c]], starts[chosen[c] + 1]
+        for k in range(first, last):
+            x[genes[k]] = values[k]
+        shape, q, d_pi = theta[c * many], whole / depth[c], pi[c]
+        eps = _EPS * q
         summed = _ZERO
-        for g in range(genes):
-            s = _ONE / (_ONE + (_ZERO if x[c, g] > _EPS else zero[c, g]))
-            mu = depth[c] * share[c, g]
-            r = mu / (mu + (theta[row, g] + _EPS))
-            d = x[c, g] * (mu / (mu + _EPS)) - (x[c, g] + s * theta[row, g]) * r
-            odds[c, g] = s - _ONE / (_ONE + odds[c, g])
+        for g in range(n):
+            t = (shape[g] + _EPS) * q
+            log_odds = (d_pi[g] + pi_bias[g]) * LOG2_E
+            none = log1p(e[g] / t) * (shape[g] * LOG2_E)  # -log2 of the odds of a zero count
+            odds = exp2(log_odds + none)
+            s = _ONE / (_ONE + (_ZERO if x[g] > _EPS else odds))
+            d = x[g] * (e[g] / (e[g] + eps)) - (x[g] + s * shape[g]) * (e[g] / (e[g] + t))
+            d_pi[g] = s - _ONE / (_ONE + exp2(log_odds))
             delta[g] = d
             summed += d
-        for g in range(genes):
-            share[c, g] = share[c, g] * summed - delta[g]
+        for k in range(first, last):
+            x[genes[k]] = _ZERO
+        part, out = summed / whole, logits[c]
+        for g in range(n):
+            out[g] = e[g] * part - delta[g]
         total[c] = -summed
 
 
-@numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
+@_fast
 def _theta(x, share, depth, theta, psi_theta, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """`out` comes in as log((θ+e)/(θ+μ+e)) and leaves as the gradient of -log p by log θ."""
+    """Gradient of -log p by log θ."""
     cells, genes = share.shape
     many = np.int64(theta.shape[0] > 1)
     for c in range(cells):
         row = c * many
         for g in range(genes):
-            t = theta[row, g]
-            over = t + _EPS + depth[c] * share[c, g]
-            out[c, g] = -t * (out[c, g] + t / (t + _EPS) - (t + x[c, g]) / over)
+            t, mu = theta[row, g], depth[c] * share[c, g]
+            shape = t + _EPS
+            over = shape + mu
+            out[c, g] = t * (log1p(mu / shape) - t / shape + (t + x[c, g]) / over)
         for g in range(genes):  # most counts are zero, where the digammas cancel
             if x[c, g] > _EPS:
                 t = theta[row, g]

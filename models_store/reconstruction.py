@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from models_store.kernels import can_fuse, fused_gradient, fused_theta_gradient
+from models_store.count_rows import CountRows
+from models_store.kernels import Logits, can_fuse, fused_gradient, fused_theta_gradient
 from models_store.likelihoods import log_likelihood, log_likelihood_gradient
 from models_store.manifest import Likelihood
 
@@ -131,14 +132,17 @@ def _by_definition(
 
 def _fused(head: Head, x: Tensor, out: DecoderOutput, wants_theta: bool) -> ReconstructionGradients:
     """The same in fewer passes, for the cases that matter most."""
-    scale, library, theta = (
-        head.scale(out.logits),
-        out.log_library.exp(),
-        out.log_theta.exp(),
+    library, theta = out.log_library.exp(), out.log_theta.exp()
+    d_theta = None
+    if wants_theta:
+        d_theta = fused_theta_gradient(x, head.scale(out.logits), library, theta)
+    no_bias = torch.zeros(x.shape[1])
+    scale = Logits(out.logits.detach().clone(), no_bias)
+    pi = None if out.pi is None else Logits(out.pi.detach().clone(), no_bias)
+    d_library = fused_gradient(CountRows.of(x), scale, library, theta, pi)
+    return ReconstructionGradients(
+        scale.product, d_library, d_theta, None if pi is None else pi.product
     )
-    d_theta = fused_theta_gradient(x, scale, library, theta) if wants_theta else None
-    d_logits, d_library, d_pi = fused_gradient(x, scale, library, theta, out.pi)
-    return ReconstructionGradients(d_logits, d_library, d_theta, d_pi)
 
 
 def _softplus_ratio(logits: Tensor, scale: Tensor) -> Tensor:

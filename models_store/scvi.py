@@ -172,10 +172,11 @@ class SCVI(nn.Module):
     ) -> DecoderOutput:
         """The decoder's raw outputs from its last hidden layer."""
         pi = None if self.decoder.pi is None else self.decoder.pi(h)
-        log_theta = self._log_theta(h, cells)
+        log_theta = self.log_theta(h, cells)
         return DecoderOutput(self.decoder.scale(h), log_library, log_theta, pi)
 
-    def _log_theta(self, h: Float[Tensor, "c h"], cells: Cells) -> Float[Tensor, "*#c g"]:
+    def log_theta(self, h: Float[Tensor, "c h"], cells: Cells) -> Float[Tensor, "*#c g"]:
+        """log θ of each gene, for all cells or for each."""
         if self.decoder.log_theta is not None:
             return torch.as_tensor(self.decoder.log_theta(h))
         if self.architecture.dispersion == "gene-batch":

@@ -162,7 +162,9 @@ class _Loop:
         self.generator = generator
         self.parameters = list(query_parameters(cvae).values())
         on_cpu = cvae.library_prior.device.type == "cpu"
-        self.gradients = QueryGradients(cvae, threads=threads if on_cpu else 1)
+        self.gradients = QueryGradients(
+            cvae, self.training.cells, self.training.projection, threads=threads if on_cpu else 1
+        )
         self.prior = list(penalised_rows(cvae))
         self.epochs = n_epochs(recipe, max(1, len(watch.training)))
 
@@ -198,16 +200,16 @@ class _Loop:
         order = order.to(self.training.cells.x.device)
         for at, index in enumerate(torch.split(order, self.recipe.minibatch_size)):
             tick((epoch + at * self.recipe.minibatch_size / len(order)) / self.epochs)
-            self._set_gradients(self.training.rows(index), kl_weight)
+            self._set_gradients(index, kl_weight)
             optimiser.step()
             if plateau is not None:
                 plateau.after_step(optimiser)
                 if plateau.is_over:
                     return
 
-    def _set_gradients(self, minibatch: TrainingCells, kl_weight: float) -> None:
-        noise = self.cvae.draw_noise(len(minibatch), self.generator)
-        found = self.gradients(minibatch.cells, minibatch.projection, noise, kl_weight)
+    def _set_gradients(self, index: Tensor, kl_weight: float) -> None:
+        noise = self.cvae.draw_noise(len(index), self.generator)
+        found = self.gradients(index, noise, kl_weight)
         for parameter in self.parameters:
             parameter.grad = found[parameter]
         if self.recipe.penalty:

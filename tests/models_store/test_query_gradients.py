@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models_store import query_gradients, scanvi
+from models_store import head_gradients, scanvi
 from models_store.cells import Cells, Noise
 from models_store.query_gradients import QueryGradients
 from models_store.scvi import SCVI
@@ -57,7 +57,8 @@ def _assert_equal_to_autograd(
     parameters = query_parameters(grafted)
     terms = grafted.loss_terms(them, noise, projection)
     exact = torch.autograd.grad(terms.loss(kl_weight), list(parameters.values()), allow_unused=True)
-    found = QueryGradients(grafted, threads=threads)(them, projection, noise, kl_weight)
+    gradients = QueryGradients(grafted, them, projection, threads=threads)
+    found = gradients(torch.arange(len(them.x)), noise, kl_weight)
     for (name, parameter), theirs in zip(parameters.items(), exact, strict=True):
         assert theirs is not None, name
         error = float((found[parameter] - theirs).abs().max())
@@ -83,7 +84,7 @@ def test_one_batch_as_a_number(name: str) -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_cells_shared_out_among_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query_gradients, "SMALLEST_PART", 20)
+    monkeypatch.setattr(head_gradients, "SMALLEST_PART", 20)
     grafted = _moved(reference(**ARCHITECTURES[name]), 4)
     them = cells(n_categories=(5, 3))
     _assert_equal_to_autograd(grafted, _in_double(them, them.codes), 0, 1.0, threads=3)
@@ -99,12 +100,12 @@ def test_labels_scored_in_blocks_of_cells(name: str, monkeypatch: pytest.MonkeyP
 
 
 def test_an_error_in_another_thread_is_raised_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query_gradients, "SMALLEST_PART", 20)
+    monkeypatch.setattr(head_gradients, "SMALLEST_PART", 20)
     grafted, them = _moved(reference(dispersion="gene-label"), 5), cells(n_categories=(5, 3))
     them.labels[-1] = 99
     noise = grafted.draw_noise(len(them.x), torch.Generator().manual_seed(0))
     them = _in_double(them, them.codes)
     with pytest.raises(IndexError):
-        QueryGradients(grafted, threads=2)(
-            them, grafted.project(them), Noise(noise.z.double()), 1.0
+        QueryGradients(grafted, them, grafted.project(them), threads=2)(
+            torch.arange(len(them.x)), Noise(noise.z.double()), 1.0
         )

@@ -232,12 +232,11 @@ def _five_steps(case: Case) -> Errors:
 def _our_steps(case: Case) -> SCVI:
     side, network = case.query, copy.deepcopy(case.query.network)
     optimiser = torch.optim.Adam(query_parameters(network).values(), lr=1e-3, eps=0.01)
-    gradients = QueryGradients(network)
     with torch.no_grad():
         projection = network.project(side.cells)
+    gradients = QueryGradients(network, side.cells, projection)
     for index, noise, weight in _batches(side):
-        _, cells = side.minibatch(index)
-        for parameter, g in gradients(cells, projection.rows(index), noise, weight).items():
+        for parameter, g in gradients(index, noise, weight).items():
             parameter.grad = g
         optimiser.step()
     return network

@@ -1,0 +1,89 @@
+"""Elementary functions in float32 that a loop compiled by numba does several cells wide at once.
+
+The C library's own are called one number at a time. All are within 3e-7 of the true value, relative
+to it, apart from the rounding of their argument.
+"""
+
+import numba
+import numpy as np
+
+LOG2_E = np.float32(1 / np.log(2))
+LN_2 = np.float32(np.log(2))
+_ONE = np.float32(1)
+_HALF = np.float32(0.5)
+_LOWEST = np.float32(-126)
+_HIGHEST = np.float32(126)
+_BIAS = np.int32(127)
+_MANTISSA_BITS = np.int32(23)
+_ROOT_HALF = np.int32(0x3F3504F3)
+_NOT_SIGN = np.int32(0x7FFFFFFF)
+_SIGN = np.int32(31)
+
+# 2^f on [-½, ½], a Chebyshev fit. The logarithm's are those of Cephes' logf (Moshier 1992).
+_P = tuple(
+    np.float32(p)
+    for p in (
+        1.0000000754953495,
+        0.6931472067106205,
+        0.24022107355830055,
+        0.05550327214208133,
+        0.009676037097885356,
+        0.0013400432165740805,
+    )
+)
+_L = tuple(
+    np.float32(p)
+    for p in (
+        3.3333331174e-1,
+        -2.4999993993e-1,
+        2.0000714765e-1,
+        -1.6668057665e-1,
+        1.4249322787e-1,
+        -1.2420140846e-1,
+        1.1676998740e-1,
+        -1.1514610310e-1,
+        7.0376836292e-2,
+    )
+)
+
+# Sums may not be reordered here: the small differences below are meant as they stand.
+_exact = numba.njit(fastmath={"contract"}, error_model="numpy")
+
+
+@_exact
+def exp2(t):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """2^t, for t within ±126; beyond, the power at that end."""
+    t = min(max(t, _LOWEST), _HIGHEST)
+    k = np.int32(t + np.float32(127.5))
+    f = t - np.float32(np.int32(k - _BIAS))
+    p = _P[3] + f * (_P[4] + f * _P[5])
+    p = _P[0] + f * (_P[1] + f * (_P[2] + f * p))
+    return p * np.int32(k << _MANTISSA_BITS).view(np.float32)
+
+
+@_exact
+def log1p(t):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """log(1 + t) for t >= 0; of a small t too, whose sum with 1 loses its digits."""
+    u = _ONE + t
+    lost = t - (u - _ONE)
+    bits = np.float32(u).view(np.int32)
+    k = np.int32(np.int32(bits - _ROOT_HALF) >> _MANTISSA_BITS)
+    f = np.int32(bits - np.int32(k << _MANTISSA_BITS)).view(np.float32) - _ONE
+    p = _L[5] + f * (_L[6] + f * (_L[7] + f * _L[8]))
+    p = _L[0] + f * (_L[1] + f * (_L[2] + f * (_L[3] + f * (_L[4] + f * p))))
+    log_f = f + f * f * (f * p - _HALF)
+    return log_f + (np.float32(k) * LN_2 + lost / u)
+
+
+@_exact
+def rank(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """An integer that orders floats as they are ordered: the largest of integers is found fast."""
+    bits = np.float32(x).view(np.int32)
+    return np.int32(bits ^ np.int32(np.int32(bits >> _SIGN) & _NOT_SIGN))
+
+
+@_exact
+def ranked(order):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """The float of a rank."""
+    bits = np.int32(order ^ np.int32(np.int32(order >> _SIGN) & _NOT_SIGN))
+    return bits.view(np.float32)
