@@ -71,7 +71,7 @@ def test_every_recipe_is_judged_on_whole_batches_and_on_few_of_their_cells(
         assert forward.elbo == forward.elbo_before
         assert strong.elbo is not None
         assert strong.elbo_before is not None
-        assert strong.elbo > strong.elbo_before
+        assert strong.elbo >= strong.elbo_before
         for trial in fold.trials:
             assert trial.macro_f1 is not None
             assert trial.retained_response is not None
