@@ -4,9 +4,10 @@ Projecting may be shared out among several workers, each with some of the cells:
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,16 +16,19 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from models_store.blocks import block_ranges
 from models_store.bundle import WEIGHTS_FILE
 from models_store.cells import Cells, Projection
-from models_store.encoding import Latents, encode, join_projections, project_block
+from models_store.encoding import Latents, encode_block, join_projections
 from models_store.manifest import Manifest
 from models_store.recipe import Recipe
 from models_store.scvi import SCVI
+from models_store.sparse_blocks import BlockProjector
 from models_store.surgery import graft, join_query_weights, load_query_weights, query_weights
 from worker.alignment import AlignedCounts, Float32, Index, UInt64, fold_hashes, row_hashes
 from worker.covariates import Group, QueryDesign
 from worker.fitting import Fit, TrainingCells, fit
+from worker.projections import KeptProjections, Projections, keep_projections
 
 Progress = Callable[[float], None]
 
@@ -45,7 +49,7 @@ class ProjectedCells:
 
     start: int
     stop: int
-    projection: Projection
+    projections: Projections
     totals: Tensor
     """Counts of each cell in the reference's genes, float64, (c,)."""
     occupied: npt.NDArray[np.bool_]
@@ -74,11 +78,21 @@ class ProjectedQuery:
         )
         found = join_projections(
             [
-                _rows(part.projection, ascending[first:last] - part.start)
+                part.projections.rows(ascending[first:last] - part.start)
                 for part, (first, last) in zip(self.parts, pairwise(bounds), strict=True)
             ]
         )
-        return _rows(found, np.argsort(order))
+        return found.rows(torch.from_numpy(np.argsort(order)).to(found.z.device))
+
+
+@dataclass(frozen=True)
+class PlacedCells:
+    """Every cell in the latent space."""
+
+    mean: Float32
+    """Coordinates, (c, z)."""
+    moved: npt.NDArray[np.float64]
+    """Euclidean distance from where recipe `forward` puts them, (c,)."""
 
 
 @dataclass(frozen=True)
@@ -101,28 +115,30 @@ class QuerySurgery:
         self.n_reference = len(manifest.batch.categories)
         self.groups = design.groups(self.n_reference)
 
-    def project(self, progress: Progress) -> ProjectedQuery:
-        """One pass over the counts, block by block."""
-        return ProjectedQuery([self.project_cells(0, self.counts.n_cells, progress)], self.counts)
+    def project(self, progress: Progress, folder: Path | None = None) -> ProjectedQuery:
+        """One pass over the counts, block by block. Many projections go to the folder."""
+        n_cells = self.counts.n_cells
+        kept = keep_projections(folder, n_cells)
+        return ProjectedQuery([self.project_cells(0, n_cells, kept, progress)], self.counts)
 
-    def project_cells(self, start: int, stop: int, progress: Progress) -> ProjectedCells:
+    def project_cells(
+        self, start: int, stop: int, kept: KeptProjections, progress: Progress
+    ) -> ProjectedCells:
         """The same of some cells; `start` is a multiple of a block."""
-        parts, totals, occupied, hashes = [], [], [], []
+        n, project = stop - start, BlockProjector(self.cvae)
+        # Small arrays that stay, made between large ones that go, would leave gaps in memory.
+        totals, occupied = torch.empty(n, dtype=torch.float64), np.empty(n, dtype=bool)
+        hashes = np.empty((n, 2), dtype=np.uint64)
+        numbers = (self.design.continuous, self.design.size_factor)
         for first, last, rows in self.counts.blocks(start, stop):
-            progress((first - start) / (stop - start))
-            parts.append(project_block(self.cvae, self._cells(rows.toarray(), slice(first, last))))
-            totals.append(_totals(rows))
-            occupied.append(np.diff(rows.indptr) > 0)
-            hashes.append(row_hashes(rows))
+            progress((first - start) / n)
+            kept.add(project(rows, *(self._there(each, slice(first, last)) for each in numbers)))
+            here = slice(first - start, last - start)
+            totals[here], occupied[here] = _totals(rows), np.diff(rows.indptr) > 0
+            hashes[here] = row_hashes(rows)
         columns = [column[start:stop] for column in _content_columns(self.design)]
-        return ProjectedCells(
-            start,
-            stop,
-            join_projections(parts),
-            torch.cat(totals),
-            np.concatenate(occupied),
-            fold_hashes(np.concatenate(hashes), columns),
-        )
+        folded = fold_hashes(hashes, columns)
+        return ProjectedCells(start, stop, kept.finish(), totals, occupied, folded)
 
     def fit(self, projected: ProjectedQuery, recipe: Recipe, progress: Progress) -> list[GroupFit]:
         """Fit every group by the recipe, each as if it were alone."""
@@ -142,18 +158,44 @@ class QuerySurgery:
 
     def encode(self, projected: ProjectedQuery, weights: dict[str, Tensor] | None) -> Latents:
         """Latents of every cell with these query weights; None: with those that a fit starts at."""
-        grafted = graft(self.cvae, self.design.n_new)
-        if weights is not None:
-            load_query_weights(grafted, weights)
-        found = []
-        for part in projected.parts:
-            codes = (code[part.start : part.stop] for code in self.design.codes)
-            on_device = tuple(torch.from_numpy(code).to(self.device) for code in codes)
-            found.append(encode(grafted, part.projection, on_device, device=self.device))
+        grafted = self._grafted(weights)
+        found = [encode_block(grafted, block, codes) for _, block, codes in self._blocks(projected)]
         return Latents(
             torch.cat([latents.mean for latents in found]),
             torch.cat([latents.variance for latents in found]),
         )
+
+    def place(
+        self, projected: ProjectedQuery, weights: dict[str, Tensor], progress: Progress
+    ) -> PlacedCells:
+        """Where every cell comes to lie, and how far that is from where a fit starts."""
+        n_cells = len(projected.totals)
+        mean = np.empty((n_cells, self.manifest.architecture.n_latent), dtype=np.float32)
+        moved = np.empty(n_cells, dtype=np.float64)
+        grafted, start = self._grafted(weights), self._grafted(None)
+        for cells, block, codes in self._blocks(projected):
+            progress(cells.start / n_cells)
+            placed = encode_block(grafted, block, codes).mean.cpu()
+            before = encode_block(start, block, codes).mean.cpu()
+            mean[cells] = placed.numpy()
+            moved[cells] = (placed.double() - before.double()).norm(dim=1).numpy()
+        return PlacedCells(mean, moved)
+
+    def _grafted(self, weights: dict[str, Tensor] | None) -> SCVI:
+        grafted = graft(self.cvae, self.design.n_new)
+        if weights is not None:
+            load_query_weights(grafted, weights)
+        return grafted
+
+    def _blocks(
+        self, projected: ProjectedQuery
+    ) -> Iterator[tuple[slice, Projection, tuple[Tensor, ...]]]:
+        """Which cells, their projections and their codes, on the network's device."""
+        for part in projected.parts:
+            for start, stop in block_ranges(part.stop, part.start):
+                cells = slice(start, stop)
+                block = part.projections.block(start - part.start, stop - part.start)
+                yield cells, block.to(self.device), self._codes(cells)
 
     def sample_of(self, part: ProjectedCells, recipe: Recipe) -> Index:
         """The cells of a part, ascending, among which are all of it that a fit will learn from.
@@ -204,25 +246,21 @@ class QuerySurgery:
                 prior[row, 1] = mine.var(unbiased=False).clamp(min=SMALLEST_PRIOR_VARIANCE)
         return prior
 
-    def _cells(self, x: npt.NDArray[np.float32], index: slice | Index) -> Cells:
-        def rows(values: npt.NDArray[np.generic] | None) -> Tensor | None:
-            return None if values is None else torch.from_numpy(values[index]).to(self.device)
+    def _cells(self, x: npt.NDArray[np.float32], index: Index) -> Cells:
+        design, on_device = self.design, torch.from_numpy(x).to(self.device)
+        columns = (design.continuous, design.labels, design.size_factor)
+        return Cells(on_device, self._codes(index), *(self._there(c, index) for c in columns))
 
-        design = self.design
-        codes = tuple(torch.from_numpy(code[index]).to(self.device) for code in design.codes)
-        on_device = torch.from_numpy(x).to(self.device)
-        return Cells(
-            on_device, codes, rows(design.continuous), rows(design.labels), rows(design.size_factor)
-        )
+    def _codes(self, index: slice | Index) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(code[index]).to(self.device) for code in self.design.codes)
+
+    def _there(self, values: npt.NDArray[np.generic] | None, index: slice | Index) -> Tensor | None:
+        return None if values is None else torch.from_numpy(values[index]).to(self.device)
 
 
 def _totals(rows: sp.csr_matrix) -> Tensor:
     """Counts of each cell in float64, in which scipy would sum only after adding in float32."""
     return torch.from_numpy(np.asarray(rows.astype(np.float64).sum(axis=1)).ravel())
-
-
-def _rows(projection: Projection, cells: Index) -> Projection:
-    return projection.rows(torch.from_numpy(cells).to(projection.z.device))
 
 
 def _by_content(projected: ProjectedCells | ProjectedQuery, cells: Index) -> Index:
