@@ -16,6 +16,7 @@ BENCHMARKS = (
     "intake",
     "warm",
     "plates",
+    "large",
 )
 
 

@@ -32,14 +32,18 @@ def project_block(cvae: SCVI, cells: Cells) -> Projection:
     """The encoders' constant inputs for at most `BLOCK` cells."""
     n = len(cells.x)
     size_factor = cells.size_factor
-    padded = Cells(
-        _padded(cells.x),
+    block = Cells(
+        padded(cells.x),
         cells.codes,  # projections do not look at them
-        None if cells.continuous is None else _padded(cells.continuous),
+        None if cells.continuous is None else padded(cells.continuous),
         None,
-        None if size_factor is None else pad(size_factor, (0, BLOCK - n), value=1.0),
+        None if size_factor is None else padded(size_factor, value=1.0),
     )
-    whole = cvae.project(padded)
+    return first_rows(cvae.project(block), n)
+
+
+def first_rows(whole: Projection, n: int) -> Projection:
+    """A copy of the first cells, which does not keep the others in memory."""
     library = None if whole.library is None else whole.library[:n].clone()
     return Projection(whole.z[:n].clone(), library, whole.log_library[:n].clone())
 
@@ -55,22 +59,27 @@ def join_projections(parts: list[Projection]) -> Projection:
 
 
 @torch.no_grad()
-def encode(
-    cvae: SCVI, projection: Projection, codes: Codes, *, device: torch.device | None = None
-) -> Latents:
-    """Latents of all cells from their projections; the network must be in eval mode.
-
-    `device`: the network's, if the projections are elsewhere; blocks of them are taken there.
-    """
-    assert not cvae.training
+def encode(cvae: SCVI, projection: Projection, codes: Codes) -> Latents:
+    """Latents of all cells from their projections; the network must be in eval mode."""
     means, variances = [], []
     for start, stop in block_ranges(len(projection.z)):
-        here = projection.rows(slice(start, stop)).to(device or projection.z.device)
-        block = Projection(_padded(here.z), None, _padded(here.log_library))
-        q_z: Posterior = cvae.posterior(block, tuple(_block(code, start, stop) for code in codes))
-        means.append(cvae.latent(q_z)[: stop - start])
-        variances.append(q_z.v[: stop - start])
+        here = tuple(_block(code, start, stop) for code in codes)
+        found = encode_block(cvae, projection.rows(slice(start, stop)), here)
+        means.append(found.mean)
+        variances.append(found.variance)
     return Latents(torch.cat(means), torch.cat(variances))
+
+
+@torch.no_grad()
+def encode_block(cvae: SCVI, projection: Projection, codes: Codes) -> Latents:
+    """The same of at most `BLOCK` cells."""
+    assert not cvae.training
+    n = len(projection.z)
+    block = Projection(padded(projection.z), None, padded(projection.log_library))
+    q_z: Posterior = cvae.posterior(
+        block, tuple(code if isinstance(code, int) else padded(code) for code in codes)
+    )
+    return Latents(cvae.latent(q_z)[:n], q_z.v[:n])
 
 
 @torch.no_grad()
@@ -80,14 +89,14 @@ def label_probabilities(
     """The probability of each label of cells with these latents, block by block."""
     assert not cvae.training
     for start, stop in block_ranges(len(mean)):
-        yield cvae.label_probabilities(_padded(mean[start:stop]))[: stop - start]
+        yield cvae.label_probabilities(padded(mean[start:stop]))[: stop - start]
 
 
 def _block(code: Code, start: int, stop: int) -> Code:
-    return code if isinstance(code, int) else _padded(code[start:stop])
+    return code if isinstance(code, int) else code[start:stop]
 
 
-def _padded(rows: Tensor) -> Tensor:
-    """Zeros (and category 0) below, to `BLOCK` rows."""
+def padded(rows: Tensor, value: float = 0.0) -> Tensor:
+    """Zeros (and category 0), or another value, below, to `BLOCK` rows."""
     below = BLOCK - len(rows)
-    return pad(rows, (0, below) if rows.dim() == 1 else (0, 0, 0, below))
+    return pad(rows, (0, below) if rows.dim() == 1 else (0, 0, 0, below), value=value)

@@ -110,10 +110,15 @@ class SCVI(nn.Module):
             n_labels=len(manifest.labels[0].categories) if manifest.labels else 1,
         )
 
-    def project(self, cells: Cells) -> Projection:
-        """What the encoders take from the counts, and the log library. Empty cells get log 1."""
+    def project(self, cells: Cells, log_x: Float[Tensor, "c g"] | None = None) -> Projection:
+        """What the encoders take from the counts, and the log library. Empty cells get log 1.
+
+        `log_x`: log(1 + x), where it is known and the network looks at it.
+        """
         a = self.architecture
-        x = torch.log1p(cells.x) if a.log_variational else cells.x
+        x = cells.x
+        if a.log_variational:
+            x = torch.log1p(x) if log_x is None else log_x
         if a.encode_covariates and cells.continuous is not None:
             x = torch.cat([x, cells.continuous], dim=-1)
         library = None

@@ -72,11 +72,11 @@ class AlignedCounts:
     def _align(self, rows: sp.csr_matrix) -> sp.csr_matrix:
         columns = self._positions[rows.indices]
         kept = columns >= 0
-        before = np.concatenate([[0], np.cumsum(kept)])
-        aligned = sp.csr_matrix(
-            (rows.data[kept], columns[kept], before[rows.indptr]),
-            shape=(rows.shape[0], self.n_genes),
-        )
+        arrays = (rows.data, columns, rows.indptr)
+        if not kept.all():
+            before = np.concatenate([[0], np.cumsum(kept)])
+            arrays = (rows.data[kept], columns[kept], before[rows.indptr])
+        aligned = sp.csr_matrix(arrays, shape=(rows.shape[0], self.n_genes))
         aligned.sum_duplicates()
         return aligned
 
@@ -111,8 +111,9 @@ def row_hashes(rows: sp.csr_matrix) -> UInt64:
     A sum over non-zeros of a mixed (column, value) pair: equal for equal rows whatever query they
     stand in. It orders cells and seeds fits; it protects nothing, so it need not resist malice.
     """
-    value = rows.data.astype(np.float32).view(np.uint32).astype(np.uint64)
-    pair = (rows.indices.astype(np.uint64) << np.uint64(32)) ^ value
+    pair = rows.indices.astype(np.uint64)
+    pair <<= np.uint64(32)
+    pair ^= rows.data.astype(np.float32, copy=False).view(np.uint32)
     hashes = np.zeros((rows.shape[0], 2), dtype=np.uint64)
     occupied = np.flatnonzero(np.diff(rows.indptr))
     if len(occupied):
@@ -131,7 +132,14 @@ def fold_hashes(hashes: UInt64, columns: list[UInt64]) -> UInt64:
 
 
 def _mix(values: UInt64) -> UInt64:
-    """The finaliser of splitmix64 (Steele et al. 2014): each input bit reaches each output bit."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    """The finaliser of splitmix64 (Steele et al. 2014), in place: each input bit reaches each
+    output bit."""
+    shifted = values >> np.uint64(30)
+    values ^= shifted
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    np.right_shift(values, np.uint64(27), out=shifted)
+    values ^= shifted
+    values *= np.uint64(0x94D049BB133111EB)
+    np.right_shift(values, np.uint64(31), out=shifted)
+    values ^= shifted
+    return values

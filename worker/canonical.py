@@ -73,8 +73,20 @@ class CanonicalQuery:
         stop = min(stop, self.n_cells)
         indptr = np.asarray(self.indptr[start : stop + 1])
         first, last = int(indptr[0]), int(indptr[-1])
-        arrays = (np.array(self.data[first:last]), np.array(self.indices[first:last]))
+        arrays = (self.entries("data", first, last), self.entries("indices", first, last))
         return csr_matrix((*arrays, indptr - first), shape=(stop - start, self.n_genes))
+
+    def entries(self, array: str, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Part of `data` or `indices`, read into memory.
+
+        Pages that are mapped would be counted as this process's own, in the end all of them.
+        """
+        mapped = getattr(self, array)
+        offset = mapped.offset + start * mapped.itemsize
+        found: np.ndarray[Any, Any] = np.fromfile(
+            self.folder / f"{array}.npy", mapped.dtype, stop - start, offset=offset
+        )
+        return found
 
     def gene_columns(self) -> dict[str, list[str]]:
         """Every column that may name genes, the var index first."""

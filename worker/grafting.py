@@ -4,10 +4,9 @@ Projecting may be shared out among several workers, each with some of the cells:
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +14,21 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from models_store.blocks import block_ranges
 from models_store.bundle import WEIGHTS_FILE
 from models_store.cells import Cells, Projection
-from models_store.encoding import Latents, encode, join_projections, project_block
+from models_store.encoding import Latents, encode, encode_block
+from models_store.layers import Codes
 from models_store.manifest import Manifest
 from models_store.recipe import Recipe
 from models_store.scvi import SCVI
+from models_store.sparse_blocks import BlockProjector
 from models_store.surgery import graft, join_query_weights, load_query_weights, query_weights
 from worker.alignment import AlignedCounts, Float32, Index, UInt64, fold_hashes, row_hashes
 from worker.covariates import Group, QueryDesign
 from worker.fitting import Fit, Restrain, fit
+from worker.projected_query import ProjectedCells, ProjectedQuery, by_content
+from worker.projections import KeptProjections, keep_projections
 from worker.restraint import MOST_AMONG, Restrained, restrain
 from worker.training_cells import TrainingCells
 
@@ -33,54 +37,14 @@ Progress = Callable[[float], None]
 SMALLEST_PRIOR_VARIANCE = 1e-4
 
 
-class SampleCounts(Protocol):
-    """Where a fit finds the counts of the cells that it learns from."""
-
-    def dense(self, cells: Index) -> Float32:
-        """Chosen cells in the given order, (cells, genes of the panel)."""
-
-
 @dataclass(frozen=True)
-class ProjectedCells:
-    """What one pass over the counts of cells `start` to `stop` leaves behind of each: nothing as
-    wide as the gene panel."""
+class PlacedCells:
+    """Every cell in the latent space."""
 
-    start: int
-    stop: int
-    projection: Projection
-    totals: Tensor
-    """Counts of each cell in the reference's genes, float64, (c,)."""
-    occupied: npt.NDArray[np.bool_]
-    """Cells with any value other than zero in the reference's genes, (c,)."""
-    hashes: UInt64
-    """Each cell by its content: counts and covariates, never its position, (c, 2)."""
-
-
-class ProjectedQuery:
-    """All cells of a query, in one part or in several that follow each other."""
-
-    start = 0
-
-    def __init__(self, parts: Sequence[ProjectedCells], counts: SampleCounts) -> None:
-        self.parts, self.counts = parts, counts
-        self.totals = torch.cat([part.totals for part in parts])
-        self.occupied = np.concatenate([part.occupied for part in parts])
-        self.hashes = np.concatenate([part.hashes for part in parts])
-
-    def rows(self, cells: Index) -> Projection:
-        """The projections of chosen cells, in the given order."""
-        order = np.argsort(cells, kind="stable")
-        ascending = cells[order]
-        bounds = np.searchsorted(
-            ascending, [part.start for part in self.parts] + [len(self.totals)]
-        )
-        found = join_projections(
-            [
-                _rows(part.projection, ascending[first:last] - part.start)
-                for part, (first, last) in zip(self.parts, pairwise(bounds), strict=True)
-            ]
-        )
-        return _rows(found, np.argsort(order))
+    mean: Float32
+    """Coordinates, (c, z)."""
+    moved: npt.NDArray[np.float64]
+    """Euclidean distance from where recipe `forward` puts them, (c,)."""
 
 
 @dataclass(frozen=True)
@@ -111,28 +75,30 @@ class QuerySurgery:
         self.n_reference = len(manifest.batch.categories)
         self.groups = design.groups(self.n_reference)
 
-    def project(self, progress: Progress) -> ProjectedQuery:
-        """One pass over the counts, block by block."""
-        return ProjectedQuery([self.project_cells(0, self.counts.n_cells, progress)], self.counts)
+    def project(self, progress: Progress, folder: Path | None = None) -> ProjectedQuery:
+        """One pass over the counts, block by block. Many projections go to the folder."""
+        n_cells = self.counts.n_cells
+        kept = keep_projections(folder, n_cells)
+        return ProjectedQuery([self.project_cells(0, n_cells, kept, progress)], self.counts)
 
-    def project_cells(self, start: int, stop: int, progress: Progress) -> ProjectedCells:
+    def project_cells(
+        self, start: int, stop: int, kept: KeptProjections, progress: Progress
+    ) -> ProjectedCells:
         """The same of some cells; `start` is a multiple of a block."""
-        parts, totals, occupied, hashes = [], [], [], []
+        n, project = stop - start, BlockProjector(self.cvae)
+        # Small arrays that stay, made between large ones that go, would leave gaps in memory.
+        totals, occupied = torch.empty(n, dtype=torch.float64), np.empty(n, dtype=bool)
+        hashes = np.empty((n, 2), dtype=np.uint64)
+        numbers = (self.design.continuous, self.design.size_factor)
         for first, last, rows in self.counts.blocks(start, stop):
-            progress((first - start) / (stop - start))
-            parts.append(project_block(self.cvae, self._cells(rows.toarray(), slice(first, last))))
-            totals.append(_totals(rows))
-            occupied.append(np.diff(rows.indptr) > 0)
-            hashes.append(row_hashes(rows))
+            progress((first - start) / n)
+            kept.add(project(rows, *(self._there(each, slice(first, last)) for each in numbers)))
+            here = slice(first - start, last - start)
+            totals[here], occupied[here] = _totals(rows), np.diff(rows.indptr) > 0
+            hashes[here] = row_hashes(rows)
         columns = [column[start:stop] for column in _content_columns(self.design)]
-        return ProjectedCells(
-            start,
-            stop,
-            join_projections(parts),
-            torch.cat(totals),
-            np.concatenate(occupied),
-            fold_hashes(np.concatenate(hashes), columns),
-        )
+        folded = fold_hashes(hashes, columns)
+        return ProjectedCells(start, stop, kept.finish(), totals, occupied, folded)
 
     def fit(self, projected: ProjectedQuery, recipe: Recipe, progress: Progress) -> list[GroupFit]:
         """Fit every group by the recipe, each as if it were alone."""
@@ -152,18 +118,44 @@ class QuerySurgery:
 
     def encode(self, projected: ProjectedQuery, weights: dict[str, Tensor] | None) -> Latents:
         """Latents of every cell with these query weights; None: with those that a fit starts at."""
-        grafted = graft(self.cvae, self.design.n_new)
-        if weights is not None:
-            load_query_weights(grafted, weights)
-        found = []
-        for part in projected.parts:
-            codes = (code[part.start : part.stop] for code in self.design.codes)
-            on_device = tuple(torch.from_numpy(code).to(self.device) for code in codes)
-            found.append(encode(grafted, part.projection, on_device, device=self.device))
+        grafted = self._grafted(weights)
+        found = [encode_block(grafted, block, codes) for _, block, codes in self._blocks(projected)]
         return Latents(
             torch.cat([latents.mean for latents in found]),
             torch.cat([latents.variance for latents in found]),
         )
+
+    def place(
+        self, projected: ProjectedQuery, weights: dict[str, Tensor], progress: Progress
+    ) -> PlacedCells:
+        """Where every cell comes to lie, and how far that is from where a fit starts."""
+        n_cells = len(projected.totals)
+        mean = np.empty((n_cells, self.manifest.architecture.n_latent), dtype=np.float32)
+        moved = np.empty(n_cells, dtype=np.float64)
+        grafted, start = self._grafted(weights), self._grafted(None)
+        for cells, block, codes in self._blocks(projected):
+            progress(cells.start / n_cells)
+            placed = encode_block(grafted, block, codes).mean.cpu()
+            before = encode_block(start, block, codes).mean.cpu()
+            mean[cells] = placed.numpy()
+            moved[cells] = (placed.double() - before.double()).norm(dim=1).numpy()
+        return PlacedCells(mean, moved)
+
+    def _grafted(self, weights: dict[str, Tensor] | None) -> SCVI:
+        grafted = graft(self.cvae, self.design.n_new)
+        if weights is not None:
+            load_query_weights(grafted, weights)
+        return grafted
+
+    def _blocks(
+        self, projected: ProjectedQuery
+    ) -> Iterator[tuple[slice, Projection, tuple[Tensor, ...]]]:
+        """Which cells, their projections and their codes, on the network's device."""
+        for part in projected.parts:
+            for start, stop in block_ranges(part.stop, part.start):
+                cells = slice(start, stop)
+                block = part.projections.block(start - part.start, stop - part.start)
+                yield cells, block.to(self.device), self._codes(cells)
 
     def sample_of(self, part: ProjectedCells, recipe: Recipe) -> Index:
         """The cells of a part, ascending, among which are all of it that a fit will learn from.
@@ -174,13 +166,13 @@ class QuerySurgery:
         chosen = [np.empty(0, dtype=np.int64)]
         for group in self.groups:
             first, last = np.searchsorted(group.cells, [part.start, part.stop])
-            chosen.append(_by_content(part, group.cells[first:last])[: recipe.sample_size])
+            chosen.append(by_content(part, group.cells[first:last])[: recipe.sample_size])
         return np.sort(np.concatenate(chosen))
 
     def _fit_group(
         self, projected: ProjectedQuery, recipe: Recipe, group: Group, progress: Progress
     ) -> GroupFit:
-        order = _by_content(projected, group.cells)
+        order = by_content(projected, group.cells)
         seed = _seed(self.manifest, projected.hashes[order])
         if not len(order):
             return GroupFit(group, seed, None)
@@ -192,37 +184,35 @@ class QuerySurgery:
             library_prior=self._library_prior(projected, group, order).to(self.device),
             seed=seed,
             tick=progress,
-            restrain=self._restraint(projected, group, order, recipe),
+            restrain=self._restraint(projected, order, recipe),
         )
         return GroupFit(group, seed, found)
 
     def _restraint(
-        self, projected: ProjectedQuery, group: Group, order: Index, recipe: Recipe
+        self, projected: ProjectedQuery, order: Index, recipe: Recipe
     ) -> Restrain | None:
         """What says how far the group's fit may go; None where the recipe or nobody can."""
         if not recipe.mixing_kept or self.among is None or not len(self.among):
             return None
         among, cells = self.among, order[:MOST_AMONG]
-        projection = projected.rows(cells)
-        codes = tuple(torch.from_numpy(c).to(self.device) for c in self._codes(group, cells))
+        projection = projected.rows(cells).to(self.device)
+        codes = self._group_codes(cells)
 
         def restrained(network: Callable[[float], SCVI]) -> Restrained:
             def place(share: float) -> Tensor:
-                return encode(network(share), projection, codes, device=self.device).mean
+                return encode(network(share), projection, codes).mean
 
             return restrain(among, place, recipe.mixing_kept)
 
         return restrained
 
-    def _codes(self, group: Group, cells: Index) -> list[Index]:
+    def _group_codes(self, cells: Index) -> Codes:
         """Of cells of a group; alone, its batch is the first that surgery adds."""
-        batch, *others = (code[cells] for code in self.design.codes)
-        return [batch if self.design.is_coupled else np.full_like(batch, self.n_reference), *others]
+        batch, *others = self._codes(cells)
+        return (batch if self.design.is_coupled else self.n_reference, *others)
 
     def _training_cells(self, projected: ProjectedQuery, index: Index) -> TrainingCells:
         cells = self._cells(projected.counts.dense(index), index)
-        if not self.design.is_coupled:  # alone, its batch is the first that surgery adds
-            cells = replace(cells, codes=(self.n_reference, *cells.codes[1:]))
         return TrainingCells(cells, projected.rows(index).to(self.device))
 
     def _library_prior(self, projected: ProjectedQuery, group: Group, order: Index) -> Tensor:
@@ -238,32 +228,21 @@ class QuerySurgery:
                 prior[row, 1] = mine.var(unbiased=False).clamp(min=SMALLEST_PRIOR_VARIANCE)
         return prior
 
-    def _cells(self, x: npt.NDArray[np.float32], index: slice | Index) -> Cells:
-        def rows(values: npt.NDArray[np.generic] | None) -> Tensor | None:
-            return None if values is None else torch.from_numpy(values[index]).to(self.device)
+    def _cells(self, x: npt.NDArray[np.float32], index: Index) -> Cells:
+        design, on_device = self.design, torch.from_numpy(x).to(self.device)
+        columns = (design.continuous, design.labels, design.size_factor)
+        return Cells(on_device, self._group_codes(index), *(self._there(c, index) for c in columns))
 
-        design = self.design
-        codes = tuple(torch.from_numpy(code[index]).to(self.device) for code in design.codes)
-        on_device = torch.from_numpy(x).to(self.device)
-        return Cells(
-            on_device, codes, rows(design.continuous), rows(design.labels), rows(design.size_factor)
-        )
+    def _codes(self, index: slice | Index) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(code[index]).to(self.device) for code in self.design.codes)
+
+    def _there(self, values: npt.NDArray[np.generic] | None, index: slice | Index) -> Tensor | None:
+        return None if values is None else torch.from_numpy(values[index]).to(self.device)
 
 
 def _totals(rows: sp.csr_matrix) -> Tensor:
     """Counts of each cell in float64, in which scipy would sum only after adding in float32."""
     return torch.from_numpy(np.asarray(rows.astype(np.float64).sum(axis=1)).ravel())
-
-
-def _rows(projection: Projection, cells: Index) -> Projection:
-    return projection.rows(torch.from_numpy(cells).to(projection.z.device))
-
-
-def _by_content(projected: ProjectedCells | ProjectedQuery, cells: Index) -> Index:
-    """Those of these cells that have counts, in an order that only their content decides."""
-    cells = cells[projected.occupied[cells - projected.start]]
-    hashes = projected.hashes[cells - projected.start]
-    return np.asarray(cells[np.lexsort((hashes[:, 1], hashes[:, 0]))], dtype=np.int64)
 
 
 def _seed(manifest: Manifest, hashes: UInt64) -> int:

@@ -4,10 +4,11 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from app.problems import NotFinite
@@ -16,12 +17,12 @@ from models_store.encoding import label_probabilities
 from models_store.scanvi import SCANVI
 from worker.chosen_cells import Choice, chosen_cells
 from worker.explained import Explained, explain_sample
-from worker.grafting import ProjectedQuery
 from worker.matched_query import MatchedQuery, match_query
 from worker.obs import listed
 from worker.orders import MapOrder, Report
 from worker.packed_counts import OwnCounts, StoredCounts
 from worker.predictions import write_labels
+from worker.projected_query import ProjectedQuery
 from worker.provenance import MappedQuery, provenance, summary
 from worker.reference_cache import ReferenceCache
 from worker.results import (
@@ -29,6 +30,7 @@ from worker.results import (
     CELL,
     EMPTY,
     added_columns,
+    annotated_obs,
     write_annotated_h5ad,
     write_latent,
     write_weights,
@@ -37,6 +39,7 @@ from worker.shards import MadeBy, are_made_by, read_shards
 
 QUERY_WEIGHTS_FILE = "query_weights.safetensors"
 PROVENANCE_FILE = "provenance.json"
+PROJECTIONS = "projections"
 
 STAGES = {
     "loading": 0.0,
@@ -80,10 +83,22 @@ def run_mapping(order: MapOrder, references: ReferenceCache, report: Report) -> 
     with chosen_cells(order) as (chosen, choice):
         with stages.stage("loading"):
             matched = match_query(chosen, references)
-        mapped = _map(matched, chosen, choice, stages)
+        with _projections_folder(chosen.out):
+            mapped = _map(matched, chosen, choice, stages)
         _refuse_infinite(mapped)
         with stages.stage("writing"):
             return _write(chosen, matched, mapped, stages)
+
+
+@contextmanager
+def _projections_folder(out: Path) -> Iterator[None]:
+    """What is in it by the end is no result."""
+    folder = out / PROJECTIONS
+    folder.mkdir()
+    try:
+        yield
+    finally:
+        rmtree(folder)
 
 
 def _map(
@@ -93,12 +108,13 @@ def _map(
     with stages.stage("reading"):
         # A worker of another kind would not have made the same bytes: then all is read again.
         shards = order.shards if are_made_by(order.shards, MadeBy.order(order)) else ()
-        projected = read_shards(shards) if shards else surgery.project(stages.progress)
+        folder = order.out / PROJECTIONS
+        projected = read_shards(shards) if shards else surgery.project(stages.progress, folder)
     with stages.stage("fitting"):
         fits = surgery.fit(projected, recipe, stages.progress)
     with stages.stage("encoding"):
         weights = surgery.weights(fits)
-        latents, forward = surgery.encode(projected, weights), surgery.encode(projected, None)
+        placed = surgery.place(projected, weights, stages.progress)
     with stages.stage("explaining"):
         explained = _explain(matched, order, projected)
     return MappedQuery(
@@ -108,8 +124,7 @@ def _map(
         coverage=matched.coverage,
         fits=fits,
         weights=weights,
-        latents=latents,
-        forward=forward,
+        placed=placed,
         explained=explained,
         empty=~projected.occupied,
         n_shards=len(shards),
@@ -137,8 +152,8 @@ def _explain(matched: MatchedQuery, order: MapOrder, projected: ProjectedQuery) 
 
 def _refuse_infinite(mapped: MappedQuery) -> None:
     """Numbers that are not finite would pass for results in whatever reads them next."""
-    latents = mapped.latents.mean
-    cells = int((~torch.isfinite(latents).all(dim=1)).sum())
+    latents = mapped.placed.mean
+    cells = int((~np.isfinite(latents).all(axis=1)).sum())
     batches = [
         each.group.name
         for each in mapped.fits
@@ -161,7 +176,7 @@ def _write(
     order: MapOrder, matched: MatchedQuery, mapped: MappedQuery, stages: Stages
 ) -> dict[str, Any]:
     query, obs = matched.query, matched.obs
-    latent = np.ascontiguousarray(mapped.latents.mean.cpu().numpy(), dtype=np.float32)
+    latent = mapped.placed.mean
     write_latent(order.out, obs.index, latent)
     stages.progress(0.3)
     write_weights(order.out / QUERY_WEIGHTS_FILE, mapped.weights, mapped.weights_metadata())
@@ -174,11 +189,11 @@ def _write(
     cvae = mapped.surgery.cvae
     if isinstance(cvae, SCANVI):
         labels = mapped.surgery.manifest.labels[0].categories
-        blocks = label_probabilities(cvae, mapped.latents.mean)
+        blocks = label_probabilities(cvae, torch.from_numpy(latent).to(mapped.surgery.device))
         extra |= write_labels(order.out, obs.index, labels, blocks).columns(mapped.columns)
-    added = pd.DataFrame(extra, index=obs.index)
     packed = StoredCounts(order.shards) if order.shards else OwnCounts(query, threads=order.threads)
-    write_annotated_h5ad(order.out / "query.h5ad", query, packed, latent, added)
+    annotated = annotated_obs(obs, extra)
+    write_annotated_h5ad(order.out / "query.h5ad", query, packed, annotated, latent)
     stages.progress(0.9)
     told = json.dumps(
         provenance(order, matched.reference.manifest_sha256, mapped, stages.seconds), indent=1

@@ -53,12 +53,16 @@ class OwnCounts:
         self._owned = owned_chunks(query, *(cells or (0, query.n_cells)))
 
     def chunks(self, array: str) -> Iterator[bytes]:
-        values: Values = getattr(self._query, array)
         length = chunk_length(self._query.nnz)
+
+        def pack(number: int) -> bytes:
+            stop = min((number + 1) * length, self._query.nnz)
+            return pack_chunk(self._query.entries(array, number * length, stop), length)
+
         with ThreadPoolExecutor(self._threads) as pool:
             for at in range(0, len(self._owned), PACKED_AT_ONCE):
                 some = self._owned[at : at + PACKED_AT_ONCE]
-                yield from pool.map(lambda number: pack_chunk(values, number, length), some)
+                yield from pool.map(pack, some)
 
 
 class StoredCounts:
@@ -88,10 +92,9 @@ def store_packed(counts: PackedCounts, folder: Path) -> None:
         np.save(folder / f"{array}.sizes.npy", np.array(sizes, dtype=np.int64))
 
 
-def pack_chunk(values: Values, number: int, length: int) -> bytes:
-    """What HDF5's filters shuffle and deflate make of one chunk."""
+def pack_chunk(values: Values, length: int) -> bytes:
+    """What HDF5's filters shuffle and deflate make of one chunk of such a length."""
     chunk = np.zeros(length, dtype=values.dtype)
-    part = values[number * length : (number + 1) * length]
-    chunk[: len(part)] = part
+    chunk[: len(values)] = values
     shuffled = chunk.view(np.uint8).reshape(length, -1).T
     return zlib.compress(shuffled.tobytes(), LEVEL)

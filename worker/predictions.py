@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from worker.csv_text import csv_header, csv_rows
+
 Probabilities = npt.NDArray[np.float32]
 
 LABEL, PROBABILITY = "cellgraft_label", "cellgraft_label_probability"
@@ -58,14 +60,15 @@ def write_labels(
     codes, best, at = [], [], 0
     with (
         pq.ParquetWriter(out / "labels.parquet", _schema(labels)) as parquet,
-        (out / "labels.csv").open("w", encoding="utf-8", newline="") as csv,
+        (out / "labels.csv").open("wb") as csv,
     ):
+        csv.write(csv_header(["cell", *_schema(labels).names[:-1]]))
         for p in _groups(blocks, len(labels)):
             code = p.argmax(axis=1)
             top = p[np.arange(len(p)), code]
             frame = _frame(names[at : at + len(p)], labels, p, code, top)
             parquet.write_table(pa.Table.from_pandas(frame, schema=_schema(labels)))
-            frame.to_csv(csv, header=at == 0, lineterminator="\n")
+            csv.write(csv_rows([frame.index.tolist(), *(frame[name].to_numpy() for name in frame)]))
             codes.append(code.astype(np.int64))
             best.append(top)
             at += len(p)

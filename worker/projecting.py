@@ -7,6 +7,7 @@ from typing import Any
 from worker.matched_query import match_query
 from worker.orders import Report, ShardOrder
 from worker.packed_counts import OwnCounts, store_packed
+from worker.projections import InFiles
 from worker.reference_cache import ReferenceCache
 from worker.shards import MadeBy, SampledCounts, write_shard
 
@@ -23,7 +24,8 @@ def run_shard(order: ShardOrder, references: ReferenceCache, report: Report) -> 
     report("loading", 0.0)
     matched = match_query(order, references)
     surgery, cells = matched.surgery, (order.start, order.stop)
-    part = surgery.project_cells(*cells, lambda share: report("reading", PROJECTED * share))
+    kept = InFiles(order.out, order.stop - order.start)
+    part = surgery.project_cells(*cells, kept, lambda done: report("reading", PROJECTED * done))
     chosen = surgery.sample_of(part, matched.recipe)
     sample = SampledCounts(chosen, matched.counts.chosen(chosen))
     write_shard(order.out, part, sample, MadeBy.order(order))

@@ -14,14 +14,13 @@ from app.coverage import Coverage
 from app.gene_admission import forced_verdict
 from app.standing import NO_EFFECT
 from models_store.blocks import BLOCK
-from models_store.encoding import Latents
 from models_store.gene_matching import GeneMatch
 from models_store.manifest import Manifest
 from models_store.recipe import Recipe
 from models_store.scanvi import CLASSIFICATION_RATIO
 from worker.chosen_cells import Choice
 from worker.explained import Explained
-from worker.grafting import GroupFit, QuerySurgery
+from worker.grafting import GroupFit, PlacedCells, QuerySurgery
 from worker.orders import MapOrder
 from worker.restraint import Restrained
 from worker.results import EMPTY
@@ -37,8 +36,7 @@ class MappedQuery:
     coverage: Coverage
     fits: list[GroupFit]
     weights: dict[str, Tensor]
-    latents: Latents
-    forward: Latents
+    placed: PlacedCells
     explained: Explained
     """Of the reference's forward pass, whatever the recipe."""
     empty: npt.NDArray[np.bool_]
@@ -211,8 +209,7 @@ def _restraint(found: Restrained | None) -> dict[str, float] | None:
 
 def _movement(mapped: MappedQuery, cells: slice | npt.NDArray[np.int64]) -> dict[str, float]:
     """How far surgery moved the cells from where recipe `forward` puts them (Euclidean, latent)."""
-    moved = mapped.latents.mean.cpu().double() - mapped.forward.mean.cpu().double()
-    distance = np.sort(moved.norm(dim=1).numpy()[cells])  # sorted: sums do not depend on row order
+    distance = np.sort(mapped.placed.moved[cells])  # sorted: sums do not depend on row order
     if not len(distance):
         return {"mean": 0.0, "median": 0.0, "max": 0.0}
     return {

@@ -16,8 +16,9 @@ from models_store.recipe import Recipe
 from models_store.recipe_evidence import Trial
 from models_store.scvi import SCVI
 from worker.alignment import AlignedCounts, Index
-from worker.grafting import GroupFit, Progress, ProjectedQuery, QuerySurgery
+from worker.grafting import GroupFit, Progress, QuerySurgery
 from worker.known_cells import KnownCells
+from worker.projected_query import ProjectedQuery
 from worker.recipe_judge import Judge
 from worker.restraint import MOST_AMONG
 

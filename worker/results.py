@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from worker.canonical import CanonicalQuery
+from worker.csv_text import ROWS, csv_header, csv_rows
 from worker.names import free_name
 from worker.packed_counts import ARRAYS, LEVEL, PackedCounts, chunk_length
 from worker.predictions import LABEL, PROBABILITY
@@ -37,10 +38,13 @@ def write_latent(
     values = np.ascontiguousarray(latent, dtype=np.float32)
     names = [f"latent_{dimension}" for dimension in range(values.shape[1])]
     index = pd.Index(list(cell_names), dtype=object, name="cell")
-    frame = pd.DataFrame(values, index=index, columns=names)
     np.save(out / "latent.npy", values)
-    frame.to_parquet(out / "latent.parquet", index=True)
-    frame.to_csv(out / "latent.csv")
+    pd.DataFrame(values, index=index, columns=names).to_parquet(out / "latent.parquet", index=True)
+    with (out / "latent.csv").open("wb") as csv:
+        csv.write(csv_header(["cell", *names]))
+        for start in range(0, len(values), ROWS):
+            rows = slice(start, start + ROWS)
+            csv.write(csv_rows([index[rows].tolist(), *values[rows].T]))
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -67,17 +71,17 @@ def write_annotated_h5ad(
     path: Path,
     canonical: CanonicalQuery,
     packed: PackedCounts,
+    obs: pd.DataFrame,
     latent: np.ndarray[Any, Any],
-    extra_obs: pd.DataFrame | None = None,
 ) -> None:
     """The query as uploaded, its counts and cells in order, with the latent in obsm.
 
-    Columns of `extra_obs` follow those of obs; see `added_columns`. The counts stream from disk.
+    The counts stream from disk.
     """
     with h5py.File(path, "w") as file, _nullable_strings():
         _encode(file, {"encoding-type": "anndata", "encoding-version": "0.1.0"})
         _write_counts(file, canonical, packed)
-        anndata.io.write_elem(file, "obs", _all_obs(canonical, extra_obs))
+        anndata.io.write_elem(file, "obs", obs)
         anndata.io.write_elem(file, "var", _var(canonical))
         values = np.ascontiguousarray(latent, dtype=np.float32)
         anndata.io.write_elem(file, "obsm", {LATENT: values})
@@ -117,15 +121,16 @@ def _write_counts(file: h5py.File, canonical: CanonicalQuery, packed: PackedCoun
             raise ValueError(f"{number} chunks of {name} are not all of the query's counts")
 
 
-def _all_obs(canonical: CanonicalQuery, extra: pd.DataFrame | None) -> pd.DataFrame:
-    obs = canonical.obs()
-    if obs.index.name in obs.columns:
-        obs.index.name = None  # anndata refuses an index that shares a column's name
-    if extra is None:
-        return obs
-    for name in extra:
-        obs[name] = extra[name].to_numpy()
-    return obs
+def annotated_obs(obs: pd.DataFrame, added: Mapping[str, Any]) -> pd.DataFrame:
+    """The columns as uploaded, then those of a mapping; see `added_columns`."""
+    whole = obs.copy(deep=False)
+    if whole.index.name in whole.columns:
+        whole.index = whole.index.rename(
+            None
+        )  # anndata refuses an index that shares a column's name
+    for name, values in added.items():
+        whole[name] = pd.Series(values).to_numpy()
+    return whole
 
 
 def _var(canonical: CanonicalQuery) -> pd.DataFrame:

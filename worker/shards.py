@@ -17,10 +17,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from models_store.cells import Projection
 from worker.alignment import Float32, Index
-from worker.grafting import ProjectedCells, ProjectedQuery
 from worker.orders import MapOrder, ShardOrder
+from worker.projected_query import ProjectedCells, ProjectedQuery
+from worker.projections import StoredProjections
 
 FACTS = "shard.json"
 
@@ -68,10 +68,8 @@ class MadeBy:
 
 
 def write_shard(folder: Path, part: ProjectedCells, sample: SampledCounts, made_by: MadeBy) -> None:
-    """Write all but the packed counts."""
+    """Write all but the packed counts and the projections, which were kept there block by block."""
     arrays: dict[str, Tensor | np.ndarray[Any, Any]] = {
-        "z": part.projection.z,
-        "log_library": part.projection.log_library,
         "totals": part.totals,
         "occupied": part.occupied,
         "hashes": part.hashes,
@@ -80,8 +78,6 @@ def write_shard(folder: Path, part: ProjectedCells, sample: SampledCounts, made_
         "sample.indices": sample.counts.indices,
         "sample.data": sample.counts.data,
     }
-    if part.projection.library is not None:
-        arrays["library"] = part.projection.library
     for name, values in arrays.items():
         plain = values.cpu().numpy() if isinstance(values, Tensor) else values
         np.save(folder / f"{name}.npy", plain)
@@ -110,11 +106,10 @@ def read_shards(folders: Sequence[Path]) -> ProjectedQuery:
 
 def _read_part(folder: Path) -> ProjectedCells:
     facts = _facts(folder)
-    library = _mapped(folder, "library") if (folder / "library.npy").exists() else None
     return ProjectedCells(
         start=facts["start"],
         stop=facts["stop"],
-        projection=Projection(_mapped(folder, "z"), library, _mapped(folder, "log_library")),
+        projections=StoredProjections(folder),
         totals=torch.from_numpy(_array(folder, "totals")),
         occupied=_array(folder, "occupied"),
         hashes=_array(folder, "hashes"),
@@ -137,8 +132,3 @@ def _facts(folder: Path) -> dict[str, Any]:
 def _array(folder: Path, name: str) -> np.ndarray[Any, Any]:
     found: np.ndarray[Any, Any] = np.load(folder / f"{name}.npy")
     return found
-
-
-def _mapped(folder: Path, name: str) -> Tensor:
-    # Copy on write: torch wants memory that could be written, and the file stays as it is.
-    return torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c"))

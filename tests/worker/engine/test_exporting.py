@@ -110,7 +110,7 @@ def posterior_means(mapped: MapOrder) -> np.ndarray:
     (part,) = matched.surgery.project(nothing).parts
     codes = tuple(torch.from_numpy(code) for code in matched.surgery.design.codes)
     with torch.no_grad():
-        found: np.ndarray = grafted.posterior(part.projection, codes).m.numpy()
+        found: np.ndarray = grafted.posterior(part.projections.block(0, part.stop), codes).m.numpy()
     return found
 
 

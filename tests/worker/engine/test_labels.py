@@ -189,9 +189,7 @@ def test_labels_that_the_query_brings_take_part_and_are_told(
     cells.obs["claimed"] = cells.obs["cell_type"].map({"alpha": "beta", "beta": "alpha"})
     found, told = {}, {}
     for key in (None, "claimed"):
-        ordered = order(
-            labelled, tmp_path / str(key), cells, labels_key=key, recipe="scvi-tools"
-        )
+        ordered = order(labelled, tmp_path / str(key), cells, labels_key=key, recipe="scvi-tools")
         told[key] = run_mapping(ordered, ReferenceCache(), nothing)
         found[key] = pd.read_parquet(ordered.out / "labels.parquet")
         provenance = json.loads((ordered.out / "provenance.json").read_text())
