@@ -6,7 +6,21 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = ("epochs", "service", "building", "shards", "scanvi", "imports", "intake")
+BENCHMARKS = (
+    "epochs",
+    "convergence-simulated",
+    "convergence-simulated-stopping",
+    "convergence-pbmc",
+    "convergence-pbmc-stopping",
+    "service",
+    "building",
+    "shards",
+    "scanvi",
+    "imports",
+    "intake",
+    "report",
+)
+"""A module of this folder, or its parts: `report` comes last, as it tells of all others."""
 
 
 def main() -> None:
@@ -18,7 +32,8 @@ def main() -> None:
     if unknown:
         sys.exit(f"There is no benchmark {unknown[0]!r}. There are: {', '.join(BENCHMARKS)}.")
     for name in wanted:
-        importlib.import_module(f"bench.{name}").run()
+        module, _, part = name.partition("-")
+        importlib.import_module(f"bench.{module}").run(*[part] if part else [])
 
 
 if __name__ == "__main__":
