@@ -58,7 +58,7 @@ chaos: $(VENV)/.dev ## kill -9 at random, judged by a checker; ten minutes a cal
 fuzz: $(VENV)/.dev ## damaged uploads by the ten thousand; ten minutes a call (FLIPS=, MUTANTS=, SEED=)
 	@$(BIN)/python -m tests.fuzz --flips $(FLIPS) --mutants $(MUTANTS) --seed $(SEED)
 
-bench: $(VENV)/.dev ## speed, beside scvi-tools where it can be compared
+bench: $(VENV)/.dev ## speed, beside scvi-tools where it can be compared; writes docs/performance.md
 	@$(BIN)/python -m bench
 
 fmt: $(VENV)/.dev ## format the code and put right what ruff can

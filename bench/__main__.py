@@ -8,6 +8,10 @@ import sys
 
 BENCHMARKS = (
     "epochs",
+    "convergence-simulated",
+    "convergence-simulated-stopping",
+    "convergence-pbmc",
+    "convergence-pbmc-stopping",
     "service",
     "building",
     "shards",
@@ -17,7 +21,9 @@ BENCHMARKS = (
     "warm",
     "plates",
     "large",
+    "report",
 )
+"""A module of this folder, or its parts: `report` comes last, as it tells of all others."""
 
 
 def main() -> None:
@@ -29,7 +35,8 @@ def main() -> None:
     if unknown:
         sys.exit(f"There is no benchmark {unknown[0]!r}. There are: {', '.join(BENCHMARKS)}.")
     for name in wanted:
-        importlib.import_module(f"bench.{name}").run()
+        module, _, part = name.partition("-")
+        importlib.import_module(f"bench.{module}").run(*[part] if part else [])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ the difference, which is paired by seed and cell. It is asked twice: on the very
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -20,21 +19,16 @@ from typing import Any
 import anndata
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 import torch
 
-from bench import yardstick
+from bench import hosted, yardstick
 from bench.measure import keep
-from models_store.bundle import WEIGHTS_FILE
 from models_store.cells import Cells, select_cells
 from models_store.encoding import label_probabilities
 from models_store.kinds import untrained
 from models_store.manifest import Manifest
 from models_store.scanvi import SCANVI
 from tests.parity.convert import translate
-from worker.alignment import AlignedCounts
-from worker.covariates import design_query
-from worker.grafting import QuerySurgery
 from worker.reference_training import Schedule, default_epochs, split_cells, train_reference
 
 DATA = Path(os.environ.get("BENCH_DATA", "../shared/data")) / "kang_muscat_1556"
@@ -126,7 +120,7 @@ def _compare(ours: Right, theirs: Right) -> dict[str, Any]:
 
 def _map_all(reference: anndata.AnnData, query: anndata.AnnData, seed: int) -> dict[str, Any]:
     """The label of every query cell, by who predicted it."""
-    manifest = _manifest(reference, seed)
+    manifest = hosted.manifest(reference, kind="scanvi", seed=seed)
     found = {"ours": _predict(manifest, _train(manifest, reference, seed), query)}
     for way in WAYS:
         found |= _map_onto_theirs(manifest, reference, query, seed, way)
@@ -143,31 +137,6 @@ def _map_onto_theirs(
         f"ours on theirs{way}": _predict(manifest, network, query),
         f"theirs{way}": yardstick.predict(query.copy(), theirs, epochs=QUERY_EPOCHS),
     }
-
-
-def _manifest(reference: anndata.AnnData, seed: int) -> Manifest:
-    """Of a reference of all genes with the default architecture."""
-    total = np.asarray(reference.X.sum(axis=0)).ravel()
-    return Manifest.model_validate(
-        {
-            "name": "kang",
-            "version": 1,
-            "kind": "scanvi",
-            "architecture": {"n_genes": reference.n_vars},
-            "genes": {"ids": tuple(reference.var_names)},
-            "batch": {"key": "batch", "categories": tuple(sorted(set(reference.obs["batch"])))},
-            "labels": [{"key": "cell_type", "categories": sorted(set(reference.obs["cell_type"]))}],
-            "expected_expression": tuple(total / total.sum()),
-            "provenance": {
-                "cellgraft_version": "0",
-                "torch_version": torch.__version__,
-                "n_cells": reference.n_obs,
-                "seed": seed,
-                "created_at": "2026-01-01T00:00:00Z",
-            },
-            "files": {WEIGHTS_FILE: hashlib.sha256(str(seed).encode()).hexdigest()},
-        }
-    )
 
 
 def _train(manifest: Manifest, reference: anndata.AnnData, seed: int) -> SCANVI:
@@ -191,27 +160,11 @@ def _train(manifest: Manifest, reference: anndata.AnnData, seed: int) -> SCANVI:
     return network
 
 
-class _Rows:
-    """Counts in memory, read as a canonical query is."""
-
-    def __init__(self, counts: sp.csr_matrix) -> None:
-        self.counts, self.n_cells = counts, counts.shape[0]
-
-    def rows(self, start: int, stop: int) -> sp.csr_matrix:
-        return self.counts[start:stop]
-
-    def rows_of(self, cells: np.ndarray) -> sp.csr_matrix:
-        return self.counts[cells]
-
-
 def _predict(manifest: Manifest, network: Any, query: anndata.AnnData) -> Any:
     """As a mapping with recipe `default` does; nothing of the query's labels is seen."""
-    design = design_query(query.obs, manifest, batch_key=["batch"])
-    match = manifest.match_genes({"index": list(query.var_names)})
-    counts = AlignedCounts(_Rows(sp.csr_matrix(query.X, dtype=np.float32)), match)
-    surgery = QuerySurgery(manifest, network.eval(), counts, design)
-    projected = surgery.project(lambda done: None)
-    fits = surgery.fit(projected, manifest.recipe("default"), lambda done: None)
+    surgery = hosted.surgery(manifest, network, query)
+    projected = surgery.project(hosted.quiet)
+    fits = surgery.fit(projected, manifest.recipe("default"), hosted.quiet)
     latents = surgery.encode(projected, surgery.weights(fits))
     p = torch.cat(list(label_probabilities(network, latents.mean)))
     return np.array(manifest.labels[0].categories)[p.argmax(1).numpy()]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anndata
@@ -26,6 +28,17 @@ def reference(cells: anndata.AnnData, *, likelihood: str, epochs: int) -> Any:
     scvi.model.SCVI.setup_anndata(cells, batch_key="batch")
     made = scvi.model.SCVI(cells, gene_likelihood=likelihood, **RECOMMENDED)
     made.train(max_epochs=epochs, train_size=1.0, **QUIET)
+    return made
+
+
+def kept_reference(cells: anndata.AnnData, folder: Path, *, epochs: int) -> Any:
+    """The reference that an earlier run left in this folder, or a new one, left there."""
+    scvi = _scvi()
+    if folder.exists():
+        return scvi.model.SCVI.load(folder, cells)
+    scvi.settings.seed = 0
+    made = reference(cells, likelihood="nb", epochs=epochs)
+    made.save(folder)
     return made
 
 
@@ -74,6 +87,53 @@ def seconds_per_epoch(mapped: Any, epochs: int) -> float:
     began = time.perf_counter()
     mapped.train(max_epochs=epochs, train_size=1.0, plan_kwargs={"weight_decay": 0.0}, **QUIET)
     return (time.perf_counter() - began) / epochs
+
+
+def watched_training(
+    mapped: Any,
+    cells: tuple[Any, Any],
+    *,
+    epochs: int,
+    at_epoch: Callable[[int, float], None],
+    **options: Any,
+) -> None:
+    """Train a query's weights, and tell after each epoch how many there were and their seconds.
+
+    Args:
+        mapped: a query model.
+        cells: positions of its training cells and of those it validates on.
+        epochs: at most so many.
+        at_epoch: what it takes, and validating, is not in the seconds.
+        options: of `train`.
+    """
+    from lightning.pytorch import Callback
+
+    class Clock(Callback):
+        def __init__(self) -> None:
+            self.epochs, self.seconds, self.began = 0, 0.0, 0.0
+
+        def resume(self, *_: Any) -> None:
+            self.began = time.perf_counter()
+
+        def pause(self, *_: Any) -> None:
+            self.seconds += time.perf_counter() - self.began
+
+        on_train_start = on_validation_end = resume
+        on_validation_start = pause
+
+        def on_train_epoch_end(self, *_: Any) -> None:
+            self.pause()
+            self.epochs += 1
+            at_epoch(self.epochs, self.seconds)
+            self.resume()
+
+    mapped.train(
+        max_epochs=epochs,
+        datasplitter_kwargs={"external_indexing": list(cells)},
+        callbacks=[Clock()],
+        **options,
+        **QUIET,
+    )
 
 
 @torch.no_grad()
