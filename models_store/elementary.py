@@ -19,16 +19,16 @@ _ROOT_HALF = np.int32(0x3F3504F3)
 _NOT_SIGN = np.int32(0x7FFFFFFF)
 _SIGN = np.int32(31)
 
-# 2^f on [-½, ½], a Chebyshev fit. The logarithm's are those of Cephes' logf (Moshier 1992).
+# 2^f on [-½, ½], a Chebyshev fit that is 1 at 0. The logarithm's are those of Cephes' logf (Moshier 1992).
 _P = tuple(
     np.float32(p)
     for p in (
-        1.0000000754953495,
-        0.6931472067106205,
-        0.24022107355830055,
-        0.05550327214208133,
-        0.009676037097885356,
-        0.0013400432165740805,
+        1.0,
+        0.693147188029343,
+        0.2402234894094699,
+        0.05550357104252581,
+        0.009666373693207851,
+        0.0013390867351534747,
     )
 )
 _L = tuple(

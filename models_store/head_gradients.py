@@ -18,7 +18,7 @@ from models_store.kernels import Logits, can_fuse, fused_gradient
 from models_store.reconstruction import reconstruction_gradients
 from models_store.scvi import SCVI
 
-SMALLEST_PART = 100_000
+SMALLEST_PART = 200_000
 """Outputs of the decoder that are worth a thread of their own."""
 
 CELLS_AT_ONCE = 256

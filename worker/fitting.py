@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models_store.query_gradients import QueryGradients
 from models_store.recipe import Recipe
+from models_store.replayed_gradients import ReplayedGradients
 from models_store.scvi import SCVI
 from models_store.surgery import graft, penalised_rows, query_parameters, query_weights
 from worker.plateau import Plateau
@@ -162,9 +163,12 @@ class _Loop:
         self.generator = generator
         self.parameters = list(query_parameters(cvae).values())
         on_cpu = cvae.library_prior.device.type == "cpu"
-        self.gradients = QueryGradients(
+        gradients = QueryGradients(
             cvae, self.training.cells, self.training.projection, threads=threads if on_cpu else 1
         )
+        self.gradients: QueryGradients | ReplayedGradients = gradients
+        if not on_cpu:
+            self.gradients = ReplayedGradients(gradients, recipe.minibatch_size)
         self.prior = list(penalised_rows(cvae))
         self.epochs = n_epochs(recipe, max(1, len(watch.training)))
 

@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from models_store import coders, layers, likelihoods, query_gradients, reconstruction, scvi
+from models_store import (
+    coders,
+    head_gradients,
+    hidden_gradients,
+    layers,
+    likelihoods,
+    reconstruction,
+    scvi,
+)
+from models_store.kernels import Logits
 from models_store.reconstruction import ReconstructionGradients
 
 from . import measure, oracle
@@ -114,6 +123,16 @@ def _change_gradient(patch: Patch, **parts: Callable[[Tensor], Tensor]) -> None:
     """Both ways of computing it: by definition, and in the fused kernels."""
     for way in ("_by_definition", "_fused"):
         patch.setattr(reconstruction, way, _changed(getattr(reconstruction, way), parts))
+    original = head_gradients.fused_gradient
+
+    def in_place(x: object, scale: Logits, library: Tensor, theta: Tensor, pi: Logits) -> Tensor:
+        total = original(x, scale, library, theta, pi)
+        for part, given in (("logits", scale), ("pi", pi)):
+            if part in parts and given is not None:
+                given.product.copy_(parts[part](given.product))
+        return total
+
+    patch.setattr(head_gradients, "fused_gradient", in_place)
 
 
 def slope_of_mu_a_thousandth_too_large(patch: Patch) -> None:
@@ -129,12 +148,14 @@ def no_slope_of_zero_inflation(patch: Patch) -> None:
 
 
 def query_gradients_forget_the_slope_of_batch_norm(patch: Patch) -> None:
-    backward = query_gradients._Norms.backward
+    backward = hidden_gradients.FusedNorms.backward
 
-    def forgetful(self: query_gradients._Norms, g: Tensor) -> Tensor:
-        return backward(self, g) if self.slope is None else backward(self, g) / self.slope
+    def forgetful(self: hidden_gradients.FusedNorms, g: Tensor) -> tuple[Tensor, Tensor | None]:
+        found, total = backward(self, g)
+        assert total is not None
+        return found / self.affine.slope, total / self.affine.slope
 
-    patch.setattr(query_gradients._Norms, "backward", forgetful)
+    patch.setattr(hidden_gradients.FusedNorms, "backward", forgetful)
 
 
 def draws_of_ln_stay_off_the_simplex(patch: Patch) -> None:
