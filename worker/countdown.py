@@ -7,8 +7,8 @@ import time
 
 from worker.orders import Report
 
-SAID_FROM = 0.01
-"""Before so much is done, nobody knows."""
+STEP = 0.01
+"""Before so much is done, nobody knows; after as much again, it is said anew."""
 
 
 class Countdown:
@@ -17,15 +17,15 @@ class Countdown:
     def __init__(self, report: Report, stage: str, *, begin: float, end: float) -> None:
         self._report, self._stage = report, stage
         self._begin, self._span = begin, end - begin
-        self._began = time.monotonic()
+        self._began, self._left, self._next = time.monotonic(), "", STEP
 
     def __call__(self, share: float) -> None:
         """`share` of the stage is done."""
-        left = ""
-        if share >= SAID_FROM:
+        if share >= self._next:
             elapsed = time.monotonic() - self._began
-            left = f", about {duration(elapsed * (1 - share) / share)} left"
-        self._report(f"{self._stage}{left}", self._begin + self._span * share)
+            self._left = f", about {duration(elapsed * (1 - share) / share)} left"
+            self._next = share + STEP
+        self._report(f"{self._stage}{self._left}", self._begin + self._span * share)
 
 
 def duration(seconds: float) -> str:

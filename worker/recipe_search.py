@@ -56,7 +56,9 @@ class RecipeSearch:
         began = time.monotonic()
         tick = Countdown(report, STAGE, begin=begin, end=end)
         candidates = told_apart(CANDIDATES)
-        recipes = {FORWARD: RECIPES["forward"], **candidates}
+        # Its ELBO is then of the cells by which the candidates are judged; nothing else changes.
+        forward = RECIPES["forward"].model_copy(update={"held_out": CANDIDATES[0].held_out})
+        recipes = {FORWARD: forward, **candidates}
         n = len(self.folds)
         folds = [
             try_recipes(

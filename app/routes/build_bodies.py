@@ -63,8 +63,8 @@ class BuildIn(Sent):
     recipe_search: Literal["auto", "off"] = Field(
         default="auto",
         description="Hold out whole batches, at most twice, to choose the default recipe by how "
-        "well they map; `auto` does with two batches and 1,000 cells or more. Building takes about "
-        "three times as long.",
+        "well they map; `auto` does with two batches and 1,000 cells or more. Building then takes "
+        "three to four times as long.",
     )
     condition_key: Name | None = Field(
         default=None,

@@ -31,4 +31,6 @@ def test_what_is_left_follows_from_what_is_done(monkeypatch: pytest.MonkeyPatch)
     tick = Countdown(lambda stage, share: told.append((stage, share)), "x", begin=0.5, end=0.9)
     tick(0.0)
     tick(0.5)
-    assert told == [("x", 0.5), ("x, about 30 s left", pytest.approx(0.7))]
+    tick(0.505)
+    said = "x, about 30 s left"
+    assert told == [("x", 0.5), (said, pytest.approx(0.7)), (said, pytest.approx(0.702))]
