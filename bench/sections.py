@@ -26,12 +26,14 @@ def bars(results: Results) -> Iterator[str]:
 def convergence(results: Results) -> Iterator[str]:
     """Each side at the same numbers of epochs."""
     for name, told in _named(results, "convergence-"):
-        theirs, ours = told["scvi-tools"], told["cellgraft"]
+        theirs, ours, recipe = told["scvi-tools"], told["cellgraft"], told["recipe"]
         stopped = ours["with its own stop"]
         yield f"### `{name}`\n"
         yield (
             f"{told['n_cells']:,} training cells, {told['n_genes']:,} genes, "
-            f"{told['n_held_out']:,} held-out cells. scvi-tools: {theirs['epochs']} epochs, "
+            f"{told['n_held_out']:,} held-out cells; ours in minibatches of "
+            f"{recipe['minibatch_size']} at learning rate {recipe['learning_rate']:g}. "
+            f"scvi-tools: {theirs['epochs']} epochs, "
             f"{number(theirs['seconds'])} s, ELBO {theirs['elbo']:.2f}. {_reached(told)} "
             f"A fit that stops by itself: {stopped['epochs']} epochs, "
             f"{_spread(stopped['seconds'], ' s')}, ELBO {stopped['elbo']:.2f}.\n"
