@@ -17,7 +17,7 @@ from worker.grafting import GroupFit, QuerySurgery
 CHECKPOINTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 200, 250, 300, 350, 400)
 """Epochs after which an ELBO is taken, of either side."""
 EPOCHS = 16
-STOPPING = RECIPES["default"].model_copy(update={"penalty": 0.0})
+STOPPING = RECIPES["converged"]
 RECIPE = STOPPING.model_copy(update={"held_out": 0.0, "patience": 0, "max_epochs": EPOCHS})
 """What the ELBO wants, at KL weight 1 and without a rule when to stop."""
 
