@@ -64,7 +64,7 @@ class BuildIn(Sent):
         default="auto",
         description="Hold out whole batches, at most twice, to choose the default recipe by how "
         "well they map; `auto` does with two batches and 1,000 cells or more. Building then takes "
-        "three to four times as long.",
+        "two to four times as long.",
     )
     condition_key: Name | None = Field(
         default=None,
