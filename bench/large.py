@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.intake import write_csr
 from bench.measure import RESULTS, keep
-from bench.resident import PeakMemory
+from bench.resident import WorkerProcesses
 from bench.simulated import simulate
 from demo.cellgraft import REFERENCE_NAME, build_reference, running_service
 from demo.curl import curl_file, curl_json
@@ -50,11 +50,20 @@ def run() -> None:
         for name in names:
             with (
                 running_service(folder / "data", log=folder / "service.log") as url,
-                PeakMemory() as memory,
+                WorkerProcesses() as processes,
             ):
                 _map(url, paths["warm"], folder)
+                before = processes.processor_seconds()
                 found[name] = _map(url, paths[name], folder)
-            found[name] |= memory.figures() | {"file_mb": paths[name].stat().st_size >> 20}
+            spent = processes.processor_seconds()
+            found[name] |= {
+                **processes.figures(),
+                "processor_seconds": {
+                    role: round(seconds - before.get(role, 0.0), 1)
+                    for role, seconds in spent.items()
+                },
+                "file_mb": paths[name].stat().st_size >> 20,
+            }
     keep("large", {"shapes": found, **_judged(found)})
 
 

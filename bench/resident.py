@@ -1,4 +1,4 @@
-"""The largest resident memory of a worker's processes, read while they live."""
+"""What a worker's processes take, read while they live: resident memory and processor time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ ROLES = {"worker": "parent", "worker.zygote": "zygote", "worker.child": "child"}
 """By the module that a process runs; a check is forked from the zygote, and looks like it."""
 
 
-class PeakMemory:
-    """Watches the worker processes among our descendants; figures in MiB."""
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class WorkerProcesses:
+    """Watches those among our descendants. Peaks are in MiB."""
 
     def __init__(self) -> None:
         self.peaks: dict[tuple[str, int], int] = {}
+        self.processor: dict[tuple[str, int], float] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -42,12 +46,21 @@ class PeakMemory:
             roles[role] = max(roles.get(role, 0), kilobytes // 1024)
         return {"peak_mb": max(roles.values()), "sum_mb": sum(roles.values()), "roles_mb": roles}
 
+    def processor_seconds(self) -> dict[str, float]:
+        """Of each role, by all of its processes until now."""
+        roles: dict[str, float] = {}
+        for (role, _), seconds in list(self.processor.items()):
+            roles[role] = roles.get(role, 0.0) + seconds
+        return roles
+
     def _watch(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
             for pid, parent in _descendants():
                 role = _role(pid, parent)
                 if role is not None:
                     self.peaks[role, pid] = max(self.peaks.get((role, pid), 0), _peak(pid))
+                    spent = self.processor.get((role, pid), 0.0)
+                    self.processor[role, pid] = max(spent, _processor(pid))
 
 
 def _descendants() -> list[tuple[int, int]]:
@@ -76,6 +89,11 @@ def _ran(pid: int) -> str | None:
 def _peak(pid: int) -> int:
     told = re.search(r"VmHWM:\s+(\d+)", _read(Path(f"/proc/{pid}/status")))
     return int(told[1]) if told else 0
+
+
+def _processor(pid: int) -> float:
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS if fields else 0.0
 
 
 def _read(path: Path) -> str:

@@ -248,7 +248,7 @@ def _totals(rows: sp.csr_matrix) -> Tensor:
 def _seed(manifest: Manifest, hashes: UInt64) -> int:
     """From the reference's weights and the batch's content: alone or in a plate, the same."""
     digest = hashlib.blake2b(manifest.files[WEIGHTS_FILE].encode(), digest_size=7)
-    digest.update(np.ascontiguousarray(hashes).tobytes())
+    digest.update(np.ascontiguousarray(hashes).data)
     return int.from_bytes(digest.digest(), "big")
 
 

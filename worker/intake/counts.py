@@ -40,8 +40,9 @@ class Totals:
         self.entries[rows] = np.diff(block.indptr)
         if not len(block.values):
             return
-        owners = np.repeat(np.arange(len(block)), self.entries[rows])
-        self.sums[rows] = np.bincount(owners, weights=block.values, minlength=len(block))
+        occupied = np.flatnonzero(self.entries[rows])
+        starts = block.indptr[occupied]
+        self.sums[block.first + occupied] = np.add.reduceat(block.values.astype(float), starts)
         self.smallest = min(self.smallest, float(block.values.min()))
         self.largest = max(self.largest, float(block.values.max()))
 

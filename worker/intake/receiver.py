@@ -49,18 +49,20 @@ class Receiver:
         """Raises BrokenStream, and FileTooLarge when the folder's quota is spent."""
         self._pending += data
         start = 0
-        while len(self._pending) - start >= HEADER.size:
-            kind, file, size = HEADER.unpack_from(self._pending, start)
-            if self.outcome or size > LONGEST.get(kind, -1) or file >= len(self.files):
-                raise BrokenStream(f"frame {kind} of {size} bytes")
-            end = start + HEADER.size + size
-            if len(self._pending) < end:
-                break
-            self._take(kind, self.files[file], bytes(self._pending[start + HEADER.size : end]))
-            start = end
+        with memoryview(self._pending) as pending:
+            while len(pending) - start >= HEADER.size:
+                kind, file, size = HEADER.unpack_from(pending, start)
+                if self.outcome or size > LONGEST.get(kind, -1) or file >= len(self.files):
+                    raise BrokenStream(f"frame {kind} of {size} bytes")
+                end = start + HEADER.size + size
+                if len(pending) < end:
+                    break
+                with pending[start + HEADER.size : end] as payload:
+                    self._take(kind, self.files[file], payload)
+                start = end
         del self._pending[:start]
 
-    def _take(self, kind: int, name: str, payload: bytes) -> None:
+    def _take(self, kind: int, name: str, payload: memoryview) -> None:
         if kind == DATA:
             self.folder.write(name, payload)
             return
@@ -71,7 +73,7 @@ class Receiver:
             if kind == PROGRESS:
                 self.progress = min(max(float(struct.unpack("<d", payload)[0]), 0.0), 1.0)
                 return
-            self.outcome = (kind, dict(_readable(json.loads(payload))))
+            self.outcome = (kind, dict(_readable(json.loads(bytes(payload)))))
         except (struct.error, ValueError, TypeError, RecursionError) as error:
             raise BrokenStream(f"frame {kind} cannot be read") from error
 

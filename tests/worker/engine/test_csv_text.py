@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pandas as pd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.csv_text import csv_header, csv_rows
@@ -15,6 +15,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_siz
 NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(NAMES, NUMBERS), min_size=1, max_size=8))
 def test_it_reads_back(rows: list[tuple[str, float]]) -> None:
     names, numbers = [name for name, _ in rows], np.array([n for _, n in rows], dtype=np.float32)
