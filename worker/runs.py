@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from models_store.kernels import warm_up
+from models_store.warm_kernels import warm_up
 from worker.comparing import run_explain, run_sample
 from worker.mapping import run_mapping
 from worker.orders import ExplainOrder, MapOrder, Order, Report, SampleOrder, ShardOrder
