@@ -19,7 +19,7 @@ _ROOT_HALF = np.int32(0x3F3504F3)
 _NOT_SIGN = np.int32(0x7FFFFFFF)
 _SIGN = np.int32(31)
 
-# 2^f on [-½, ½], a Chebyshev fit that is 1 at 0. The logarithm's are those of Cephes' logf (Moshier 1992).
+# 2^f on [-½, ½], a Chebyshev fit that is 1 at 0; and the logarithm of Cephes' logf (Moshier 1992).
 _P = tuple(
     np.float32(p)
     for p in (

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from models_store import kernels, sparse_blocks
+from models_store.warm_kernels import warm_up
 from worker.comparing import run_explain, run_sample
 from worker.mapping import run_mapping
 from worker.orders import ExplainOrder, MapOrder, Order, Report, SampleOrder, ShardOrder
@@ -28,8 +28,7 @@ def prepare(threads: int, warm_bytes: int) -> str:
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory that it has not written, so filling it first only takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    kernels.warm_up()
-    sparse_blocks.warm_up()
+    warm_up()
     return _device("auto")
 
 
