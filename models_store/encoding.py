@@ -59,19 +59,26 @@ def join_projections(parts: list[Projection]) -> Projection:
 
 
 @torch.no_grad()
-def encode(cvae: SCVI, projection: Projection, codes: Codes) -> Latents:
-    """Latents of all cells from their projections; the network must be in eval mode."""
+def encode(
+    cvae: SCVI, projection: Projection, codes: Codes, *, most_draws: int | None = None
+) -> Latents:
+    """Latents of all cells from their projections; the network must be in eval mode.
+
+    `most_draws`: see `SCVI.latent`.
+    """
     means, variances = [], []
     for start, stop in block_ranges(len(projection.z)):
         here = tuple(_block(code, start, stop) for code in codes)
-        found = encode_block(cvae, projection.rows(slice(start, stop)), here)
+        found = encode_block(cvae, projection.rows(slice(start, stop)), here, most_draws=most_draws)
         means.append(found.mean)
         variances.append(found.variance)
     return Latents(torch.cat(means), torch.cat(variances))
 
 
 @torch.no_grad()
-def encode_block(cvae: SCVI, projection: Projection, codes: Codes) -> Latents:
+def encode_block(
+    cvae: SCVI, projection: Projection, codes: Codes, *, most_draws: int | None = None
+) -> Latents:
     """The same of at most `BLOCK` cells."""
     assert not cvae.training
     n = len(projection.z)
@@ -79,7 +86,7 @@ def encode_block(cvae: SCVI, projection: Projection, codes: Codes) -> Latents:
     q_z: Posterior = cvae.posterior(
         block, tuple(code if isinstance(code, int) else padded(code) for code in codes)
     )
-    return Latents(cvae.latent(q_z)[:n], q_z.v[:n])
+    return Latents(cvae.latent(q_z, most_draws=most_draws)[:n], q_z.v[:n])
 
 
 @torch.no_grad()

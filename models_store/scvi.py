@@ -145,19 +145,23 @@ class SCVI(nn.Module):
         posterior: Posterior = self.library_encoder(projection.library, codes)
         return posterior
 
-    def latent(self, posterior: Posterior) -> Float[Tensor, "c z"]:
+    def latent(
+        self, posterior: Posterior, *, most_draws: int | None = None
+    ) -> Float[Tensor, "c z"]:
         """The coordinates of a cell: m, or for `ln` the mean of softmax over draws of N(m, v).
 
         The draws are the same for every cell and every call, so a latent depends on its cell only.
+        `most_draws`: fewer are enough where coordinates are compared and not kept.
         """
         if self.architecture.latent_distribution == "normal":
             return posterior.m
         generator = torch.Generator().manual_seed(LN_SEED)
-        draws = torch.randn(LN_SAMPLES, posterior.m.shape[1], generator=generator)
+        n_draws = min(LN_SAMPLES, most_draws or LN_SAMPLES)
+        draws = torch.randn(n_draws, posterior.m.shape[1], generator=generator)
         sd, total = posterior.v.sqrt(), torch.zeros_like(posterior.m)
         for noise in draws.to(posterior.m.device):
             total = total + torch.softmax(posterior.m + sd * noise, dim=-1)
-        return total / LN_SAMPLES
+        return total / n_draws
 
     def sample(self, posterior: Posterior, noise: Float[Tensor, "c z"]) -> Float[Tensor, "c z"]:
         """A draw of z, on the simplex for `ln`."""

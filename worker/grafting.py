@@ -35,6 +35,8 @@ from worker.training_cells import TrainingCells
 Progress = Callable[[float], None]
 
 SMALLEST_PRIOR_VARIANCE = 1e-4
+FEW_DRAWS = 500
+"""Of a logistic-normal latent, enough to tell which cells are near each other."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class QuerySurgery:
 
         def restrained(network: Callable[[float], SCVI]) -> Restrained:
             def place(share: float) -> Tensor:
-                return encode(network(share), projection, codes).mean
+                return encode(network(share), projection, codes, most_draws=FEW_DRAWS).mean
 
             return restrain(among, place, recipe.mixing_kept)
 
