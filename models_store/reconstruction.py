@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 
 from models_store.count_rows import CountRows
 from models_store.kernels import Logits, can_fuse, fused_gradient, fused_theta_gradient
+from models_store.likelihood_kernels import can_fuse_likelihood, fused_negative_log_likelihood
 from models_store.likelihoods import log_likelihood, log_likelihood_gradient
 from models_store.manifest import Likelihood
 
@@ -50,8 +51,10 @@ def negative_log_likelihood(
     head: Head, x: Float[Tensor, "c g"], out: DecoderOutput
 ) -> Float[Tensor, " c"]:
     """-Σ_g log p(x_g | μ, θ, π) of each cell, with μ = library x scale."""
-    mu = out.log_library.exp() * head.scale(out.logits)
-    log_p = log_likelihood(head.likelihood, x, mu, out.log_theta.exp(), out.pi)
+    mu, theta = out.log_library.exp() * head.scale(out.logits), out.log_theta.exp()
+    if can_fuse_likelihood(x, head.likelihood):
+        return fused_negative_log_likelihood(x, mu, theta, out.pi)
+    log_p = log_likelihood(head.likelihood, x, mu, theta, out.pi)
     return -log_p.sum(-1)
 
 
