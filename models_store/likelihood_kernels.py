@@ -83,7 +83,7 @@ def _softplus(t):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 
 @_fast
-def _zinb(x, mu, theta, of_theta, pi, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0917
+def _zinb(x, mu, theta, of_theta, pi, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """-log p is softplus(-π) less softplus(log NB(0) - π) at a zero, less log NB(x) - π above."""
     cells, genes = x.shape
     many = np.int64(theta.shape[0] > 1)
