@@ -101,7 +101,10 @@ class Reference:
 
 
 def build_reference(folder: Path, cells: Simulated, **options: Any) -> Reference:
-    """A tiny reference, trained for a moment: enough for its weights to be its own."""
+    """A tiny reference, trained for a moment: enough for its weights to be its own.
+
+    Its recipe is the release's, unless `recipe_search` is asked for.
+    """
     kind = (
         "continuous" if options.get("architecture", {}).get("likelihood") == "normal" else "counts"
     )
@@ -110,6 +113,7 @@ def build_reference(folder: Path, cells: Simulated, **options: Any) -> Reference
     out.mkdir()
     small = {"n_hidden": 16, "n_latent": 4, **options.pop("architecture", {})}
     wanted = {"batch_key": "batch", "labels_keys": ["cell_type"], "max_epochs": 2, "seed": 0}
+    wanted["recipe_search"] = "off"
     order = BuildOrder(
         name="tiny",
         version=1,

@@ -40,7 +40,13 @@ def small() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     folder = tmp_path_factory.mktemp("searched")
-    return build_reference(folder, simulate(SIZES), max_epochs=EPOCHS, condition_key="plate")
+    return build_reference(
+        folder,
+        simulate(SIZES),
+        max_epochs=EPOCHS,
+        condition_key="plate",
+        recipe_search="auto",
+    )
 
 
 def evidence(reference: Reference) -> RecipeEvidence:
@@ -121,7 +127,12 @@ def test_a_fold_of_scanvi_never_saw_the_labels_of_its_batches(tmp_path: Path) ->
     labels[batch == "b"] = "unknown"
     cells.obs["cell_type"] = labels
     made = build_reference(
-        tmp_path, cells, kind="SCANVI", unlabeled_category="unknown", max_epochs=3
+        tmp_path,
+        cells,
+        kind="SCANVI",
+        unlabeled_category="unknown",
+        max_epochs=3,
+        recipe_search="auto",
     )
     by_batch = {fold.batches[0]: fold.trials for fold in evidence(made).folds}
     assert set(by_batch) == {"a", "c"}
