@@ -14,7 +14,6 @@ from models_store import (
     head_gradients,
     hidden_gradients,
     layers,
-    likelihoods,
     reconstruction,
     scvi,
 )
@@ -87,8 +86,12 @@ def size_factors_feed_a_softmax(patch: Patch) -> None:
 
 
 def zero_inflation_of_the_other_sign(patch: Patch) -> None:
-    original = likelihoods.log_zinb
-    patch.setattr(likelihoods, "log_zinb", lambda x, mu, theta, pi: original(x, mu, theta, -pi))
+    original = reconstruction.fused_negative_log_likelihood
+    patch.setattr(
+        reconstruction,
+        "fused_negative_log_likelihood",
+        lambda x, mu, theta, pi: original(x, mu, theta, -pi),
+    )
 
 
 def library_of_logged_counts(patch: Patch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -115,7 +116,13 @@ def unknown_labels_teach_nothing(patch: Patch) -> None:
 
 
 def z1_has_a_standard_prior(patch: Patch) -> None:
-    patch.setattr(query_gradients, "FLAT", torch.tensor([[0.0, 1.0]]))
+    original = query_gradients.QueryGradients.__init__
+
+    def standard(self: query_gradients.QueryGradients, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+        self.flat = torch.tensor([[0.0, 1.0]])
+
+    patch.setattr(query_gradients.QueryGradients, "__init__", standard)
 
 
 REFERENCE_MUTATIONS: list[tuple[Mutation, str, str]] = [
