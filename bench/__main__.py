@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = ("epochs", "service", "building", "shards", "scanvi", "imports", "intake")
+BENCHMARKS = ("epochs", "service", "building", "shards", "scanvi", "imports", "intake", "accuracy")
 
 
 def main() -> None:
