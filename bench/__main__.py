@@ -21,6 +21,7 @@ BENCHMARKS = (
     "warm",
     "plates",
     "large",
+    "accuracy",
     "report",
 )
 """A module of this folder, or its parts: `report` comes last, as it tells of all others."""

@@ -12,6 +12,9 @@ from typing import Any
 import anndata
 import torch
 
+from models_store.scvi import SCVI
+from tests.parity.convert import translate
+
 RECOMMENDED = {
     "n_layers": 2,
     "use_layer_norm": "both",
@@ -44,6 +47,35 @@ def kept_reference(cells: anndata.AnnData, folder: Path, *, epochs: int) -> Any:
 
 def query(cells: anndata.AnnData, onto: Any) -> Any:
     return _scvi().model.SCVI.load_query_data(cells, onto)
+
+
+def with_weights(cells: anndata.AnnData, network: SCVI) -> Any:
+    """A reference of scvi-tools' that has our network's weights; it never trains."""
+    scvi = _scvi()
+    scvi.model.SCVI.setup_anndata(cells, batch_key="batch")
+    made = scvi.model.SCVI(cells, gene_likelihood="nb", **RECOMMENDED)
+    ours = network.state_dict()
+    with torch.no_grad():
+        # What is translated are views of their weights, so these are written in place.
+        for name, theirs in translate(network, made.module.state_dict()).items():
+            if theirs.numel():
+                theirs.copy_(ours[name])
+    made.module.eval()
+    made.is_trained_ = True
+    return made
+
+
+def surgery_latents(cells: anndata.AnnData, onto: Any, *, early_stopping: bool, seed: int) -> Any:
+    """Latents after 200 epochs, or after a 50-epoch warm-up with early stopping, (cells, z)."""
+    _scvi().settings.seed = seed
+    mapped = query(cells, onto)
+    plan: dict[str, Any] = {"weight_decay": 0.0}
+    if early_stopping:
+        plan["n_epochs_kl_warmup"] = 50
+        mapped.train(max_epochs=400, early_stopping=True, plan_kwargs=plan, **QUIET)
+    else:
+        mapped.train(max_epochs=200, plan_kwargs=plan, **QUIET)
+    return mapped.get_latent_representation()
 
 
 def labelled_reference(cells: anndata.AnnData, *, seed: int) -> Any:
