@@ -2,7 +2,7 @@
 
 A slice is a scenario with a seed: our trainer makes the reference, every way maps the query, and
 labels by the weighted vote of 15 neighbours, mixing and retained response are judged. Slices are
-kept as they end and are not done again, so a call may be broken off. PARTS, SEEDS and SCENARIOS
+kept as they end; with RESUME set those that are kept are not done again. PARTS, SEEDS and SCENARIOS
 (each by commas) and DRAWS choose; REFERENCES names the folder where trained references stay.
 
 scvi-tools' two schedules are stepped by our engine, which takes the same steps (`make parity`).
@@ -28,7 +28,7 @@ from bench import yardstick
 from bench.accuracy_summary import WHAT, summary
 from bench.landing import Landing
 from bench.mappings import OURS, THEIRS, BenchQuery, BenchReference
-from bench.measure import RESULTS
+from bench.measure import RESULTS, described
 from bench.scenarios import SCENARIOS, Scenario, SetIsAway, scenario
 
 SEEDS = range(5)
@@ -46,7 +46,8 @@ def run() -> None:
     folder = Path(os.environ.get("REFERENCES") or tempfile.mkdtemp(prefix="references-"))
     folder.mkdir(parents=True, exist_ok=True)
     path = RESULTS / "accuracy.json"
-    slices: Slices = json.loads(path.read_text())["slices"] if path.exists() else {}
+    goes_on = path.exists() and "RESUME" in os.environ
+    slices: Slices = json.loads(path.read_text())["slices"] if goes_on else {}
     for part in os.environ.get("PARTS", ",".join(PARTS)).split(","):
         for seed in map(int, os.environ.get("SEEDS", ",".join(map(str, SEEDS))).split(",")):
             for name in names:
@@ -75,7 +76,7 @@ def _slice(slices: Slices, key: tuple[str, int, str], folder: Path) -> None:
 def _keep(slices: Slices) -> None:
     """Whole or not at all, should the call be broken off."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    figures = {"benchmark": "accuracy", "what": WHAT, **summary(slices), "slices": slices}
+    figures = described("accuracy", {"what": WHAT, **summary(slices), "slices": slices})
     part = RESULTS / "accuracy.json.part"
     part.write_text(json.dumps(figures, indent=1) + "\n")
     part.replace(RESULTS / "accuracy.json")

@@ -32,8 +32,8 @@ def spread(seconds: list[float]) -> dict[str, float]:
     }
 
 
-def keep(name: str, figures: dict[str, Any]) -> None:
-    """Print the figures and write them to bench/results."""
+def described(name: str, figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures with what a page has to know beside them: when, and on which machine."""
     machine = {
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
@@ -42,8 +42,14 @@ def keep(name: str, figures: dict[str, Any]) -> None:
         "versions": {"python": platform.python_version()}
         | {package: metadata.version(package) for package in PACKAGES},
     }
-    whole = {"benchmark": name, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **figures}
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"benchmark": name, "at": at, **figures, **machine}
+
+
+def keep(name: str, figures: dict[str, Any]) -> None:
+    """Print the figures and write them to bench/results."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({**whole, **machine}, indent=1) + "\n")
+    told = json.dumps(described(name, figures), indent=1)
+    (RESULTS / f"{name}.json").write_text(told + "\n")
     sys.stdout.write(f"{name}: {json.dumps(figures)}\n")
     sys.stdout.flush()
