@@ -92,7 +92,7 @@ def query(listened_to: Serving, tmp_path_factory: pytest.TempPathFactory) -> str
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_query_maps_onto_an_import(name: str, listened_to: Serving, query: str) -> None:
-    mapping = listened_to.map(query, reference=name, batch_key="sample")
+    mapping = listened_to.map(query, reference=name, batch_key="sample", recipe="converged")
     assert mapping["state"] == "succeeded", mapping["problem"]
     provenance = json.loads(listened_to.result(mapping["id"], "provenance.json"))
     for told in (mapping["summary"], provenance["surgery"]):
