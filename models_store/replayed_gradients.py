@@ -4,6 +4,7 @@ A recording reads and writes fixed addresses. So the cells of a minibatch, noise
 copied to where the recording reads them, and the gradients are always found in the same tensors.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from models_store.cells import Noise
 from models_store.query_gradients import QueryGradients
 from models_store.row_sums import Gradients
 from models_store.scanvi import SCANVI
+
+log = logging.getLogger(__name__)
 
 WARM_UPS = 3
 """Steps before a recording, in which the libraries of the GPU choose their kernels."""
@@ -59,7 +62,8 @@ class ReplayedGradients:
         if self.recording is None:
             try:
                 self.recording = record(self.gradients, index, noise, kl_weight)
-            except RuntimeError:  # a driver that cannot record this; the step itself may be fine
+            except RuntimeError as error:  # the step itself may be fine
+                log.warning("steps are not recorded, and slower for it: %s", error)
                 self.records = False
                 return self.gradients(index, noise, kl_weight)
         self.recording.fill(index, noise, kl_weight)
