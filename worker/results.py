@@ -124,10 +124,8 @@ def _write_counts(file: h5py.File, canonical: CanonicalQuery, packed: PackedCoun
 def annotated_obs(obs: pd.DataFrame, added: Mapping[str, Any]) -> pd.DataFrame:
     """The columns as uploaded, then those of a mapping; see `added_columns`."""
     whole = obs.copy(deep=False)
-    if whole.index.name in whole.columns:
-        whole.index = whole.index.rename(
-            None
-        )  # anndata refuses an index that shares a column's name
+    if whole.index.name in whole.columns:  # which anndata refuses
+        whole.index = whole.index.rename(None)
     for name, values in added.items():
         whole[name] = pd.Series(values).to_numpy()
     return whole

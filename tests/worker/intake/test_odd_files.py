@@ -23,7 +23,7 @@ from worker.intake.frames import HEADER, REPORT
 from worker.intake.receiver import Receiver
 from worker.intake.tables import Table
 from worker.packed_counts import OwnCounts
-from worker.results import write_annotated_h5ad
+from worker.results import annotated_obs, write_annotated_h5ad
 
 from . import files
 from .conftest import Checked
@@ -69,9 +69,8 @@ def test_obs_columns_called_like_the_index_come_back(
         for name in odd:
             file["obs"].create_dataset(name, data=files.names(name, files.CELLS), dtype=files.TEXT)
     _, query = check(path)
-    write_annotated_h5ad(
-        tmp_path / "out.h5ad", query, OwnCounts(query, threads=2), np.zeros((files.CELLS, 2))
-    )
+    latent, obs = np.zeros((files.CELLS, 2)), annotated_obs(query.obs(), {})
+    write_annotated_h5ad(tmp_path / "out.h5ad", query, OwnCounts(query, threads=2), obs, latent)
     back = anndata.read_h5ad(tmp_path / "out.h5ad").obs
     assert back.index.tolist() == files.names("cell", files.CELLS)
     assert [back[name].tolist() for name in odd] == [files.names(n, files.CELLS) for n in odd]

@@ -17,7 +17,13 @@ from safetensors import safe_open
 from tests.worker.intake.conftest import check_here
 from worker.canonical import CanonicalQuery
 from worker.packed_counts import OwnCounts
-from worker.results import added_columns, write_annotated_h5ad, write_latent, write_weights
+from worker.results import (
+    added_columns,
+    annotated_obs,
+    write_annotated_h5ad,
+    write_latent,
+    write_weights,
+)
 
 LATENT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3) / 3
 
@@ -53,8 +59,8 @@ def test_the_annotated_file_is_what_was_uploaded_and_the_latent(
     canonical: CanonicalQuery, tmp_path: Path
 ) -> None:
     names = {"cellgraft_batch": ["p", "q", "p", "q"], "cellgraft_empty": [False] * 4}
-    extra = pd.DataFrame(names)
-    write_annotated_h5ad(tmp_path / "query.h5ad", canonical, packed(canonical), LATENT, extra)
+    obs = annotated_obs(canonical.obs(), names)
+    write_annotated_h5ad(tmp_path / "query.h5ad", canonical, packed(canonical), obs, LATENT)
     back = anndata.read_h5ad(tmp_path / "query.h5ad")
     first = anndata.read_h5ad(tmp_path / "uploaded.h5ad")
     assert (back.obsm["X_latent"] == LATENT).all()
@@ -85,8 +91,9 @@ def test_results_are_the_same_bytes_at_another_time(
     for at in ("now", "later"):
         out = tmp_path / at
         out.mkdir()
-        write_latent(out, canonical.obs().index, LATENT)
-        write_annotated_h5ad(out / "query.h5ad", canonical, packed(canonical), LATENT)
+        obs = canonical.obs()
+        write_latent(out, obs.index, LATENT)
+        write_annotated_h5ad(out / "query.h5ad", canonical, packed(canonical), obs, LATENT)
         digests.append(
             {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}
         )
@@ -108,11 +115,10 @@ def test_the_three_latents_agree(canonical: CanonicalQuery, tmp_path: Path) -> N
 
 
 def test_an_index_named_like_a_column_is_still_written(
-    canonical: CanonicalQuery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    canonical: CanonicalQuery, tmp_path: Path
 ) -> None:
-    obs = canonical.obs().rename_axis("sample")
-    monkeypatch.setattr(CanonicalQuery, "obs", lambda self: obs.copy())
-    write_annotated_h5ad(tmp_path / "query.h5ad", canonical, packed(canonical), LATENT)
+    obs = annotated_obs(canonical.obs().rename_axis("sample"), {})
+    write_annotated_h5ad(tmp_path / "query.h5ad", canonical, packed(canonical), obs, LATENT)
     assert anndata.read_h5ad(tmp_path / "query.h5ad").obs_names.tolist() == obs.index.tolist()
 
 
