@@ -34,6 +34,7 @@ commands = typer.Typer(help="Build and look after references.", no_args_is_help=
 Name = Annotated[str, typer.Argument(help="The reference's name.")]
 Version = Annotated[int | None, typer.Argument(help="Default: the newest ready one.")]
 Many = list[str] | None
+Pretraining = Annotated[bool, typer.Option("--pretraining", help="SCANVI: train an SCVI first.")]
 
 
 @commands.command()
@@ -47,9 +48,7 @@ def build(
     unlabeled_category: Annotated[
         str | None, typer.Option(help="SCANVI: the label that stands for none.")
     ] = None,
-    pretraining: Annotated[
-        bool, typer.Option("--pretraining", help="SCANVI: train an SCVI first.")
-    ] = False,
+    pretraining: Pretraining = False,
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
     genes: Annotated[Path | None, typer.Option(help="A gene a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option()] = None,

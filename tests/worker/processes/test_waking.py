@@ -27,9 +27,13 @@ def test_an_upload_is_checked_and_mapped_without_a_poll(
     running = Running(Parent(database, place, replace(DEAF_TO_THE_CLOCK, reap_seconds=300)))
     try:
         first = work.upload(files.write_h5ad(tmp_path / "first.h5ad").read_bytes())
-        work.finish(first.job_id, "succeeded")
+        checked = work.finish(first.job_id, "succeeded")
         second = work.upload(files.write_h5ad(tmp_path / "second.h5ad").read_bytes())
         mapping = asked(database, second, batch_key=("finish",))
-        work.finish(mapping.job_id, "succeeded")
+        mapped = work.finish(mapping.job_id, "succeeded")
     finally:
         running.stop()
+    for job in (checked, mapped):
+        assert job.started_at is not None
+        waited = (job.started_at - job.created_at).total_seconds()
+        assert waited < DEAF_TO_THE_CLOCK.poll_seconds / 10
