@@ -139,7 +139,9 @@ class SharedHead:
     def __init__(self, head: DefinedHead | FusedHead, threads: int) -> None:
         self.head, self.threads = head, threads
         self.n_outputs = head.cvae.decoder.n_outputs
-        self.others = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        # A thread's products are shared out among as many threads as it is told, all by default.
+        alone = {"initializer": torch.set_num_threads, "initargs": (1,)}
+        self.others = ThreadPoolExecutor(threads - 1, **alone) if threads > 1 else None
 
     def __call__(self, given: HeadInput) -> HeadGradients:
         """For these cells, part by part."""
