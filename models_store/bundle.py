@@ -17,13 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from models_store.blocks import BLOCK
 from models_store.cells import Cells
+from models_store.cvae import CVAE
 from models_store.digests import file_sha256
 from models_store.encoding import encode, label_probabilities, project_block
 from models_store.kinds import untrained
 from models_store.manifest import MANIFEST_FILE, Manifest, SelfTest
 from models_store.model_card import model_card
 from models_store.scanvi import SCANVI
-from models_store.scvi import SCVI
 from models_store.surgery import graft, query_parameters
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -45,7 +45,7 @@ class InvalidBundle(Exception):
 
 
 def write_bundle(
-    folder: Path, manifest: Manifest, cvae: SCVI, cells: pd.DataFrame, *, reproduced: bool
+    folder: Path, manifest: Manifest, cvae: CVAE, cells: pd.DataFrame, *, reproduced: bool
 ) -> Manifest:
     """Write a bundle, test it as a worker will use it, and return its complete manifest.
 
@@ -66,7 +66,7 @@ def write_bundle(
 
 
 def seal_bundle(
-    folder: Path, manifest: Manifest, cvae: SCVI, *, reproduced: bool | None, n_checked: int
+    folder: Path, manifest: Manifest, cvae: CVAE, *, reproduced: bool | None, n_checked: int
 ) -> Manifest:
     """The same for a folder that may hold cells.parquet already; without it a bundle has no cells.
 
@@ -129,7 +129,7 @@ def check_hashes(folder: Path, manifest: Manifest) -> None:
             raise InvalidBundle(f"{name} has changed since the version was made")
 
 
-def load_bundle(folder: Path, *, device: str = "cpu") -> tuple[Manifest, SCVI]:
+def load_bundle(folder: Path, *, device: str = "cpu") -> tuple[Manifest, CVAE]:
     """Check the hashes, then load the frozen network in eval mode.
 
     Raises:
@@ -157,10 +157,10 @@ def probe_cells(manifest: Manifest) -> torch.Tensor:
     return torch.poisson(depth * share, generator=generator).float()
 
 
-def _map_probes(manifest: Manifest, cvae: SCVI, x: torch.Tensor) -> dict[str, torch.Tensor]:
+def _map_probes(manifest: Manifest, cvae: CVAE, x: torch.Tensor) -> dict[str, torch.Tensor]:
     """Latents, and label probabilities where a reference gives them."""
     n = len(x)
-    device = cvae.library_prior.device
+    device = cvae.device
     codes = tuple(
         torch.zeros(n, dtype=torch.int64, device=device)
         for _ in (manifest.batch, *manifest.extra_covariates)
@@ -180,7 +180,7 @@ def _map_probes(manifest: Manifest, cvae: SCVI, x: torch.Tensor) -> dict[str, to
     return found
 
 
-def with_large_query_weights(cvae: SCVI, *, seed: int = 0) -> SCVI:
+def with_large_query_weights(cvae: CVAE, *, seed: int = 0) -> CVAE:
     """The reference with two new categories per covariate whose weights are absurdly large.
 
     Cells of reference categories must not notice: the invariance that registration proves.

@@ -14,9 +14,9 @@ from torch.nn.functional import pad
 
 from models_store.blocks import BLOCK, block_ranges
 from models_store.cells import Cells, Posterior, Projection
+from models_store.cvae import CVAE
 from models_store.layers import Code, Codes
 from models_store.scanvi import SCANVI
-from models_store.scvi import SCVI
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Latents:
 
 
 @torch.no_grad()
-def project_block(cvae: SCVI, cells: Cells) -> Projection:
+def project_block(cvae: CVAE, cells: Cells) -> Projection:
     """The encoders' constant inputs for at most `BLOCK` cells."""
     n = len(cells.x)
     size_factor = cells.size_factor
@@ -60,11 +60,11 @@ def join_projections(parts: list[Projection]) -> Projection:
 
 @torch.no_grad()
 def encode(
-    cvae: SCVI, projection: Projection, codes: Codes, *, most_draws: int | None = None
+    cvae: CVAE, projection: Projection, codes: Codes, *, most_draws: int | None = None
 ) -> Latents:
     """Latents of all cells from their projections; the network must be in eval mode.
 
-    `most_draws`: see `SCVI.latent`.
+    `most_draws`: see `CVAE.latent`.
     """
     means, variances = [], []
     for start, stop in block_ranges(len(projection.z)):
@@ -77,7 +77,7 @@ def encode(
 
 @torch.no_grad()
 def encode_block(
-    cvae: SCVI, projection: Projection, codes: Codes, *, most_draws: int | None = None
+    cvae: CVAE, projection: Projection, codes: Codes, *, most_draws: int | None = None
 ) -> Latents:
     """The same of at most `BLOCK` cells."""
     assert not cvae.training

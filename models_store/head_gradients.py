@@ -140,8 +140,11 @@ class SharedHead:
         self.head, self.threads = head, threads
         self.n_outputs = head.cvae.decoder.n_outputs
         # A thread's products are shared out among as many threads as it is told, all by default.
-        alone = {"initializer": torch.set_num_threads, "initargs": (1,)}
-        self.others = ThreadPoolExecutor(threads - 1, **alone) if threads > 1 else None
+        self.others = (
+            ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,))
+            if threads > 1
+            else None
+        )
 
     def __call__(self, given: HeadInput) -> HeadGradients:
         """For these cells, part by part."""

@@ -5,14 +5,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models_store.blocks import BLOCK
-from models_store.expectation import DRAWS, SEED, draw_latents, expected_shares
+from models_store.cvae import CVAE
+from models_store.expectation import DRAWS, SEED, draw_latents
 from models_store.layers import Codes
-from models_store.scvi import SCVI
 from models_store.surgery import graft
 
 
 @torch.no_grad()
-def informativeness(cvae: SCVI, z: Float[Tensor, "c z"] | None = None) -> tuple[float, ...]:
+def informativeness(cvae: CVAE, z: Float[Tensor, "c z"] | None = None) -> tuple[float, ...]:
     """Each gene's part in how far the decoder's profiles of cells lie apart; sums to 1.
 
     The squared Hellinger distance of two profiles p and q is 1/2 Σ_g (√p_g - √q_g)², so over all
@@ -30,13 +30,13 @@ def informativeness(cvae: SCVI, z: Float[Tensor, "c z"] | None = None) -> tuple[
     """
     if z is None:
         z = draw_latents(cvae, DRAWS, torch.Generator().manual_seed(SEED))
-    z = z.to(cvae.library_prior.device)
+    z = z.to(cvae.device)
     grafted = graft(cvae, [1] * len(cvae.n_categories))
     codes: Codes = tuple(cvae.n_categories)
-    total = torch.zeros(cvae.architecture.n_genes, dtype=torch.float64, device=z.device)
+    total = torch.zeros(cvae.architecture.n_features, dtype=torch.float64, device=z.device)
     squares, first = total.clone(), None
     for start in range(0, len(z), BLOCK):
-        roots = expected_shares(grafted, z[start : start + BLOCK], codes).double().sqrt()
+        roots = grafted.expected_shares(z[start : start + BLOCK], codes).double().sqrt()
         # Around one cell: a gene that is level then has no variance, not one of rounding.
         first = roots[0] if first is None else first
         roots = roots - first

@@ -1,14 +1,45 @@
-"""Which network each kind of reference is."""
+"""Which network each kind of reference is, and what its query weights learn by."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from torch import Tensor
+
+from models_store.autograd_gradients import AutogradGradients
+from models_store.cells import Cells, Noise, Projection
+from models_store.cvae import CVAE
 from models_store.manifest import Kind, Manifest
+from models_store.query_gradients import QueryGradients
+from models_store.replayed_gradients import ReplayedGradients
+from models_store.row_sums import Gradients
 from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 
-NETWORKS: Mapping[Kind, type[SCVI]] = {"scvi": SCVI, "scanvi": SCANVI}
+NETWORKS: Mapping[Kind, type[CVAE]] = {"scvi": SCVI, "scanvi": SCANVI}
 
 
-def untrained(manifest: Manifest) -> SCVI:
+def untrained(manifest: Manifest) -> CVAE:
     """The network that a manifest describes, with weights drawn at random."""
     return NETWORKS[manifest.kind].of(manifest)
+
+
+StepGradients = Callable[[Tensor, Noise, float], Gradients]
+"""Gradients of the mean loss of a minibatch, given its cells' positions, noise and KL weight."""
+
+
+def step_gradients(
+    grafted: CVAE, cells: Cells, projection: Projection, *, threads: int, minibatch_size: int
+) -> StepGradients:
+    """What a fit of these cells takes its steps by: in closed form where the kind has one.
+
+    Args:
+        grafted: the network, in eval mode.
+        cells: all that it learns from.
+        projection: theirs, by `CVAE.project`.
+        threads: how many may share a step.
+        minibatch_size: cells of most steps.
+    """
+    if not isinstance(grafted, SCVI):
+        return AutogradGradients(grafted, cells, projection)
+    if grafted.device.type == "cpu":
+        return QueryGradients(grafted, cells, projection, threads=threads)
+    return ReplayedGradients(QueryGradients(grafted, cells, projection), minibatch_size)

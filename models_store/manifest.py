@@ -58,6 +58,11 @@ class Architecture(_Frozen):
     linear_classifier: bool = False
     """SCANVI: the classifier of labels is one linear layer, instead of `n_layers` hidden ones."""
 
+    @property
+    def n_features(self) -> int:
+        """Columns of the counts that the network sees."""
+        return self.n_genes
+
 
 class Covariate(_Frozen):
     """A categorical covariate of the reference: its obs column and its ordered categories."""

@@ -20,10 +20,9 @@ from torch import Tensor
 
 from models_store.blocks import block_ranges
 from models_store.cells import Cells
+from models_store.cvae import CVAE
 from models_store.encoding import encode, project_block
-from models_store.expectation import expected_shares, no_continuous
 from models_store.layers import Codes
-from models_store.scvi import SCVI
 from models_store.surgery import graft
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +45,7 @@ class Misfit:
 
 
 @torch.no_grad()
-def reconstruct(cvae: SCVI, x: Float[Tensor, "c g"]) -> Floats:
+def reconstruct(cvae: CVAE, x: Float[Tensor, "c g"]) -> Floats:
     """Each gene's share of what the decoder expects of these cells, (c, g); rows sum to 1.
 
     The pass of recipe `forward`: every categorical covariate takes the mean of its reference rows,
@@ -62,13 +61,13 @@ def reconstruct(cvae: SCVI, x: Float[Tensor, "c g"]) -> Floats:
     for start, stop in block_ranges(len(x)):
         cells = _cells(cvae, x[start:stop], codes)
         z = encode(grafted, project_block(grafted, cells), codes).mean
-        shares.append(expected_shares(grafted, z, codes).double().cpu().numpy())
+        shares.append(grafted.expected_shares(z, codes).double().cpu().numpy())
     return np.concatenate(shares)
 
 
-def _cells(cvae: SCVI, x: Float[Tensor, "c g"], codes: Codes) -> Cells:
+def _cells(cvae: CVAE, x: Float[Tensor, "c g"], codes: Codes) -> Cells:
     # No latent and no share depends on a size factor.
-    return Cells(x, codes, no_continuous(cvae, x), None, x.new_ones(len(x)))
+    return Cells(x, codes, cvae.no_continuous(len(x)), None, x.new_ones(len(x)))
 
 
 def misfit(x: Floats, shares: Floats, covered: Flags) -> Misfit:
@@ -104,9 +103,9 @@ def _parts(q: Floats, r: Floats) -> Floats:
 
 @torch.no_grad()
 def simulate_counts(
-    cvae: SCVI, z: Float[Tensor, "c z"], codes: Codes, library_size: int, *, seed: int = 0
+    cvae: CVAE, z: Float[Tensor, "c z"], codes: Codes, library_size: int, *, seed: int = 0
 ) -> Floats:
     """Cells as the decoder would have them at these latents: `library_size` counts each, (c, g)."""
-    shares = _normalised(expected_shares(cvae, z, codes).double().cpu().numpy())
+    shares = _normalised(cvae.expected_shares(z, codes).double().cpu().numpy())
     rng = np.random.default_rng(seed)
     return rng.multinomial(library_size, shares).astype(np.float64)

@@ -24,9 +24,10 @@ from torch.utils.checkpoint import checkpoint
 
 from models_store.cells import Cells, Noise, Posterior
 from models_store.coders import Encoder, norms
+from models_store.cvae import LossTerms
 from models_store.layers import Codes, FullyConnected
 from models_store.manifest import Architecture
-from models_store.scvi import SCVI, Generated, LossTerms
+from models_store.scvi import SCVI, Generated
 
 CLASSIFICATION_RATIO = 50.0
 """Weight of the mean cross-entropy of labelled cells beside the mean loss of all cells."""
@@ -127,7 +128,7 @@ class SCANVI(SCVI):
         super().__init__(
             architecture, n_categories=n_categories, n_continuous=n_continuous, n_labels=n_labels
         )
-        a, self.n_labels = architecture, n_labels
+        a = architecture
         deep = a.model_copy(update={"deeply_inject_covariates": True})
         self.classifier = Classifier(a, n_labels)
         self.encoder_z2_z1 = Encoder(

@@ -8,7 +8,7 @@ Notation as in `layers`: c cells, g genes, h hidden units, z latent, k categorie
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -16,20 +16,15 @@ from torch import Tensor, nn
 
 from models_store.cells import Cells, Noise, Posterior, Projection
 from models_store.coders import Decoder, Dispersion, Encoder
-from models_store.layers import CategoryRows, Codes, ConditionalLinear
-from models_store.manifest import Architecture, Manifest
+from models_store.cvae import CVAE, LossTerms
+from models_store.layers import Codes
+from models_store.manifest import Architecture
 from models_store.reconstruction import (
     DecoderOutput,
     Head,
     negative_log_likelihood,
     reconstruction_slope,
 )
-
-LN_SAMPLES = 5000
-LN_SEED = 0
-
-SEE_COVARIATES = ("z_encoder", "library_encoder", "decoder")
-"""The parts of a network whose layers look at the batch and the extra covariates."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +37,7 @@ class Generated:
     kl_library: Float[Tensor, " c"]
 
 
-@dataclass(frozen=True)
-class LossTerms:
-    """The loss of each cell, term by term, in nats."""
-
-    reconstruction: Float[Tensor, " c"]
-    kl_z: Float[Tensor, " c"]
-    kl_library: Float[Tensor, " c"]
-
-    def loss(self, kl_weight: float) -> Float[Tensor, ""]:
-        """Mean over cells; the KL of a latent library is never weighted down."""
-        return (self.reconstruction + kl_weight * self.kl_z + self.kl_library).mean()
-
-    @property
-    def elbo(self) -> Float[Tensor, ""]:
-        """Mean evidence lower bound of a cell, at KL weight 1."""
-        return -(self.reconstruction + self.kl_z + self.kl_library).mean()
-
-
-class SCVI(nn.Module):
+class SCVI(CVAE):
     """The conditional VAE of one reference version.
 
     Args:
@@ -70,6 +47,8 @@ class SCVI(nn.Module):
         n_labels: number of labels, for gene-label dispersion.
     """
 
+    see_covariates = ("z_encoder", "library_encoder", "decoder")
+
     def __init__(
         self,
         architecture: Architecture,
@@ -78,9 +57,10 @@ class SCVI(nn.Module):
         n_continuous: int = 0,
         n_labels: int = 1,
     ) -> None:
-        super().__init__()
-        a = self.architecture = architecture
-        self.n_categories = tuple(n_categories)
+        super().__init__(
+            architecture, n_categories=n_categories, n_continuous=n_continuous, n_labels=n_labels
+        )
+        a = architecture
         self.head = Head(a.likelihood, softplus_scale=a.library == "size_factor")
         encoder_sees = tuple(n_categories) if a.encode_covariates else ()
         n_in = a.n_genes + (n_continuous if a.encode_covariates else 0)
@@ -95,20 +75,6 @@ class SCVI(nn.Module):
         self.decoder = Decoder(a.n_latent + n_continuous, a, n_categories)
         rows = {"gene": 1, "gene-batch": n_categories[0], "gene-label": n_labels, "gene-cell": 0}
         self.dispersion = Dispersion(rows[a.dispersion], a.n_genes)
-        # Per batch: mean and variance of the log library, the prior of a latent library.
-        self.register_buffer("library_prior", torch.tensor([[0.0, 1.0]]).repeat(n_categories[0], 1))
-        self.library_prior: Tensor
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> "SCVI":
-        """The untrained network that a manifest describes."""
-        covariates = (manifest.batch, *manifest.extra_covariates)
-        return cls(
-            manifest.architecture,
-            n_categories=[len(covariate.categories) for covariate in covariates],
-            n_continuous=len(manifest.continuous_covariates),
-            n_labels=len(manifest.labels[0].categories) if manifest.labels else 1,
-        )
 
     def project(self, cells: Cells, log_x: Float[Tensor, "c g"] | None = None) -> Projection:
         """What the encoders take from the counts, and the log library. Empty cells get log 1.
@@ -144,29 +110,6 @@ class SCVI(nn.Module):
             return None
         posterior: Posterior = self.library_encoder(projection.library, codes)
         return posterior
-
-    def latent(
-        self, posterior: Posterior, *, most_draws: int | None = None
-    ) -> Float[Tensor, "c z"]:
-        """The coordinates of a cell: m, or for `ln` the mean of softmax over draws of N(m, v).
-
-        The draws are the same for every cell and every call, so a latent depends on its cell only.
-        `most_draws`: fewer are enough where coordinates are compared and not kept.
-        """
-        if self.architecture.latent_distribution == "normal":
-            return posterior.m
-        generator = torch.Generator().manual_seed(LN_SEED)
-        n_draws = min(LN_SAMPLES, most_draws or LN_SAMPLES)
-        draws = torch.randn(n_draws, posterior.m.shape[1], generator=generator)
-        sd, total = posterior.v.sqrt(), torch.zeros_like(posterior.m)
-        for noise in draws.to(posterior.m.device):
-            total = total + torch.softmax(posterior.m + sd * noise, dim=-1)
-        return total / n_draws
-
-    def sample(self, posterior: Posterior, noise: Float[Tensor, "c z"]) -> Float[Tensor, "c z"]:
-        """A draw of z, on the simplex for `ln`."""
-        z = posterior.sample(noise)
-        return torch.softmax(z, dim=-1) if self.architecture.latent_distribution == "ln" else z
 
     def decode(
         self, z: Float[Tensor, "c z"], log_library: Float[Tensor, "c 1"], cells: Cells
@@ -257,23 +200,35 @@ class SCVI(nn.Module):
         return terms.loss(kl_weight) + slope / len(cells.x)
 
     def draw_noise(self, n_cells: int, generator: torch.Generator) -> Noise:
-        """Standard normal draws, from a CPU generator so that a seed means the same everywhere."""
-        device = self.library_prior.device
-        z = torch.randn(n_cells, self.architecture.n_latent, generator=generator)
+        """Of z, and of a latent library."""
+        noise = super().draw_noise(n_cells, generator)
         if self.library_encoder is None:
-            return Noise(z.to(device))
-        return Noise(z.to(device), torch.randn(n_cells, 1, generator=generator).to(device))
+            return noise
+        library = torch.randn(n_cells, 1, generator=generator).to(self.device)
+        return replace(noise, library=library)
 
-    def conditional_layers(self) -> Iterator[tuple[str, ConditionalLinear]]:
-        """The layers that see the covariates, by their path in the network, in a stable order."""
-        for name, module in self.named_modules():
-            if isinstance(module, ConditionalLinear) and name.split(".")[0] in SEE_COVARIATES:
-                yield name, module
+    @property
+    def library_is_latent(self) -> bool:
+        """Whether a mapping keeps a prior of the library of each of its batches."""
+        return self.library_encoder is not None
 
-    def category_rows(self) -> dict[str, CategoryRows]:
-        """Every table of covariates' rows by its path in the network."""
-        return {
-            f"{name}.covariates.{i}": rows
-            for name, layer in self.conditional_layers()
-            for i, rows in enumerate(layer.covariate_rows())
-        }
+    def batch_tables(self) -> Iterator[Dispersion]:
+        """The dispersion, where it is of each batch."""
+        if self.architecture.dispersion == "gene-batch":
+            yield self.dispersion
+
+    def expected_shares(self, z: Float[Tensor, "c z"], codes: Codes) -> Float[Tensor, "c g"]:
+        """μ (1 - σ(π)) / Σ_g μ (1 - σ(π)) at z, π of zinb alone; continuous covariates are 0."""
+        n = len(z)
+        cells = Cells(
+            z.new_zeros(n, self.architecture.n_genes),
+            codes,
+            self.no_continuous(n),
+            # The code of an unknown label.
+            torch.full((n,), len(self.dispersion.reference), device=z.device),
+        )
+        out = self.decode(z, z.new_zeros(n, 1), cells)
+        mu = self.head.scale(out.logits)
+        if out.pi is not None:
+            mu = mu * torch.sigmoid(-out.pi)
+        return mu / mu.sum(-1, keepdim=True)

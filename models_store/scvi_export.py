@@ -155,12 +155,14 @@ def _twin_with_every_layer(grafted: SCVI, kind: Kind) -> SCVI:
     first, a = grafted.decoder.layers.linears[0], grafted.architecture
     assert isinstance(first, ConditionalLinear)
     every = a.model_copy(update={"library": "latent", "likelihood": "zinb"})
-    return NETWORKS[kind](
+    twin = NETWORKS[kind](
         every,
         n_categories=[len(rows.reference) + len(rows.query) for rows in first.covariate_rows()],
-        n_continuous=len(first.W_x) - a.n_latent,
-        n_labels=getattr(grafted, "n_labels", 1),
+        n_continuous=grafted.n_continuous,
+        n_labels=grafted.n_labels,
     )
+    assert isinstance(twin, SCVI)
+    return twin
 
 
 def _class_name(kind: Kind) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from models_store.cvae import CVAE
 from models_store.kinds import NETWORKS
 from models_store.layers import ConditionalLinear, FullyConnected
 from models_store.manifest import Architecture, Kind, LabelLevel
@@ -82,7 +83,7 @@ class ConvertedModel:
     kind: Kind
     architecture: Architecture
     save: Save
-    network: SCVI
+    network: CVAE
 
 
 def convert(save: Save, state: State) -> ConvertedModel:
@@ -154,7 +155,7 @@ def _refuse_strangers(state: State, known: set[str], save: Save) -> None:
         )
 
 
-def _pieces(network: SCVI, kind: Kind) -> Iterator[Piece]:
+def _pieces(network: CVAE, kind: Kind) -> Iterator[Piece]:
     stacks, heads = TABLES[kind]
     modules = dict(network.named_modules())
     for ours, theirs in stacks.items():
@@ -169,7 +170,7 @@ def _pieces(network: SCVI, kind: Kind) -> Iterator[Piece]:
     yield from _priors(network)
 
 
-def head_name(theirs: str, network: SCVI) -> str:
+def head_name(theirs: str, network: CVAE) -> str:
     """Where a linear layer is: without hidden layers, a classifier's output is its first."""
     alone = theirs == LABEL_HEADS["classifier.output"] and network.architecture.linear_classifier
     return LINEAR_CLASSIFIER if alone else theirs
@@ -219,7 +220,9 @@ def _head(ours: str, theirs: str, head: nn.Linear) -> Iterator[Piece]:
     yield Piece(f"{ours}.bias", f"{theirs}.bias", (n_out,), _same)
 
 
-def _dispersion(network: SCVI) -> Iterator[Piece]:
+def _dispersion(network: CVAE) -> Iterator[Piece]:
+    if not isinstance(network, SCVI):
+        return
     n_rows, n_genes = network.dispersion.reference.shape
     if network.architecture.dispersion == "gene":
         yield Piece("dispersion.reference", "px_r", (n_genes,), lambda r: r.unsqueeze(0))
@@ -241,8 +244,8 @@ def _with_joint_prior(state: State, a: Architecture) -> State:
     return {**others, "library_prior": torch.cat([means, variances]).T}
 
 
-def _priors(network: SCVI) -> Iterator[Piece]:
-    if network.library_encoder is not None:
+def _priors(network: CVAE) -> Iterator[Piece]:
+    if network.library_is_latent:
         shape = (network.n_categories[0], 2)
         # New batches bring their own prior, so a mapping misses nothing where there is none.
         yield Piece("library_prior", "library_prior", shape, _same, optional=True)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from models_store.blocks import BLOCK
 from models_store.cells import Cells, Projection
+from models_store.cvae import CVAE
 from models_store.encoding import first_rows, padded
-from models_store.scvi import SCVI
 
 Index = npt.NDArray[np.int64]
 
@@ -23,9 +23,9 @@ Index = npt.NDArray[np.int64]
 class BlockProjector:
     """The encoders' constant inputs of sparse rows: bytes are those of `project_block`."""
 
-    def __init__(self, cvae: SCVI) -> None:
-        self._cvae, self._device = cvae, cvae.library_prior.device
-        shape = (BLOCK, cvae.architecture.n_genes)
+    def __init__(self, cvae: CVAE) -> None:
+        self._cvae, self._device = cvae, cvae.device
+        shape = (BLOCK, cvae.architecture.n_features)
         self._x = torch.zeros(shape)
         self._log_x = torch.zeros(shape) if cvae.architecture.log_variational else None
 

@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models_store.coders import Dispersion
+from models_store.cvae import CVAE
 from models_store.layers import CategoryRows, ConditionalLinear
-from models_store.scvi import SCVI
 
 LIBRARY_PRIOR = "library_prior"
 
@@ -22,7 +21,7 @@ LONE_CATEGORY_SPREAD = 0.1
 """The spread assumed for a reference of one batch, which shows none of its own (decision 0011)."""
 
 
-def graft(reference: SCVI, n_new: Sequence[int], *, random: torch.Generator | None = None) -> SCVI:
+def graft(reference: CVAE, n_new: Sequence[int], *, random: torch.Generator | None = None) -> CVAE:
     """A copy of the reference with rows for new categories; only these rows require gradients.
 
     Args:
@@ -43,8 +42,9 @@ def graft(reference: SCVI, n_new: Sequence[int], *, random: torch.Generator | No
         tensor.requires_grad_(False)
     for _, layer in grafted.conditional_layers():
         _add_rows(layer, n_new, random)
-    if grafted.architecture.dispersion == "gene-batch":
-        _extend_dispersion(grafted.dispersion, n_new[0])
+    for table in grafted.batch_tables():
+        mean = table.reference.detach().mean(0)
+        table.query = nn.Parameter(mean.expand(n_new[0], -1).clone())
     prior = grafted.library_prior
     grafted.library_prior = torch.cat([prior, prior.mean(0, keepdim=True).expand(n_new[0], 2)])
     return grafted.eval()
@@ -71,25 +71,20 @@ def _width(table: CategoryRows, new: int) -> int:
     return total if total > 1 else 0
 
 
-def _extend_dispersion(dispersion: Dispersion, n_new: int) -> None:
-    mean = dispersion.reference.detach().mean(0)
-    dispersion.query = nn.Parameter(mean.expand(n_new, -1).clone())
-
-
-def query_parameters(grafted: SCVI) -> dict[str, nn.Parameter]:
+def query_parameters(grafted: CVAE) -> dict[str, nn.Parameter]:
     """What a mapping trains, by path: the `query` rows that surgery added, and nothing else."""
     return {name: p for name, p in grafted.named_parameters() if p.requires_grad and p.numel() > 0}
 
 
-def query_weights(grafted: SCVI) -> dict[str, Float[Tensor, "new width"]]:
+def query_weights(grafted: CVAE) -> dict[str, Float[Tensor, "new width"]]:
     """The small delta that a mapping stores: query rows and the priors of its batches."""
     weights = {name: p.detach().clone() for name, p in query_parameters(grafted).items()}
-    if grafted.library_encoder is not None:
+    if grafted.library_is_latent:
         weights[LIBRARY_PRIOR] = grafted.library_prior[grafted.n_categories[0] :].clone()
     return weights
 
 
-def load_query_weights(grafted: SCVI, weights: Mapping[str, Tensor]) -> None:
+def load_query_weights(grafted: CVAE, weights: Mapping[str, Tensor]) -> None:
     """Put stored query weights into a grafted network of matching size.
 
     Raises:
@@ -112,7 +107,7 @@ def join_query_weights(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tenso
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def penalised_rows(grafted: SCVI) -> Iterator[tuple[Tensor, Float[Tensor, " width"], float]]:
+def penalised_rows(grafted: CVAE) -> Iterator[tuple[Tensor, Float[Tensor, " width"], float]]:
     """Each table of query rows with the mean and the spread of its reference rows.
 
     They make a Gaussian prior for new rows, as wide as the reference's own batches differ.
@@ -120,8 +115,8 @@ def penalised_rows(grafted: SCVI) -> Iterator[tuple[Tensor, Float[Tensor, " widt
     for table in grafted.category_rows().values():
         if table.query.numel():
             yield table.query, table.mean_reference, table.spread or LONE_CATEGORY_SPREAD
-    dispersion = grafted.dispersion
-    if dispersion.query.numel():
-        rows = dispersion.reference.detach()
-        spread = float((rows - rows.mean(0)).square().mean().sqrt())
-        yield dispersion.query, rows.mean(0), spread or 1.0
+    for of_batches in grafted.batch_tables():
+        if of_batches.query.numel():
+            rows = of_batches.reference.detach()
+            spread = float((rows - rows.mean(0)).square().mean().sqrt())
+            yield of_batches.query, rows.mean(0), spread or 1.0

@@ -12,11 +12,11 @@ from app.problems import SelfTestFailed, UntrainableReference
 from models_store.blocks import BLOCK
 from models_store.bundle import InvalidBundle, with_large_query_weights, write_bundle
 from models_store.cells import Cells, select_cells
+from models_store.cvae import CVAE
 from models_store.encoding import Latents, encode, join_projections, project_block
 from models_store.expectation import DRAWS
 from models_store.informativeness import informativeness
 from models_store.manifest import Manifest, OwnFit
-from models_store.scvi import SCVI
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import design_query
@@ -76,7 +76,7 @@ def _search(order: BuildOrder, query: CanonicalQuery, draft: Manifest) -> Recipe
 
 
 def _train(
-    plan: TrainingPlan, draft: Manifest, cvae: SCVI, cells: Cells, tick: Tick
+    plan: TrainingPlan, draft: Manifest, cvae: CVAE, cells: Cells, tick: Tick
 ) -> TrainedReference:
     training, held_out = _split(cells, plan.seed)
     return plan.train(cvae, draft, training, tick, n_cells=len(cells.x), held_out=held_out)
@@ -87,7 +87,7 @@ def _finish(
     query: CanonicalQuery,
     draft: Manifest,
     trained: TrainedReference,
-    cvae: SCVI,
+    cvae: CVAE,
     cells: Cells,
 ) -> dict[str, Any]:
     for parameter in cvae.parameters():
@@ -131,14 +131,14 @@ def _finish(
     return complete.model_dump(mode="json")
 
 
-def encode_reference(cvae: SCVI, cells: Cells) -> Latents:
+def encode_reference(cvae: CVAE, cells: Cells) -> Latents:
     """Latents of reference cells through the very path that a mapping takes."""
     blocks = torch.split(torch.arange(len(cells.x), device=cells.x.device), BLOCK)
     projection = join_projections([project_block(cvae, select_cells(cells, b)) for b in blocks])
     return encode(cvae, projection, cells.codes)
 
 
-def _own_fit(draft: Manifest, cvae: SCVI, cells: Cells, seed: int) -> tuple[OwnFit, ...] | None:
+def _own_fit(draft: Manifest, cvae: CVAE, cells: Cells, seed: int) -> tuple[OwnFit, ...] | None:
     _, held_out = _split(cells, seed)
     if held_out is None or len(held_out.x) < FEWEST_JUDGES:
         return measure_own_fit(draft, cvae, sp.csr_matrix(cells.x.cpu().numpy()), "all")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from app.problems import UnexportableMapping
 from models_store.manifest import Manifest
+from models_store.scvi import SCVI
 from models_store.scvi_export import (
     QueryColumns,
     attributes,
@@ -59,6 +60,7 @@ def export_mapping(order: MapOrder, results: Path) -> ExportedModel:
     manifest = matched.surgery.manifest
     _refuse_unknown_models(manifest)
     grafted = graft(matched.surgery.cvae, matched.surgery.design.n_new)
+    assert isinstance(grafted, SCVI)
     load_query_weights(grafted, load_file(results / QUERY_WEIGHTS_FILE))
     obs, columns = _obs(matched)
     _write_cells(order.out / CELLS_FILE, matched, obs)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models_store.query_gradients import QueryGradients
+from models_store.cvae import CVAE
+from models_store.kinds import step_gradients
 from models_store.recipe import Recipe
-from models_store.replayed_gradients import ReplayedGradients
-from models_store.scvi import SCVI
 from models_store.surgery import graft, penalised_rows, query_parameters, query_weights
 from worker.plateau import Plateau
 from worker.restraint import Restrained
@@ -23,7 +22,7 @@ from worker.watch import Watch
 
 Tick = Callable[[float], None]
 """Called at every step with the share done; raises when the job is cancelled."""
-Restrain = Callable[[Callable[[float], SCVI]], Restrained]
+Restrain = Callable[[Callable[[float], CVAE]], Restrained]
 """Says how far on the way from the start to the fitted rows to go, given the network at t."""
 
 HEURISTIC_CELLS, HEURISTIC_EPOCHS = 20_000, 400
@@ -49,7 +48,7 @@ class Fit:
 
 
 def fit(
-    reference: SCVI,
+    reference: CVAE,
     group: TrainingCells,
     recipe: Recipe,
     *,
@@ -105,13 +104,13 @@ def fit(
 class _Line:
     """The way from the rows of one network to those of another, on which the other is put."""
 
-    def __init__(self, start: SCVI, fitted: SCVI) -> None:
+    def __init__(self, start: CVAE, fitted: CVAE) -> None:
         self.fitted = fitted
         ends = (query_parameters(network).values() for network in (start, fitted))
         self.ends = [(a.detach(), b, b.detach().clone()) for a, b in zip(*ends, strict=True)]
 
     @torch.no_grad()
-    def at(self, share: float) -> SCVI:
+    def at(self, share: float) -> CVAE:
         """The fitted network with its rows at this share of the way; the same object each time."""
         for start, rows, end in self.ends:
             rows.copy_(end if share == 1.0 else torch.lerp(start, end, share))
@@ -141,7 +140,7 @@ def n_epochs(recipe: Recipe, n_cells: int) -> int:
 
 
 @torch.no_grad()
-def _distance(cvae: SCVI) -> float:
+def _distance(cvae: CVAE) -> float:
     tables = list(penalised_rows(cvae))
     squares = sum(float(((w - mean) / spread).square().sum()) for w, mean, spread in tables)
     return math.sqrt(squares / max(1, sum(w.numel() for w, _, _ in tables)))
@@ -152,7 +151,7 @@ class _Loop:
 
     def __init__(
         self,
-        cvae: SCVI,
+        cvae: CVAE,
         recipe: Recipe,
         generator: torch.Generator,
         watch: Watch,
@@ -162,13 +161,13 @@ class _Loop:
         self.cvae, self.training, self.recipe, self.watch = cvae, watch.training, recipe, watch
         self.generator = generator
         self.parameters = list(query_parameters(cvae).values())
-        on_cpu = cvae.library_prior.device.type == "cpu"
-        gradients = QueryGradients(
-            cvae, self.training.cells, self.training.projection, threads=threads if on_cpu else 1
+        self.gradients = step_gradients(
+            cvae,
+            self.training.cells,
+            self.training.projection,
+            threads=threads,
+            minibatch_size=recipe.minibatch_size,
         )
-        self.gradients: QueryGradients | ReplayedGradients = gradients
-        if not on_cpu:
-            self.gradients = ReplayedGradients(gradients, recipe.minibatch_size)
         self.prior = list(penalised_rows(cvae))
         self.epochs = n_epochs(recipe, max(1, len(watch.training)))
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from models_store.blocks import block_ranges
 from models_store.bundle import WEIGHTS_FILE
 from models_store.cells import Cells, Projection
+from models_store.cvae import CVAE
 from models_store.encoding import Latents, encode, encode_block
 from models_store.layers import Codes
 from models_store.manifest import Manifest
 from models_store.recipe import Recipe
-from models_store.scvi import SCVI
 from models_store.sparse_blocks import BlockProjector
 from models_store.surgery import graft, join_query_weights, load_query_weights, query_weights
 from worker.alignment import AlignedCounts, Float32, Index, UInt64, fold_hashes, row_hashes
@@ -64,7 +64,7 @@ class QuerySurgery:
     def __init__(
         self,
         manifest: Manifest,
-        cvae: SCVI,
+        cvae: CVAE,
         counts: AlignedCounts,
         design: QueryDesign,
         *,
@@ -73,7 +73,7 @@ class QuerySurgery:
         """`among`: latents of some of the reference's cells, (r, z); None where it has none."""
         self.manifest, self.cvae, self.counts, self.design = manifest, cvae, counts, design
         self.among = among
-        self.device = cvae.library_prior.device
+        self.device = cvae.device
         self.n_reference = len(manifest.batch.categories)
         self.groups = design.groups(self.n_reference)
 
@@ -143,7 +143,7 @@ class QuerySurgery:
             moved[cells] = (placed.double() - before.double()).norm(dim=1).numpy()
         return PlacedCells(mean, moved)
 
-    def _grafted(self, weights: dict[str, Tensor] | None) -> SCVI:
+    def _grafted(self, weights: dict[str, Tensor] | None) -> CVAE:
         grafted = graft(self.cvae, self.design.n_new)
         if weights is not None:
             load_query_weights(grafted, weights)
@@ -200,7 +200,7 @@ class QuerySurgery:
         projection = projected.rows(cells).to(self.device)
         codes = self._group_codes(cells)
 
-        def restrained(network: Callable[[float], SCVI]) -> Restrained:
+        def restrained(network: Callable[[float], CVAE]) -> Restrained:
             def place(share: float) -> Tensor:
                 return encode(network(share), projection, codes, most_draws=FEW_DRAWS).mean
 

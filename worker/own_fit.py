@@ -11,11 +11,11 @@ import scipy.sparse as sp
 import torch
 
 from models_store.bundle import CELLS_FILE
+from models_store.cvae import CVAE
 from models_store.expectation import draw_codes, draw_latents
 from models_store.layers import Codes
 from models_store.manifest import Manifest, OwnFit
 from models_store.misfit import Misfit, misfit, reconstruct, simulate_counts
-from models_store.scvi import SCVI
 from worker.alignment import row_hashes
 from worker.thinning import Floats, first_by_content, in_order_of_content, thinned
 
@@ -30,7 +30,7 @@ REACHED_BY = 0.25
 
 
 def measure_own_fit(
-    manifest: Manifest, cvae: SCVI, rows: sp.csr_matrix, cells: Literal["held-out", "all"]
+    manifest: Manifest, cvae: CVAE, rows: sp.csr_matrix, cells: Literal["held-out", "all"]
 ) -> tuple[OwnFit, ...] | None:
     """The misfit at each library size that the cells have; None where there is nothing to thin.
 
@@ -63,27 +63,27 @@ def measure_own_fit(
     return tuple(found) or None
 
 
-def simulated_own_fit(cvae: SCVI, folder: Path, manifest: Manifest, library_size: int) -> Misfit:
+def simulated_own_fit(cvae: CVAE, folder: Path, manifest: Manifest, library_size: int) -> Misfit:
     """The misfit of cells that the decoder draws, for a reference that has no measured one.
 
     At latents of its own cells where the bundle has them, else at z ~ N(0, I).
     """
-    device = cvae.library_prior.device
+    device = cvae.device
     z, codes = _latents(cvae, folder, manifest)
     on_device: Codes = tuple(code.to(device) for code in codes)
     x = simulate_counts(cvae, z.to(device), on_device, library_size)
     return misfit_of(cvae, x, np.ones(x.shape[1], dtype=bool))
 
 
-def misfit_of(cvae: SCVI, x: Floats, covered: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Misfit:
+def misfit_of(cvae: CVAE, x: Floats, covered: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Misfit:
     """Of cells without a count in covered genes nothing can be said: they are left out."""
     x = x[x[:, covered].sum(axis=1) > 0]
-    on_device = torch.from_numpy(x.astype(np.float32)).to(cvae.library_prior.device)
+    on_device = torch.from_numpy(x.astype(np.float32)).to(cvae.device)
     return misfit(x, reconstruct(cvae, on_device), covered)
 
 
 def _latents(
-    cvae: SCVI, folder: Path, manifest: Manifest
+    cvae: CVAE, folder: Path, manifest: Manifest
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     if CELLS_FILE not in manifest.files:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from models_store.cvae import CVAE
 from models_store.recipe import Recipe
-from models_store.scvi import SCVI
 from worker.watch import Watch
 
 TOLERANCE = 2e-4
@@ -20,7 +20,7 @@ STEPS_BETWEEN_EVALUATIONS = 10
 class Plateau:
     """Remembers the best weights; slows down at a plateau, and ends at the last one."""
 
-    def __init__(self, cvae: SCVI, weights: Sequence[Tensor], watch: Watch, recipe: Recipe) -> None:
+    def __init__(self, cvae: CVAE, weights: Sequence[Tensor], watch: Watch, recipe: Recipe) -> None:
         self.cvae, self.weights, self.watch, self.recipe = cvae, weights, watch, recipe
         self.step, self.stale, self.drops = 0, 0, 0
         self._keep(watch.score(cvae, recipe))

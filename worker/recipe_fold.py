@@ -11,10 +11,10 @@ import numpy as np
 from safetensors.torch import save
 
 from models_store.bundle import WEIGHTS_FILE
+from models_store.cvae import CVAE
 from models_store.manifest import Covariate, LabelLevel, Manifest
 from models_store.recipe import Recipe
 from models_store.recipe_evidence import Fold
-from models_store.scvi import SCVI
 from worker.alignment import Index
 from worker.grafting import Progress
 from worker.known_cells import KnownCells
@@ -105,7 +105,7 @@ def _some(cells: Index, most: int, rng: np.random.Generator) -> Index:
 
 def _network(
     manifest: Manifest, cells: KnownCells, halves: Halves, plan: TrainingPlan, tick: Progress
-) -> SCVI:
+) -> CVAE:
     """Trained on all cells that have counts; none is kept to judge the network itself."""
     cvae = plan.draw(manifest)
     training = cells.training_cells(manifest, halves.training, plan.device)
@@ -150,7 +150,7 @@ def _kept(categories: tuple[str, ...], names: set[str]) -> tuple[str, ...]:
     return tuple(name for name in categories if name in names)
 
 
-def _digest(cvae: SCVI) -> str:
+def _digest(cvae: CVAE) -> str:
     """Of the weights, from which the seeds of fits follow as from a bundle's."""
     state = {name: t.contiguous().cpu() for name, t in cvae.state_dict().items() if t.numel()}
     return hashlib.sha256(save(state)).hexdigest()

@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from models_store.cvae import CVAE
 from models_store.manifest import Manifest
 from models_store.recipe import Recipe
 from models_store.recipe_evidence import Trial
-from models_store.scvi import SCVI
 from worker.alignment import AlignedCounts, Index
 from worker.grafting import GroupFit, Progress, QuerySurgery
 from worker.known_cells import KnownCells
@@ -30,7 +30,7 @@ class Ground:
     """A network onto which cells that it never saw are mapped, and what judges where they land."""
 
     manifest: Manifest
-    cvae: SCVI
+    cvae: CVAE
     cells: KnownCells
     judge: Judge
     among: Tensor
@@ -38,7 +38,7 @@ class Ground:
 
     @classmethod
     def of(
-        cls, manifest: Manifest, cvae: SCVI, cells: KnownCells, reference: Index, seed: int
+        cls, manifest: Manifest, cvae: CVAE, cells: KnownCells, reference: Index, seed: int
     ) -> Ground:
         """`reference`: the network's own cells among which neighbours are looked for."""
         own = _surgery(manifest, cvae, cells, reference, as_query=False)
@@ -117,7 +117,7 @@ class _Mapped:
 
 def _surgery(
     manifest: Manifest,
-    cvae: SCVI,
+    cvae: CVAE,
     cells: KnownCells,
     chosen: Index,
     *,

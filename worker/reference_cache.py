@@ -10,9 +10,9 @@ from torch import Tensor
 from app.problems import DamagedReference
 from app.references import manifest_digest
 from models_store.bundle import CELLS_FILE, WEIGHTS_FILE, InvalidBundle, load_bundle
+from models_store.cvae import CVAE
 from models_store.digests import file_sha256
 from models_store.manifest import MANIFEST_FILE, Manifest
-from models_store.scvi import SCVI
 from worker.orders import WARM_BYTES
 from worker.reference_latents import sample_latents
 from worker.restraint import MOST_AMONG
@@ -25,7 +25,7 @@ class LoadedReference:
     """A frozen reference in memory, under the digest by which the registry names it."""
 
     manifest: Manifest
-    cvae: SCVI
+    cvae: CVAE
     manifest_sha256: str
     latents: Tensor | None = None
     """Of some of its cells, (r, z), on the network's device; None: it came without cells."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from models_store.cells import Cells, select_cells
+from models_store.cvae import CVAE
 from models_store.scanvi import SCANVI
-from models_store.scvi import SCVI
 
 Tick = Callable[[float], None]
 
@@ -67,7 +67,7 @@ def split_cells(n_cells: int, held_out: float, seed: int) -> tuple[Tensor, Tenso
 
 
 def train_reference(
-    cvae: SCVI, training: Cells, held_out: Cells | None, schedule: Schedule, tick: Tick
+    cvae: CVAE, training: Cells, held_out: Cells | None, schedule: Schedule, tick: Tick
 ) -> TrainedReference:
     """Train in place; the network ends in eval mode.
 
@@ -113,7 +113,7 @@ def train_reference(
     return TrainedReference(schedule.epochs, elbo, time.monotonic() - began, accuracy)
 
 
-def _labelled_minibatches(cvae: SCVI, training: Cells, seed: int) -> Iterator[Cells | None]:
+def _labelled_minibatches(cvae: CVAE, training: Cells, seed: int) -> Iterator[Cells | None]:
     """Cells that the classifier learns from at each step, where only some have a label.
 
     Drawn by themselves, as scvi-tools does, so that few labels among many cells count in every
@@ -135,7 +135,7 @@ def _labelled_minibatches(cvae: SCVI, training: Cells, seed: int) -> Iterator[Ce
 
 
 @torch.no_grad()
-def label_accuracy(cvae: SCVI, cells: Cells) -> float | None:
+def label_accuracy(cvae: CVAE, cells: Cells) -> float | None:
     """Share of the cells with a label that are given it; None without any, or no classifier."""
     if not isinstance(cvae, SCANVI) or cells.labels is None:
         return None
@@ -150,7 +150,7 @@ def label_accuracy(cvae: SCVI, cells: Cells) -> float | None:
 
 
 @torch.no_grad()
-def mean_elbo(cvae: SCVI, cells: Cells, *, seed: int, draws: int = 5) -> float:
+def mean_elbo(cvae: CVAE, cells: Cells, *, seed: int, draws: int = 5) -> float:
     """Mean ELBO per cell at KL weight 1, over shared noise draws."""
     generator = torch.Generator().manual_seed(seed)
     total = 0.0
@@ -162,7 +162,7 @@ def mean_elbo(cvae: SCVI, cells: Cells, *, seed: int, draws: int = 5) -> float:
     return total / (draws * len(cells.x))
 
 
-def _set_library_prior(cvae: SCVI, training: Cells) -> None:
+def _set_library_prior(cvae: CVAE, training: Cells) -> None:
     """Mean and population variance of the log library of each batch (scvi-tools' prior)."""
     totals = training.x.sum(-1)
     for batch in range(len(cvae.library_prior)):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from models_store.cells import Cells
+from models_store.cvae import CVAE
 from models_store.kinds import untrained
 from models_store.manifest import Manifest
 from models_store.scanvi import SCANVI
@@ -41,14 +42,14 @@ class TrainingPlan:
             pretraining=bool(options.get("pretraining")),
         )
 
-    def draw(self, manifest: Manifest) -> SCVI:
+    def draw(self, manifest: Manifest) -> CVAE:
         """The untrained network. What it draws in training follows from the seed as well."""
         torch.manual_seed(self.seed)
         return untrained(manifest).to(self.device)
 
     def train(
         self,
-        cvae: SCVI,
+        cvae: CVAE,
         manifest: Manifest,
         training: Cells,
         tick: Tick,

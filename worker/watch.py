@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from models_store.cvae import CVAE, LossTerms
 from models_store.recipe import Recipe
-from models_store.scvi import SCVI, LossTerms
 from models_store.surgery import penalised_rows
 from worker.training_cells import TrainingCells
 
@@ -18,7 +18,7 @@ EVALUATION_DRAWS = 256
 
 
 @torch.no_grad()
-def penalty(cvae: SCVI, n_cells: int) -> float:
+def penalty(cvae: CVAE, n_cells: int) -> float:
     """-log of a Gaussian prior on the query rows, per cell: Σ (w - mean)² / (2 spread²) / cells.
 
     Beside the mean loss of a cell this is maximum a posteriori: strength 1 is the prior that the
@@ -54,12 +54,12 @@ class Watch:
         return "held-out ELBO" if self.held_out else "penalised ELBO"
 
     @torch.no_grad()
-    def elbo(self, cvae: SCVI) -> float:
+    def elbo(self, cvae: CVAE) -> float:
         """Mean ELBO of the watched cells at KL weight 1."""
         return float(self._terms(cvae).elbo)
 
     @torch.no_grad()
-    def score(self, cvae: SCVI, recipe: Recipe) -> float:
+    def score(self, cvae: CVAE, recipe: Recipe) -> float:
         """What must grow: the held-out ELBO, or the penalised one of the training cells.
 
         Known labels count in it as they do in the loss.
@@ -69,7 +69,7 @@ class Watch:
             return score
         return score - recipe.penalty * penalty(cvae, recipe.cells_beside_prior(len(self.training)))
 
-    def _terms(self, cvae: SCVI) -> LossTerms:
+    def _terms(self, cvae: CVAE) -> LossTerms:
         generator = torch.Generator().manual_seed(self.noise_seed)
         noise = cvae.draw_noise(len(self.group), generator)
         return cvae.loss_terms(self.group.cells, noise, self.group.projection)

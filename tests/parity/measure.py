@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from models_store.cells import Cells, Noise, Posterior, select_cells
+from models_store.cvae import LN_SAMPLES, LossTerms
 from models_store.query_gradients import QueryGradients
 from models_store.scanvi import SCANVI, LabelledLossTerms
-from models_store.scvi import LN_SAMPLES, SCVI, LossTerms
+from models_store.scvi import SCVI
 from models_store.surgery import query_parameters
 
 from .convert import translate

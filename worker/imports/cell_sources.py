@@ -13,8 +13,8 @@ import torch
 
 from models_store.bundle import with_large_query_weights
 from models_store.cells import Cells
+from models_store.cvae import CVAE
 from models_store.encoding import encode, project_block
-from models_store.scvi import SCVI
 from worker.alignment import AlignedCounts
 from worker.imports.cells import LATENT, VARIANCE
 
@@ -44,7 +44,7 @@ class CellSource(Protocol):
 class EncodedCells:
     """Latents by the very path that a mapping takes, and what the pass over the counts shows."""
 
-    cvae: SCVI
+    cvae: CVAE
     counts: AlignedCounts
     codes: Sequence[Codes]
     continuous: Float32 | None

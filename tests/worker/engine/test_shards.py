@@ -62,7 +62,7 @@ def untimed(told: dict[str, Any]) -> dict[str, Any]:
 def short(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Changes every recipe: a few epochs show what many would, and so do a few draws of `ln`."""
     recipe = Manifest.recipe
-    monkeypatch.setattr("models_store.scvi.LN_SAMPLES", 20)
+    monkeypatch.setattr("models_store.cvae.LN_SAMPLES", 20)
 
     def change(**values: Any) -> None:
         monkeypatch.setattr(
