@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from models_store.architecture import Architecture
 from models_store.cells import Cells, select_cells, take
+from models_store.coders import Decoder, Dispersion
 from models_store.count_rows import CountRows
 from models_store.kernels import Logits, can_fuse, fused_gradient
-from models_store.reconstruction import reconstruction_gradients
-from models_store.scvi import SCVI
+from models_store.reconstruction import DecoderOutput, Head, reconstruction_gradients
 
 SMALLEST_PART = 200_000
 """Outputs of the decoder that are worth a thread of their own."""
@@ -52,6 +53,23 @@ class HeadInput:
         return HeadInput(self.h[rows], self.log_library[rows], cells, self.index[rows])
 
 
+class GeneNetwork(Protocol):
+    """What a head asks of a network, or of the part of one that decodes genes."""
+
+    architecture: Architecture
+    head: Head
+    decoder: Decoder
+    dispersion: Dispersion
+
+    def emit(
+        self, h: Float[Tensor, "c h"], log_library: Float[Tensor, "c 1"], cells: Cells
+    ) -> DecoderOutput:
+        """The raw outputs from the last hidden layer."""
+
+    def log_theta(self, h: Float[Tensor, "c h"], cells: Cells) -> Float[Tensor, "*#c g"]:
+        """log θ of each gene, for all cells or for each."""
+
+
 class SharedOut(Protocol):
     """A head that can be given some of the cells of a step."""
 
@@ -70,7 +88,7 @@ class DefinedHead:
         x: counts of all cells.
     """
 
-    def __init__(self, cvae: SCVI, x: Float[Tensor, "c g"]) -> None:
+    def __init__(self, cvae: GeneNetwork, x: Float[Tensor, "c g"]) -> None:
         self.cvae, self.x, self.n_outputs = cvae, x, cvae.decoder.n_outputs
         self.by_batch = cvae.architecture.dispersion == "gene-batch"
         self.wants_theta = self.by_batch or cvae.decoder.log_theta is not None
@@ -96,7 +114,7 @@ class FusedHead:
     The products are without their bias, which the kernels add, and overwritten by the gradients.
     """
 
-    def __init__(self, cvae: SCVI, x: CountRows) -> None:
+    def __init__(self, cvae: GeneNetwork, x: CountRows) -> None:
         self.cvae, self.x, self.n_outputs = cvae, x, cvae.decoder.n_outputs
         decoder = cvae.decoder
         self.layers = [layer for layer in (decoder.scale, decoder.pi) if layer is not None]
@@ -138,7 +156,7 @@ class FusedHead:
         return g_library
 
 
-def can_use_kernels(cvae: SCVI, x: Tensor) -> bool:
+def can_use_kernels(cvae: GeneNetwork, x: Tensor) -> bool:
     """Whether a fused head serves this network."""
     architecture = cvae.architecture
     frozen = architecture.dispersion in ("gene", "gene-label")

@@ -8,6 +8,8 @@ from models_store.autograd_gradients import AutogradGradients
 from models_store.cells import Cells, Noise, Projection
 from models_store.cvae import CVAE
 from models_store.manifest import Kind, Manifest
+from models_store.multivi import MULTIVI
+from models_store.multivi_gradients import MultiGradients
 from models_store.peak_gradients import PeakGradients
 from models_store.peakvi import PEAKVI
 from models_store.poissonvi import POISSONVI
@@ -22,6 +24,7 @@ NETWORKS: Mapping[Kind, type[CVAE]] = {
     "scanvi": SCANVI,
     "peakvi": PEAKVI,
     "poissonvi": POISSONVI,
+    "multivi": MULTIVI,
 }
 
 
@@ -48,6 +51,8 @@ def step_gradients(
     """
     if isinstance(grafted, PEAKVI):
         return PeakGradients(grafted, cells, projection, threads=threads)
+    if isinstance(grafted, MULTIVI):
+        return MultiGradients(grafted, cells, projection, threads=threads)
     if not isinstance(grafted, SCVI):
         return AutogradGradients(grafted, cells, projection)
     if grafted.device.type == "cpu":

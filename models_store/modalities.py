@@ -1,0 +1,103 @@
+"""Which modalities a cell has, and one posterior out of those that each of them gives.
+
+    a_k   exp(w_k) / Σ_present exp(w)         of a modality that is present, else about 0
+    m     Σ_k a_k m_k
+    v     Σ_k √a_k v_k                        as scvi-tools mixes them
+
+The penalty pulls the posteriors of a cell's modalities together, pair by pair (surgery.md 0.7):
+
+    Jeffreys   KL(p_i || p_j) + KL(p_j || p_i)   with p_k = N(m_k, √v_k), √v the variance
+    MMD        ||m_i - m_j||
+
+k counts genes, regions and proteins, in this order. Notation as in `layers`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from models_store.architecture import Architecture, ModalityPenalty
+from models_store.cells import Posterior
+from models_store.cvae import LossTerms
+
+N_MODALITIES = 3
+ABSENT = 1e-30
+"""Stands for exp(w) of a modality that is absent, so that a cell without any has a latent."""
+
+
+@dataclass(frozen=True)
+class ModalityLossTerms(LossTerms):
+    """The loss of each cell; `reconstruction` sums over the modalities that it has."""
+
+    penalty: Float[Tensor, " c"]
+
+    def loss(self, kl_weight: float) -> Float[Tensor, ""]:
+        """Mean over cells; the penalty is never weighted down."""
+        return (self.reconstruction + kl_weight * self.kl_z + self.penalty).mean()
+
+    @property
+    def elbo(self) -> Float[Tensor, ""]:
+        """As scvi-tools logs it: less the penalty, which no bound knows."""
+        return -(self.reconstruction + self.kl_z + self.penalty).mean()
+
+
+def split_modalities(x: Float[Tensor, "c n"], a: Architecture) -> tuple[Tensor, ...]:
+    """The counts of genes, of regions and of proteins; (c, 0) for none of a kind."""
+    return torch.split(x, list(a.counts().values()), dim=-1)
+
+
+def presence(parts: Sequence[Float[Tensor, "c n"]]) -> Float[Tensor, "c k"]:
+    """1 where a cell has counts of a modality, else 0."""
+    return torch.stack([(part.sum(-1) > 0).to(part.dtype) for part in parts], dim=-1)
+
+
+def modality_shares(
+    weights: Float[Tensor, " k"], present: Float[Tensor, "c k"]
+) -> Float[Tensor, "c k"]:
+    """The a_k of each cell."""
+    exps = torch.where(present > 0, weights.exp(), ABSENT)
+    return exps / (exps.sum(-1, keepdim=True) + ABSENT)
+
+
+def mix_posteriors(
+    each: Sequence[Posterior], weights: Float[Tensor, " k"], present: Float[Tensor, "c k"]
+) -> Posterior:
+    """One posterior for each cell, of the modalities that it has.
+
+    Args:
+        each: the posterior that each modality gives, of every cell.
+        weights: the w_k.
+        present: as `presence` tells it.
+    """
+    shares = modality_shares(weights, present)
+    m = [shares[:, k : k + 1] * posterior.m for k, posterior in enumerate(each)]
+    v = [shares[:, k : k + 1].sqrt() * posterior.v for k, posterior in enumerate(each)]
+    return Posterior(m[0] + m[1] + m[2], v[0] + v[1] + v[2])
+
+
+def modality_penalty(
+    kind: ModalityPenalty, each: Sequence[Posterior], present: Float[Tensor, "c k"]
+) -> Float[Tensor, " c"]:
+    """How far the posteriors of a cell's modalities are apart, in nats for `Jeffreys`."""
+    total = torch.zeros_like(each[0].m[:, 0])
+    if kind == "None":
+        return total
+    for i, j in combinations(range(len(each)), 2):
+        both = (present[:, i] * present[:, j]) > 0
+        apart = _jeffreys(each[i], each[j]) if kind == "Jeffreys" else _distance(each[i], each[j])
+        total = total + torch.where(both, apart, 0.0)
+    return total
+
+
+def _jeffreys(p: Posterior, q: Posterior) -> Float[Tensor, " c"]:
+    a, b = p.v.sqrt(), q.v.sqrt()
+    squared = (p.m - q.m) ** 2
+    return 0.5 * (a / b + b / a - 2 + squared * (1 / a + 1 / b)).sum(-1)
+
+
+def _distance(p: Posterior, q: Posterior) -> Float[Tensor, " c"]:
+    return torch.as_tensor(torch.linalg.vector_norm(p.m - q.m, dim=-1))
