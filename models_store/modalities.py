@@ -7,7 +7,7 @@
 The penalty pulls the posteriors of a cell's modalities together, pair by pair (surgery.md 0.7):
 
     Jeffreys   KL(p_i || p_j) + KL(p_j || p_i)   with p_k = N(m_k, √v_k), √v the variance
-    MMD        ||m_i - m_j||
+    MMD        ||m_i - m_j||                     times `MULTIVI.mmd_weight` in the loss
 
 k counts genes, regions and proteins, in this order. Notation as in `layers`.
 """

@@ -43,6 +43,9 @@ from models_store.regions import (
     openness_slope,
 )
 
+MMD_WEIGHT = 128.0
+"""scvi-tools adds the distances of all cells of a minibatch to the loss of each of them, so at its
+128 cells a distance weighs 128 times what a distance of its own cell alone would."""
 LEAK = 0.01
 """Of the leaky ReLU that ends the encoder of the log library."""
 
@@ -80,6 +83,7 @@ class MULTIVI(CVAE):
         "region_decoder",
         "protein_decoder",
     )
+    mmd_weight: float = MMD_WEIGHT
 
     def __init__(
         self,
@@ -132,8 +136,11 @@ class MULTIVI(CVAE):
 
     def posteriors(self, projection: Projection, codes: Codes) -> tuple[Posterior, ...]:
         """q_k(z | x_k, s) of genes, of regions and of proteins."""
-        parts = projection.z.chunk(N_MODALITIES, dim=-1)
-        return tuple(e(part, codes) for e, part in zip(self.encoders, parts, strict=True))
+        genes, regions, proteins = projection.z.chunk(N_MODALITIES, dim=-1)
+        # In scvi-tools' order, in which dropout draws.
+        of_regions = self.region_encoder(regions, codes)
+        of_genes = self.gene_encoder(genes, codes)
+        return of_genes, of_regions, self.protein_encoder(proteins, codes)
 
     def posterior(self, projection: Projection, codes: Codes) -> Posterior:
         """q(z | x, s)."""
@@ -225,6 +232,8 @@ class MULTIVI(CVAE):
         """The terms of the loss beside the reconstruction."""
         kl, kind = made.q_z.kl_standard(), self.architecture.modality_penalty
         penalty = modality_penalty(kind, made.each, made.present)
+        if kind == "MMD":
+            penalty = penalty * self.mmd_weight
         return ModalityLossTerms(reconstruction, kl, torch.zeros_like(kl), penalty)
 
     def draw_noise(self, n_cells: int, generator: torch.Generator) -> Noise:
