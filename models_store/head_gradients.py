@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from models_store.cells import Cells, select_cells, take
+from models_store.conditional_outputs import Sums, added
 from models_store.count_rows import CountRows
 from models_store.kernels import Logits, can_fuse, fused_gradient
 from models_store.reconstruction import reconstruction_gradients
@@ -32,6 +34,8 @@ class HeadGradients:
     h: Float[Tensor, "c h"]
     log_library: Float[Tensor, "c 1"]
     log_theta: Float[Tensor, "c g"] | None
+    rows: Sequence[Sums] = ()
+    """Of each output that sees covariates, by its query rows."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,16 @@ class HeadInput:
         return HeadInput(self.h[rows], self.log_library[rows], cells, self.index[rows])
 
 
+class Head(Protocol):
+    """The way from some cells' hidden layer to the likelihood and back."""
+
+    n_outputs: int
+    """Numbers that it computes for each cell."""
+
+    def __call__(self, given: HeadInput) -> HeadGradients:
+        """For these cells."""
+
+
 class DefinedHead:
     """Any likelihood, on any device, as `reconstruction` defines it.
 
@@ -58,7 +72,7 @@ class DefinedHead:
     """
 
     def __init__(self, cvae: SCVI, x: Float[Tensor, "c g"]) -> None:
-        self.cvae, self.x = cvae, x
+        self.cvae, self.x, self.n_outputs = cvae, x, cvae.decoder.n_outputs
         self.by_batch = cvae.architecture.dispersion == "gene-batch"
         self.wants_theta = self.by_batch or cvae.decoder.log_theta is not None
 
@@ -84,7 +98,7 @@ class FusedHead:
     """
 
     def __init__(self, cvae: SCVI, x: CountRows) -> None:
-        self.cvae, self.x = cvae, x
+        self.cvae, self.x, self.n_outputs = cvae, x, cvae.decoder.n_outputs
         decoder = cvae.decoder
         self.layers = [layer for layer in (decoder.scale, decoder.pi) if layer is not None]
         # Transposed once: the product is a third faster for some shapes, and never slower.
@@ -136,9 +150,8 @@ def can_use_kernels(cvae: SCVI, x: Tensor) -> bool:
 class SharedHead:
     """A head whose cells are shared out among threads where that pays."""
 
-    def __init__(self, head: DefinedHead | FusedHead, threads: int) -> None:
+    def __init__(self, head: Head, threads: int) -> None:
         self.head, self.threads = head, threads
-        self.n_outputs = head.cvae.decoder.n_outputs
         # A thread's products are shared out among as many threads as it is told, all by default.
         self.others = (
             ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,))
@@ -149,7 +162,7 @@ class SharedHead:
     def __call__(self, given: HeadInput) -> HeadGradients:
         """For these cells, part by part."""
         n = len(given.h)
-        n_parts = max(1, min(self.threads, n * self.n_outputs // SMALLEST_PART))
+        n_parts = max(1, min(self.threads, n * self.head.n_outputs // SMALLEST_PART))
         if self.others is None or n_parts == 1:
             return self.head(given)
         cuts = [n * i // n_parts for i in range(n_parts + 1)]
@@ -164,4 +177,5 @@ def _joined(parts: Sequence[HeadGradients]) -> HeadGradients:
         torch.cat([part.h for part in parts]),
         torch.cat([part.log_library for part in parts]),
         torch.cat(thetas) if thetas else None,
+        [added(sums) for sums in zip(*(part.rows for part in parts), strict=True)],
     )

@@ -13,8 +13,10 @@ from models_store.replayed_gradients import ReplayedGradients
 from models_store.row_sums import Gradients
 from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
+from models_store.total_gradients import TotalGradients
+from models_store.totalvi import TOTALVI
 
-NETWORKS: Mapping[Kind, type[CVAE]] = {"scvi": SCVI, "scanvi": SCANVI}
+NETWORKS: Mapping[Kind, type[CVAE]] = {"scvi": SCVI, "scanvi": SCANVI, "totalvi": TOTALVI}
 
 
 def untrained(manifest: Manifest) -> CVAE:
@@ -38,6 +40,8 @@ def step_gradients(
         threads: how many may share a step.
         minibatch_size: cells of most steps.
     """
+    if isinstance(grafted, TOTALVI):
+        return TotalGradients(grafted, cells, projection, threads=threads)
     if not isinstance(grafted, SCVI):
         return AutogradGradients(grafted, cells, projection)
     if grafted.device.type == "cpu":
