@@ -33,6 +33,7 @@ class HeadGradients:
 
     h: Float[Tensor, "c h"]
     log_library: Float[Tensor, "c 1"]
+    """Of regions, by the logit of the depth."""
     log_theta: Float[Tensor, "c g"] | None
     rows: Sequence[Sums] = ()
     """Of each output that sees covariates, by its query rows."""
@@ -44,6 +45,7 @@ class HeadInput:
 
     h: Float[Tensor, "c h"]
     log_library: Float[Tensor, "c 1"]
+    """Of regions, the logit of the depth."""
     cells: Cells
     index: Int[Tensor, " c"]
 
@@ -53,11 +55,11 @@ class HeadInput:
         return HeadInput(self.h[rows], self.log_library[rows], cells, self.index[rows])
 
 
-class Head(Protocol):
-    """The way from some cells' hidden layer to the likelihood and back."""
+class SharedOut(Protocol):
+    """A head that can be given some of the cells of a step."""
 
     n_outputs: int
-    """Numbers that it computes for each cell."""
+    """Numbers that it makes for each cell."""
 
     def __call__(self, given: HeadInput) -> HeadGradients:
         """For these cells."""
@@ -150,7 +152,7 @@ def can_use_kernels(cvae: SCVI, x: Tensor) -> bool:
 class SharedHead:
     """A head whose cells are shared out among threads where that pays."""
 
-    def __init__(self, head: Head, threads: int) -> None:
+    def __init__(self, head: SharedOut, threads: int) -> None:
         self.head, self.threads = head, threads
         # A thread's products are shared out among as many threads as it is told, all by default.
         self.others = (

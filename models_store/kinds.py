@@ -8,6 +8,9 @@ from models_store.autograd_gradients import AutogradGradients
 from models_store.cells import Cells, Noise, Projection
 from models_store.cvae import CVAE
 from models_store.manifest import Kind, Manifest
+from models_store.peak_gradients import PeakGradients
+from models_store.peakvi import PEAKVI
+from models_store.poissonvi import POISSONVI
 from models_store.query_gradients import QueryGradients
 from models_store.replayed_gradients import ReplayedGradients
 from models_store.row_sums import Gradients
@@ -16,7 +19,13 @@ from models_store.scvi import SCVI
 from models_store.total_gradients import TotalGradients
 from models_store.totalvi import TOTALVI
 
-NETWORKS: Mapping[Kind, type[CVAE]] = {"scvi": SCVI, "scanvi": SCANVI, "totalvi": TOTALVI}
+NETWORKS: Mapping[Kind, type[CVAE]] = {
+    "scvi": SCVI,
+    "scanvi": SCANVI,
+    "peakvi": PEAKVI,
+    "poissonvi": POISSONVI,
+    "totalvi": TOTALVI,
+}
 
 
 def untrained(manifest: Manifest) -> CVAE:
@@ -42,6 +51,8 @@ def step_gradients(
     """
     if isinstance(grafted, TOTALVI):
         return TotalGradients(grafted, cells, projection, threads=threads)
+    if isinstance(grafted, PEAKVI):
+        return PeakGradients(grafted, cells, projection, threads=threads)
     if not isinstance(grafted, SCVI):
         return AutogradGradients(grafted, cells, projection)
     if grafted.device.type == "cpu":
