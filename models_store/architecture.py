@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models_store.gene_panel import MODALITIES, FeatureKind
+from models_store.feature_kinds import KINDS, FeatureKind
 
 Kind = Literal["scvi", "scanvi", "peakvi", "poissonvi", "totalvi", "multivi"]
 """Which conditional VAE: `scanvi` is `scvi` with labels and a classifier, `poissonvi` is `scvi`
@@ -95,4 +95,4 @@ class Architecture(BaseModel):
 
     def counts(self) -> dict[FeatureKind, int]:
         """How many features there are of each kind, in panel order."""
-        return dict(zip(MODALITIES, (self.n_genes, self.n_regions, self.n_proteins), strict=True))
+        return dict(zip(KINDS, (self.n_genes, self.n_regions, self.n_proteins), strict=True))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
+from models_store.feature_kinds import KINDS, FeatureKind, kinds_of
 from models_store.gene_names import (
     GENOME_PREFIX,
     MADE_UNIQUE,
@@ -164,6 +165,8 @@ class QueryGenes:
     columns: Mapping[str, GeneColumn]
     left_out: frozenset[int] = field(default=frozenset())
     """Rows that are no genes: antibodies, peaks, guides."""
+    kinds: tuple[FeatureKind | None, ...] | None = None
+    """What each row is; None where the file says nothing, so that all are taken for genes."""
 
     @classmethod
     def of(
@@ -176,8 +179,10 @@ class QueryGenes:
         """
         if not columns:
             raise ValueError("a query offers at least one column of gene names")
-        left_out = other_features(feature_types or ())
-        return cls({name: GeneColumn(each, left_out) for name, each in columns.items()}, left_out)
+        kinds = None if feature_types is None else tuple(kinds_of(feature_types))
+        left_out = frozenset(row for row, kind in enumerate(kinds or ()) if kind != "gene")
+        genes = {name: GeneColumn(each, left_out) for name, each in columns.items()}
+        return cls(genes, left_out, kinds)
 
     @classmethod
     def stored(cls, table: Mapping[str, Any]) -> Self:
@@ -187,7 +192,23 @@ class QueryGenes:
 
     def alone(self, name: str) -> QueryGenes:
         """One of the columns, without the others."""
-        return QueryGenes({name: self.columns[name]}, self.left_out)
+        return QueryGenes({name: self.columns[name]}, self.left_out, self.kinds)
+
+    @property
+    def size(self) -> int:
+        """How many features, of whatever kind."""
+        return len(next(iter(self.columns.values())))
+
+    def rows_of(self, kind: FeatureKind) -> Sequence[int]:
+        """The features of a kind; of a file that says nothing of kinds, all are genes."""
+        if self.kinds is None:
+            return range(self.size) if kind == "gene" else ()
+        return [row for row, each in enumerate(self.kinds) if each == kind]
+
+    def count_kinds(self) -> dict[FeatureKind, int]:
+        """How many features there are of each kind that there is any of."""
+        found = {kind: len(self.rows_of(kind)) for kind in KINDS}
+        return {kind: number for kind, number in found.items() if number}
 
     @cached_property
     def species(self) -> tuple[Species, ...]:
@@ -199,19 +220,3 @@ def best_told(columns: Iterable[GeneColumn]) -> tuple[Species, ...]:
     """The species by the best sign that any column gives."""
     told = [column.species for column in columns if column.species]
     return min(told, key=lambda found: SIGNS.index(found[0].told_by), default=())
-
-
-GENE_TYPES = frozenset({"gene expression", "gene", "genes", "rna", "gex", "mrna"})
-"""What features that are genes are called, in small letters."""
-
-
-def other_features(feature_types: Sequence[str]) -> frozenset[int]:
-    """Rows whose type is another than gene expression; a row without a type is a gene.
-
-    None where no row's type is gene expression: a column of that name may hold kinds of genes
-    (`protein_coding`, `lncRNA`).
-    """
-    types = [kind.strip().lower() for kind in feature_types]
-    if GENE_TYPES.isdisjoint(types):
-        return frozenset()
-    return frozenset(row for row, kind in enumerate(types) if kind and kind not in GENE_TYPES)

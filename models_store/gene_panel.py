@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal, Self, get_args
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models_store.feature_kinds import KINDS, FeatureKind
 from models_store.gene_matching import PanelColumn, PanelNames
-
-FeatureKind = Literal["gene", "region", "protein"]
-"""What a column of counts counts: `region`, a peak of chromatin that is open."""
-MODALITIES: tuple[FeatureKind, ...] = get_args(FeatureKind)
-"""In the order in which they stand in every panel."""
 
 
 class Modality(BaseModel):
@@ -57,7 +53,7 @@ class Genes(BaseModel):
         if sum(run.count for run in self.modalities) != len(self.ids):
             raise ValueError("the modalities of the panel do not add up to its features")
         kinds = [run.kind for run in self.modalities]
-        if kinds != [kind for kind in MODALITIES if kind in kinds]:
+        if kinds != [kind for kind in KINDS if kind in kinds]:
             raise ValueError("the modalities of the panel are repeated or out of order")
         return self
 
@@ -66,7 +62,7 @@ class Genes(BaseModel):
         if self.modalities is None:
             return {"gene": len(self.ids), "region": 0, "protein": 0}
         known = {run.kind: run.count for run in self.modalities}
-        return {kind: known.get(kind, 0) for kind in MODALITIES}
+        return {kind: known.get(kind, 0) for kind in KINDS}
 
     def slices(self) -> dict[FeatureKind, slice]:
         """Where the features of each kind stand in the panel."""

@@ -18,6 +18,8 @@ from models_store.replayed_gradients import ReplayedGradients
 from models_store.row_sums import Gradients
 from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
+from models_store.total_gradients import TotalGradients
+from models_store.totalvi import TOTALVI
 
 NETWORKS: Mapping[Kind, type[CVAE]] = {
     "scvi": SCVI,
@@ -25,6 +27,7 @@ NETWORKS: Mapping[Kind, type[CVAE]] = {
     "peakvi": PEAKVI,
     "poissonvi": POISSONVI,
     "multivi": MULTIVI,
+    "totalvi": TOTALVI,
 }
 
 
@@ -49,6 +52,8 @@ def step_gradients(
         threads: how many may share a step.
         minibatch_size: cells of most steps.
     """
+    if isinstance(grafted, TOTALVI):
+        return TotalGradients(grafted, cells, projection, threads=threads)
     if isinstance(grafted, PEAKVI):
         return PeakGradients(grafted, cells, projection, threads=threads)
     if isinstance(grafted, MULTIVI):

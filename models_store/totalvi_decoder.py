@@ -75,7 +75,8 @@ class TotalDecoder(nn.Module):
 
     def forward(self, seen: Float[Tensor, "c n_in"], codes: Codes) -> TotalOutput:
         """All outputs of these cells."""
-        back, mixed = self.background(seen, codes), self.mixing(seen, codes)
-        fore = self.foreground(seen, codes)["scale"]
+        genes = self.genes(seen, codes)["scale"]
+        back, fore = self.background(seen, codes), self.foreground(seen, codes)["scale"]
+        mixed = self.mixing(seen, codes)
         proteins = ProteinOutput(back["mean"], back["sd"], fore, mixed["proteins"])
-        return TotalOutput(self.genes(seen, codes)["scale"], mixed.get("genes"), proteins)
+        return TotalOutput(genes, mixed.get("genes"), proteins)

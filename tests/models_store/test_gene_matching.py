@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from models_store.gene_columns import GeneColumn, QueryGenes, other_features
+from models_store.feature_kinds import kinds_of
+from models_store.gene_columns import GeneColumn, QueryGenes
 from models_store.gene_matching import GeneMatch, match_genes
 from models_store.gene_names import kind_of_name, plain_names
 from models_store.gene_panel import Genes
@@ -197,9 +198,14 @@ def test_features_that_are_no_genes_never_match() -> None:
     types = ["Gene Expression", "Antibody Capture", "Antibody Capture"]
     found = match(["LYZ", "CD3D", "CD14"], types=types)
     assert found.positions == (1, -1, -1)
-    assert other_features(["Peaks", "Peaks"]) == frozenset()
-    assert other_features(["gene", "", "Peaks"]) == {2}
-    assert other_features(["protein_coding", "lncRNA", ""]) == frozenset()
+    assert kinds_of(["Peaks", "ATAC ", "Antibody Capture"]) == ["region", "region", "protein"]
+    assert kinds_of(["gene", "", "Peaks", "CRISPR Guide Capture"]) == [
+        "gene",
+        "gene",
+        "region",
+        None,
+    ]
+    assert kinds_of(["protein_coding", "lncRNA", ""]) == ["gene"] * 3
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import numpy as np
 from h5py import Dataset
 
 from worker.intake import cells as obs_table
-from worker.intake import genes
 from worker.intake.counts import Totals, write_counts
+from worker.intake.features import FeatureTable
 from worker.intake.findings import Findings, located, reading
 from worker.intake.frames import FILES, Sink
 from worker.intake.h5ad import H5ad
@@ -155,7 +155,7 @@ class _Cells:
         return facts
 
     def _write_genes(self, var: Table) -> None:
-        self.sink.write("genes.json", genes.as_json(var, genes.gene_columns(var, Findings())))
+        self.sink.write("genes.json", FeatureTable.of(var, (), Findings()).as_json())
 
     def _numbers(self, key: str, name: str, n_cells: int) -> int:
         """Stream an array of obsm to the sink as float32; how many columns it has."""

@@ -10,16 +10,19 @@ from typing import Any, Self
 
 from app.problems import Problem
 from worker.intake import cells, genes
+from worker.intake.attached import Attached, tell_joined
+from worker.intake.choice import Choice
 from worker.intake.counts import warn_about_counts
 from worker.intake.counts_search import CountsSearch, Found, Fractions, Wanted
 from worker.intake.design_keys import DesignRequest, choose_columns, look_at_design
 from worker.intake.droplets import tell_unfiltered
+from worker.intake.features import FeatureTable
 from worker.intake.findings import COPY_AGAIN, Findings, located, within_memory
 from worker.intake.frames import NoSink, Sink
 from worker.intake.joined_samples import JoinedSamples
 from worker.intake.limits import Limits
 from worker.intake.matrices import Matrix
-from worker.intake.opening import Choice, Opener
+from worker.intake.opening import Opener
 from worker.intake.orientation import transposition
 from worker.intake.private_columns import warn_of_private_columns
 from worker.intake.query_file import QueryFile
@@ -50,6 +53,9 @@ class Request:
     input: str = "counts"
     genome: str | None = None
     modality: str | None = None
+    proteins_key: str | None = None
+    """The table of obsm that holds proteins; None: found where it is unmistakable."""
+    protein_names_key: str | None = None
     unfiltered: str | None = None
     samples: tuple[str, ...] = ()
     """Names of the samples in the order of their files; none: from the names of the files."""
@@ -65,13 +71,15 @@ class Request:
             design=DesignRequest.from_options(options),
             genome=options.get("genome"),
             modality=options.get("modality"),
+            proteins_key=options.get("proteins_key"),
+            protein_names_key=options.get("protein_names_key"),
             unfiltered=options.get("unfiltered"),
             samples=tuple(options.get("sample") or ()),
         )
 
     @property
     def choice(self) -> Choice:
-        return Choice(genome=self.genome, modality=self.modality)
+        return Choice(self.genome, self.modality, self.proteins_key, self.protein_names_key)
 
     @property
     def wanted(self) -> Wanted:
@@ -102,6 +110,7 @@ class _Check:
     sink: Sink
     findings: Findings = field(default_factory=Findings)
     facts: dict[str, Any] = field(default_factory=dict)
+    attached: list[Attached] = field(default_factory=list)
 
     @contextmanager
     def opened(self, files: Sequence[UploadedFile]) -> Iterator[QueryFile]:
@@ -122,7 +131,7 @@ class _Check:
         if obs is not None:
             self._cells(obs)
         if var is not None:
-            self._genes(var)
+            self._features(var)
 
     def outcome(self) -> dict[str, Any]:
         problem = self.findings.problem()
@@ -138,9 +147,14 @@ class _Check:
         found, obs, var = None, None, None
         with self.findings.collecting():
             obs = query.cells(self.findings)
+        if obs is not None and self.request.input == "counts":
+            with self.findings.collecting(), within_memory("/obsm"):
+                self.attached = query.attached(obs, self.findings)
+                tell_joined(self.attached, self.findings)
         with self.findings.collecting(), within_memory("/X"):
             sink = self.sink if not self.findings.errors else NoSink()
-            found = CountsSearch(query, self.request.wanted, self.limits, obs, sink).find()
+            wanted, beside = self.request.wanted, self.attached
+            found = CountsSearch(query, wanted, self.limits, obs, sink, beside).find()
         with self.findings.collecting():
             var = query.genes(found.matrix if found else None, self.findings)
         return found, obs, var
@@ -148,7 +162,8 @@ class _Check:
     def _matrix(self, query: QueryFile, found: Found, obs: Table | None, var: Table | None) -> None:
         matrix = found.matrix
         n_cells, n_genes = matrix.shape
-        self.facts |= {"n_cells": n_cells, "n_genes": n_genes, **found.facts()}
+        n_features = n_genes + sum(each.width for each in self.attached)
+        self.facts |= {"n_cells": n_cells, "n_genes": n_features, **found.facts()}
         with self.findings.collecting(), within_memory(matrix.path):
             self.facts["dropped"] = query.dropped(matrix)
             if obs is not None:
@@ -196,11 +211,12 @@ class _Check:
         self.facts["columns"] = cells.describe_columns(obs, private)
         look_at_design(obs, self.request.design, private, self.findings)
 
-    def _genes(self, var: Table) -> None:
+    def _features(self, var: Table) -> None:
         genes.warn_about_genes(var, self.findings)
-        columns = genes.gene_columns(var, self.findings)
-        self.facts["genes"] = genes.describe(var, columns, self.findings)
-        self.sink.write("genes.json", genes.as_json(var, columns))
+        features = FeatureTable.of(var, self.attached, self.findings)
+        self.facts["genes"] = features.described(var.path, self.findings)
+        self.facts["features"] = features.genes.count_kinds()
+        self.sink.write("genes.json", features.as_json())
 
 
 def _shape_mismatch(

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from app.problems import Problem
+from worker.intake.attached import Attached, widened
 from worker.intake.candidates import NO_COUNTS, WHOLE, Candidate, in_order
 from worker.intake.classes import CODES, Judged, judge, sample_rows
 from worker.intake.counts import Totals, write_counts
@@ -91,6 +92,8 @@ class CountsSearch:
     limits: Limits
     obs: Table | None
     sink: Sink
+    attached: Sequence[Attached] = ()
+    """Features that are written behind those of the matrix."""
     searched: list[dict[str, str]] = field(default_factory=list)
 
     def find(self) -> Found:
@@ -156,10 +159,17 @@ class CountsSearch:
             found.judged = self._judge(first, found)
             if to_end or (found.refusal is None and found.survey.is_clean):
                 rest = self._transformed(chain(first, blocks), first, found)
-                found.totals = write_counts(rest, matrix.shape, self.sink, found.survey)
+                found.totals = self._write(rest, found)
         except Problem as problem:
             found.problem = problem
         return found
+
+    def _write(self, blocks: Iterator[RowBlock], found: Found) -> Totals:
+        n_cells, n_genes = found.matrix.shape
+        beside = [each for each in self.attached if each.n_cells == n_cells]
+        shape = (n_cells, n_genes + sum(each.width for each in beside))
+        rows = widened(blocks, n_genes, beside, self.limits)
+        return write_counts(rows, shape, self.sink, found.survey)
 
     def _judge(self, first: list[RowBlock], found: Found) -> Judged | None:
         """None for values that are no kind of counts, which the survey has told."""

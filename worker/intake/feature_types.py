@@ -7,11 +7,14 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models_store.gene_columns import other_features
+from models_store.feature_kinds import kind_of_word, kinds_of
 from worker.intake.findings import Findings
 from worker.intake.tables import Table
 
 COLUMNS = ("feature_types", "feature_type")
+MODALITY = "modality"
+"""A column of that name counts where it names what is no gene: other files call other things so."""
+TYPE_COLUMNS = (*COLUMNS, MODALITY)
 GENE_EXPRESSION = "Gene Expression"
 MOST_TYPES = 20
 """A column of types says few different things; one that any of them is a gene."""
@@ -23,6 +26,8 @@ def feature_types(var: Table) -> list[str] | None:
     for name in COLUMNS:
         if name in found:
             return pc.fill_null(found[name], "").to_pylist()  # type: ignore[no-any-return]
+    if (told := _modalities(found.get(MODALITY))) is not None:
+        return told
     for text in found.values():
         kinds = pc.unique(text).to_pylist() if pc.count_distinct(text).as_py() <= MOST_TYPES else ()
         if GENE_EXPRESSION in kinds:
@@ -30,16 +35,24 @@ def feature_types(var: Table) -> list[str] | None:
     return None
 
 
-def tell_other_features(var: Table, types: list[str] | None, findings: Findings) -> None:
-    others = Counter((types or [])[row] for row in other_features(types or ()))
+def _modalities(text: pa.Array | None) -> list[str] | None:
+    if text is None:
+        return None
+    kinds = {kind_of_word(word) for word in pc.unique(text).to_pylist() if word}
+    return pc.fill_null(text, "").to_pylist() if kinds & {"region", "protein"} else None
+
+
+def tell_other_features(path: str, types: list[str] | None, findings: Findings) -> None:
+    kinds = kinds_of(types or ())
+    others = Counter(name for name, kind in zip(types or (), kinds, strict=True) if kind != "gene")
     if not others:
         return
     listed = ", ".join(f"{number:,} {kind!r}" for kind, number in others.most_common(10))
     findings.tell(
         "other-features",
-        var.path,
+        path,
         f"{others.total():,} features are no genes: {listed}. They are kept and never matched with "
-        "genes of a reference.",
+        "genes of a reference; peaks and antibodies are with its regions and proteins.",
         "Nothing needs doing.",
     )
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models_store.gene_columns import QueryGenes
-from worker.intake.feature_types import as_text, feature_types, tell_other_features
+from models_store.feature_kinds import kinds_of
+from worker.intake.feature_types import as_text, feature_types
 from worker.intake.findings import Findings
-from worker.intake.identifiers import describe_identifiers
 from worker.intake.tables import Table
 from worker.names import free_name
 
@@ -54,7 +50,9 @@ def _looks_like_names(text: pa.Array) -> bool:
 
 
 def warn_about_genes(var: Table, findings: Findings) -> None:
-    repeated = len(var) - pc.count_distinct(var.index).as_py()
+    # A protein may be called as its gene is.
+    types = kinds_of(feature_types(var) or [""] * len(var))
+    repeated = len(var) - len(set(zip(var.index.to_pylist(), types, strict=True)))
     if repeated:
         findings.tell(
             "repeated-genes",
@@ -62,21 +60,3 @@ def warn_about_genes(var: Table, findings: Findings) -> None:
             f"{repeated:,} gene names occur again; rows of one name are added up in a mapping.",
             "Nothing needs doing unless the repeats are different genes; then use Ensembl ids.",
         )
-
-
-def describe(var: Table, columns: dict[str, list[str]], findings: Findings) -> dict[str, Any]:
-    """What the report says of the genes; rows that are none are told of."""
-    types = feature_types(var)
-    tell_other_features(var, types, findings)
-    index = var.index.to_pylist()
-    genes = QueryGenes.of({INDEX: index, **columns}, types)
-    named = describe_identifiers(genes, var.path, findings)
-    return {"example": index[:5], "columns": [INDEX, *columns], **named}
-
-
-def as_json(var: Table, columns: dict[str, list[str]]) -> bytes:
-    """`feature_types` is there where the file says what each of its features is."""
-    table: dict[str, Any] = {INDEX: var.index.to_pylist(), "columns": columns}
-    if (types := feature_types(var)) is not None:
-        table["feature_types"] = types
-    return json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from app.problems import Problem
+from models_store.feature_kinds import kinds_of
+from worker.intake.attached import Attached
 from worker.intake.counts import raw_blocks
 from worker.intake.dense import first_band
+from worker.intake.feature_types import TYPE_COLUMNS, feature_types
 from worker.intake.findings import Findings
 from worker.intake.matrices import Matrix, available, locate, usual_places
+from worker.intake.protein_tables import ProteinTables, find_proteins
 from worker.intake.rows import RowBlock
 from worker.intake.source import Source
 from worker.intake.sparse import examine_compressed, first_values
@@ -24,8 +29,17 @@ class H5ad:
 
     format = "h5ad"
 
-    def __init__(self, source: Source, root: str = "") -> None:
+    def __init__(
+        self,
+        source: Source,
+        root: str = "",
+        proteins: str | None = None,
+        named_by: str | None = None,
+    ) -> None:
+        """`proteins`: the table of obsm that holds them; `named_by`: their names in uns."""
         self.source, self.root = source, root
+        self._tables = ProteinTables(source, root, proteins, named_by)
+        self._proteins: Attached | None = None
 
     def facts(self) -> dict[str, Any]:
         return {}
@@ -57,6 +71,22 @@ class H5ad:
         if matrix.layout != "dense":
             examine_compressed(self.source, matrix, survey, findings)
 
+    def attached(self, cells: Table, findings: Findings) -> list[Attached]:
+        if self._tables.key is not None:
+            self._proteins = self._tables.named(cells.index)
+        elif self._tables.likely() and not self._has_proteins():
+            self._proteins = find_proteins(self._tables, cells.index, findings)
+        return [] if self._proteins is None else [self._proteins]
+
+    def _has_proteins(self) -> bool:
+        """Whether the matrix itself has some: then a table is another form of them."""
+        path = f"{self.root}/var"
+        try:
+            var = read_table(self.source, path, Findings(), only=TYPE_COLUMNS)
+        except Problem:
+            return False
+        return "protein" in kinds_of(feature_types(var) or ())
+
     def dropped(self, matrix: Matrix) -> dict[str, list[str]]:
         found = {
             group: self.source.keys(f"{self.root}/{group}")[:LISTED_DROPS]
@@ -66,5 +96,8 @@ class H5ad:
         found["layers"] = [
             name for name in found.get("layers", []) if f"layers/{name}" != matrix.name
         ]
+        if self._proteins is not None:
+            taken = self._proteins.name.removeprefix("obsm/")
+            found["obsm"] = [name for name in found["obsm"] if name != taken]
         found["matrices"] = [name for name in self.matrices() if name != matrix.name]
         return found

@@ -26,8 +26,8 @@ WORDS = {
 def describe_identifiers(genes: QueryGenes, path: str, findings: Findings) -> dict[str, Any]:
     """The kind of identifiers in each column and the species, with findings where they matter."""
     columns = {name: _column(column) for name, column in genes.columns.items()}
-    index = genes.columns["index"]
-    if len(index) >= FEWEST and not any(each.names_genes for each in genes.columns.values()):
+    n_genes = len(genes.rows_of("gene"))
+    if n_genes >= FEWEST and not any(each.names_genes for each in genes.columns.values()):
         _tell_unknown(genes, path, findings)
     else:
         _tell_unusual(genes, path, findings)
@@ -47,7 +47,7 @@ def _tell_unknown(genes: QueryGenes, path: str, findings: Findings) -> None:
     findings.tell(
         "unknown-identifiers",
         path,
-        f"No column looks like gene names ({kinds}), so no reference will match.",
+        f"No column looks like gene names ({kinds}), so no reference of genes will match.",
         "Put gene symbols or Ensembl gene ids into the var index or into a column of var, and "
         "upload the file again.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.problems import Problem
+from worker.intake.attached import Attached
 from worker.intake.columns import Column
 from worker.intake.findings import Findings, PartFindings, located, placed
+from worker.intake.joined_features import join_attached
 from worker.intake.joined_tables import GenePanel, join_tables
 from worker.intake.matrices import Matrix
 from worker.intake.opening import Opener
-from worker.intake.orientation import transposition
+from worker.intake.part_anatomy import anatomy, shared, together
 from worker.intake.query_file import QueryFile
 from worker.intake.rows import RowBlock, select
 from worker.intake.samples import Sample
@@ -88,7 +91,7 @@ class JoinedSamples:
         faults = []
         for name in names:
             try:
-                _anatomy(query, name, obs, told)
+                anatomy(query, name, obs, told)
             except Problem as problem:
                 faults.append(problem)
         if len(faults) == len(names):
@@ -117,7 +120,7 @@ class JoinedSamples:
 
     def matrices(self) -> list[str]:
         """Those that all parts have."""
-        return _shared([query.matrices() for query in self._each()])
+        return shared([query.matrices() for query in self._each()])
 
     def candidates(self) -> list[str]:
         """Those of the first part that all have.
@@ -126,10 +129,10 @@ class JoinedSamples:
             Problem: each part has some, and there is none of one name.
         """
         found = [query.candidates() for query in self._each()]
-        shared = _shared(found)
-        if found and all(found) and not shared:
+        usual = shared(found)
+        if found and all(found) and not usual:
             raise self._elsewhere(found)
-        return shared
+        return usual
 
     def _each(self) -> Iterator[QueryFile]:
         for part in self.parts:
@@ -163,13 +166,13 @@ class JoinedSamples:
             told = PartFindings(self.findings, part.number)
             try:
                 with self.opener.open(part.sample.files, None) as query:
-                    matrix, genes = _anatomy(query, layer, part.obs, told)
+                    matrix, genes = anatomy(query, layer, part.obs, told)
                 matrices.append(matrix)
                 tables.append(genes)
             except Problem as problem:
                 faults.append(placed(problem, part.number))
         if faults or not matrices:
-            raise _together(faults or [self._nothing()])
+            raise together(faults or [self._nothing()])
         return self._join(matrices, tables)
 
     def _join(self, matrices: list[Matrix], tables: list[Table]) -> Matrix:
@@ -228,7 +231,7 @@ class JoinedSamples:
     def blocks(self, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:
         joined = self._joined[matrix.name]
         for part, places in zip(self.parts, joined.places, strict=True):
-            own = _survey_like(survey)
+            own = survey.afresh()
             try:
                 with self.opener.open(part.sample.files, None) as query:
                     for block in query.blocks(query.locate(matrix.name), own):
@@ -247,10 +250,32 @@ class JoinedSamples:
             whole.pass_on(code, fault, place, f"/parts/{part.number}")
         own.faults.clear()
 
+    def attached(self, cells: Table, findings: Findings) -> list[Attached]:
+        """Of all parts as one; a part that lacks some has zeros there."""
+        parts = []
+        for part in self.parts:
+            told = PartFindings(findings, part.number)
+            try:
+                with self.opener.open(part.sample.files, None) as query:
+                    parts.append(query.attached(part.obs, told))
+            except Problem as problem:
+                raise placed(problem, part.number) from problem
+        joined = join_attached(
+            parts, [len(part.obs) for part in self.parts], self._attached_of, self.opener.limits
+        )
+        return [] if joined is None else [joined]
+
+    @contextmanager
+    def _attached_of(self, number: int) -> Iterator[list[Attached]]:
+        """What is attached to a part, opened again to be read."""
+        part = self.parts[number]
+        with self.opener.open(part.sample.files, None) as query:
+            yield query.attached(part.obs, Findings())
+
     def examine(self, matrix: Matrix, survey: Survey, findings: Findings) -> None:
         survey.faults.clear()
         for part, places in zip(self.parts, self._joined[matrix.name].places, strict=True):
-            own = _survey_like(survey)
+            own = survey.afresh()
             told = PartFindings(findings, part.number)
             with self.opener.open(part.sample.files, None) as query:
                 found = query.locate(matrix.name)
@@ -270,37 +295,3 @@ class JoinedSamples:
                     known = found.setdefault(group, [])
                     known += [name for name in names if name not in known]
         return found
-
-
-def _shared(found: Sequence[list[str]]) -> list[str]:
-    """What all of several lists hold, in the order of the first."""
-    return [name for name in found[0] if all(name in names for names in found)] if found else []
-
-
-def _survey_like(survey: Survey) -> Survey:
-    own = Survey(whole=survey.whole)
-    own.fractions = survey.fractions
-    return own
-
-
-def _anatomy(
-    query: QueryFile, layer: str | None, obs: Table, findings: Findings
-) -> tuple[Matrix, Table]:
-    """A matrix of one part and its genes, whose names belong to it."""
-    matrix = query.locate(layer)
-    genes = query.genes(matrix, findings)
-    if matrix.shape == (len(obs), len(genes)):
-        return matrix, genes
-    raise transposition(matrix, obs, genes) or located(
-        "shape-mismatch",
-        matrix.path,
-        f"`{matrix.name}` is {matrix.shape[0]:,} x {matrix.shape[1]:,}, but there are names of "
-        f"{len(obs):,} cells and {len(genes):,} genes.",
-    )
-
-
-def _together(faults: list[Problem]) -> Problem:
-    """One problem that points at all that several do."""
-    first = faults[0]
-    errors = [error for fault in faults for error in fault.errors]
-    return type(first)(first.detail, fix=first.fix, errors=errors)

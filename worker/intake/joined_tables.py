@@ -105,7 +105,7 @@ class GenePanel:
             return places
         self.differ = self.differ or not table.index.equals(self._first)
         if new:
-            self._tables.append(_rows(table, pa.array(new, pa.int64())))
+            self._tables.append(rows_of(table, pa.array(new, pa.int64())))
         return places
 
     @property
@@ -127,7 +127,8 @@ def _numbered(index: pa.Array) -> list[tuple[str, int]]:
     return keys
 
 
-def _rows(table: Table, rows: pa.Array) -> Table:
+def rows_of(table: Table, rows: pa.Array) -> Table:
+    """Some rows of a table."""
     columns = [
         Column(column.name, pc.take(column.values, rows), column.nullable)
         for column in table.columns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.problems import Problem
 from worker.intake.cell_ranger import CellRangerV3, genomes_of, is_v3, open_v2
+from worker.intake.choice import Choice
 from worker.intake.findings import located
 from worker.intake.h5ad import H5ad
 from worker.intake.h5mu import open_modality
@@ -11,9 +12,7 @@ from worker.intake.query_file import QueryFile
 from worker.intake.source import Source
 
 
-def recognise(
-    source: Source, *, genome: str | None = None, modality: str | None = None
-) -> QueryFile:
+def recognise(source: Source, choice: Choice) -> QueryFile:
     """The reader of this file's format.
 
     Raises:
@@ -21,13 +20,13 @@ def recognise(
             several matrices, where nobody said which.
     """
     if source.has("/mod"):
-        return open_modality(source, modality)
+        return open_modality(source, choice)
     if source.has("/obs") or source.has("/var"):
-        return H5ad(source)
+        return H5ad(source, "", choice.proteins, choice.protein_names)
     if is_v3(source):
-        return CellRangerV3(source, genome)
+        return CellRangerV3(source, choice.genome)
     if genomes_of(source):
-        return open_v2(source, genome)
+        return open_v2(source, choice.genome)
     raise _what_it_is(source)
 
 

@@ -56,6 +56,15 @@ def locate(source: Source, layer: str | None, root: str = "") -> Matrix:
     path, var_path = _place(source, name, root)
     if not source.has(path):
         raise _unknown(source, name, root)
+    return matrix_at(source, name, path, var_path)
+
+
+def matrix_at(source: Source, name: str, path: str, var_path: str) -> Matrix:
+    """The matrix that stands at `path`.
+
+    Raises:
+        Problem: what stands there is none.
+    """
     if source.is_group(path):
         return _sparse(source, name, path, var_path)
     dataset = source.dataset(path)

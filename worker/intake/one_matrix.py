@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.intake.findings import located
+from worker.intake.attached import Attached
+from worker.intake.findings import Findings, located
+from worker.intake.tables import Table
 
 ONLY_MATRIX = "X"
 
@@ -17,6 +19,9 @@ class OneMatrix:
 
     def matrices(self) -> list[str]:
         return [ONLY_MATRIX]
+
+    def attached(self, cells: Table, findings: Findings) -> list[Attached]:
+        return []
 
     def candidates(self) -> list[str]:
         return self.matrices()

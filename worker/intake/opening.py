@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 
 from worker.intake.archives import Archive
+from worker.intake.choice import Choice
 from worker.intake.findings import Findings, reading
 from worker.intake.kinds import recognise
 from worker.intake.limits import Limits
@@ -21,14 +22,6 @@ from worker.intake.signature import check_signature, refuse_user_block
 from worker.intake.source import Source
 from worker.intake.triples import find_triple, triple_of_parts
 from worker.intake.unpacking import archive_kind
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which of a file's matrices the caller means."""
-
-    genome: str | None = None
-    modality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,5 +57,4 @@ class Opener:
         with file:
             if findings is not None:
                 look(file, self.limits, findings)
-            source, choice = Source(file, self.limits), self.choice
-            yield recognise(source, genome=choice.genome, modality=choice.modality)
+            yield recognise(Source(file, self.limits), self.choice)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from worker.intake.attached import Attached
 from worker.intake.findings import Findings
 from worker.intake.matrices import Matrix
 from worker.intake.rows import RowBlock
@@ -51,6 +52,13 @@ class QueryFile(Protocol):
 
     def genes(self, matrix: Matrix | None, findings: Findings) -> Table:
         """The table of a matrix's genes, likewise; of the usual matrix where none was located."""
+
+    def attached(self, cells: Table, findings: Findings) -> list[Attached]:
+        """Features beside the matrices, proved, for each of the cells; asked of counts alone.
+
+        Raises:
+            Problem: those that the caller named are not there, or are no counts.
+        """
 
     def blocks(self, matrix: Matrix, survey: Survey) -> Iterator[RowBlock]:
         """The rows of a matrix, in order, in blocks of bounded memory.

@@ -38,6 +38,12 @@ class Survey:
         self.faults: dict[str, Fault] = {}
         """By the code of the finding."""
 
+    def afresh(self) -> Survey:
+        """One that has seen nothing yet, and allows the same."""
+        other = Survey(whole=self.whole)
+        other.fractions = self.fractions
+        return other
+
     def allow_fractions(self) -> None:
         self.fractions = True
         self.faults.pop("fractional-values", None)

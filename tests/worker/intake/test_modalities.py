@@ -1,0 +1,115 @@
+"""MuData files of several modalities: one query of all their cells and features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from . import files
+from .conftest import Checked
+from .test_attached import codes, whole
+
+Check = Callable[..., Checked]
+
+
+def modality(
+    file: h5py.File, name: str, matrix: np.ndarray, cells: list[str], prefix: str, layout: str
+) -> None:
+    group = file.create_group(f"mod/{name}")
+    files.write_matrix(group, "X", matrix, layout)
+    obs = files.write_frame(group, "obs", cells, ["sample", f"depth_{name}"])
+    files.write_categorical(obs, "sample", [len(cell) % 2 for cell in cells], ["a", "b"])
+    obs[f"depth_{name}"] = matrix.sum(axis=1)
+    files.write_frame(group, "var", files.names(prefix, matrix.shape[1]), [])
+
+
+def write(path: Path, parts: dict[str, tuple[list[int], str]], layout: str = "csr") -> Path:
+    """By modality: the cells that it has, and what its features are called."""
+    with h5py.File(path, "w") as file:
+        for seed, (name, (cells, prefix)) in enumerate(parts.items()):
+            matrix = files.counts(len(cells), 4 + seed, seed)
+            modality(file, name, matrix, [f"cell{at}" for at in cells], prefix, layout)
+    return path
+
+
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
+def test_genes_and_proteins_of_the_same_cells(layout: str, check: Check, tmp_path: Path) -> None:
+    cells = list(range(6))
+    parts = {"rna": (cells, "gene"), "prot": (cells[::-1], "CD")}
+    report, query = check(write(tmp_path / "query.h5mu", parts, layout))
+    assert (report["modality"], report["joined"]) == ("rna", ["prot"])
+    assert report["features"] == {"gene": 4, "protein": 5}
+    assert (whole(query)[:, :4] == files.counts(6, 4, 0)).all()
+    assert (whole(query)[:, 4:] == files.counts(6, 5, 1)[::-1]).all()
+    assert query.obs().index.tolist() == [f"cell{at}" for at in cells]
+    assert "modalities" not in report["dropped"]
+
+
+def test_unpaired_cells_are_kept(check: Check, tmp_path: Path) -> None:
+    parts = {"atac": ([9, 2, 7], "chr1:1-"), "rna": ([1, 2, 3], "gene"), "cite": ([3, 5], "CD")}
+    path = write(tmp_path / "query.h5mu", parts)
+    report, query = check(path)
+    assert report["features"] == {"gene": 5, "region": 4, "protein": 6}
+    assert query.obs().index.tolist() == [f"cell{at}" for at in (1, 2, 3, 9, 7, 5)]
+    genes, regions, proteins = (
+        np.zeros((6, 5)), np.zeros((6, 4)), np.zeros((6, 6))
+    )  # fmt: skip
+    genes[[0, 1, 2]] = files.counts(3, 5, 1)
+    regions[[3, 1, 4]] = files.counts(3, 4, 0)
+    proteins[[2, 5]] = files.counts(2, 6, 2)
+    assert (whole(query) == np.hstack([genes, regions, proteins])).all()
+    obs = query.obs()
+    assert obs["sample"].tolist() == ["b"] * 6
+    assert obs["depth_rna"].isna().tolist() == [False] * 3 + [True] * 3
+    assert "empty-cells" not in codes(report)
+
+
+def test_without_genes_regions_come_first(check: Check, tmp_path: Path) -> None:
+    parts = {"atac": ([1, 2], "chr1:1-"), "prot": ([2, 1], "CD")}
+    report, query = check(write(tmp_path / "query.h5mu", parts))
+    assert report["modality"] == "atac"
+    assert query.genes().count_kinds() == {"region": 4, "protein": 5}
+    assert "unknown-identifiers" not in codes(report)
+
+
+def test_a_modality_without_counts_is_left_out(check: Check, tmp_path: Path) -> None:
+    path = write(tmp_path / "query.h5mu", {"rna": ([1, 2], "gene"), "atac": ([1, 2, 3], "peak")})
+    with h5py.File(path, "a") as file:
+        file["mod/atac/X/data"][:] *= 0.37
+    report, query = check(path)
+    assert codes(report) == ["features-left-out"]
+    assert report["dropped"]["modalities"] == ["atac"]
+    assert query.n_cells == 2
+    assert query.genes().kinds is None
+
+
+def test_counts_of_a_modality_may_be_in_a_layer(check: Check, tmp_path: Path) -> None:
+    path = write(tmp_path / "query.h5mu", {"rna": ([1, 2], "gene"), "atac": ([2, 1], "peak")})
+    with h5py.File(path, "a") as file:
+        files.write_matrix(
+            file["mod/atac"].create_group("layers"), "counts", files.counts(2, 5, 1), "csr"
+        )
+        file["mod/atac/X/data"][:] *= 0.37
+    report, query = check(path)
+    assert (whole(query)[:, 4:] == files.counts(2, 5, 1)[::-1]).all()
+    assert report["features"]["region"] == 5
+
+
+@pytest.mark.parametrize("broken", ["rna", "prot"])
+def test_cells_that_repeat_cannot_be_joined(broken: str, check: Check, tmp_path: Path) -> None:
+    cells = {"rna": [1, 2], "prot": [1, 2]} | {broken: [1, 1]}
+    parts = {name: (each, name) for name, each in cells.items()}
+    report, query = check(write(tmp_path / "query.h5mu", parts))
+    assert "features-left-out" in codes(report)
+    assert query.n_genes == 4
+
+
+def test_a_modality_of_another_kind_is_dropped(check: Check, tmp_path: Path) -> None:
+    parts = {"rna": ([1, 2], "gene"), "hashtags": ([1, 2, 3], "HTO"), "gex": ([1, 2], "other")}
+    report, query = check(write(tmp_path / "query.h5mu", parts))
+    assert report["dropped"]["modalities"] == ["gex", "hashtags"]
+    assert (query.n_cells, query.n_genes) == (2, 4)

@@ -1,0 +1,17 @@
+"""Which parts of a file the caller means, where it has several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of a file's matrices the caller means."""
+
+    genome: str | None = None
+    modality: str | None = None
+    proteins: str | None = None
+    """The table of obsm that holds proteins."""
+    protein_names: str | None = None
+    """The list in uns that names its columns."""

@@ -1,0 +1,134 @@
+"""A modality of a MuData file that is joined to another: its cells, features and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.problems import Problem
+from models_store.feature_kinds import TYPES, kind_of_word, kinds_of
+from worker.intake.attached import Attached
+from worker.intake.feature_types import feature_types
+from worker.intake.findings import Findings, located
+from worker.intake.h5ad import H5ad
+from worker.intake.matrices import Matrix, check_size
+from worker.intake.rows import RowBlock
+from worker.intake.source import Source
+from worker.intake.tables import Table
+from worker.intake.values import Array, Survey
+
+
+@dataclass(frozen=True)
+class Modality:
+    """Regions or proteins with a table of cells of their own."""
+
+    name: str
+    obs: Table
+    features: Attached
+
+    @classmethod
+    def opened(cls, source: Source, root: str, name: str) -> Self | None:
+        """The modality with the first of its matrices that holds counts.
+
+        None where neither its name nor its features say that it holds regions or proteins.
+
+        Raises:
+            Problem: it holds no counts, it is damaged, or its cells cannot be told apart.
+        """
+        file = H5ad(source, f"{root}/{name}")
+        faults: list[Problem] = []
+        obs = None
+        for each in file.candidates():
+            try:
+                matrix = file.locate(each)
+                types = _types(name, file.genes(matrix, Findings()))
+                if types is None:
+                    return None
+                obs = obs or _cells(file)
+                return cls(name, obs, _features(file, name, matrix, types, obs).proved())
+            except Problem as problem:
+                faults.append(problem)
+        if not faults and kind_of_word(name) in (None, "gene"):
+            return None
+        raise faults[0] if faults else _nothing(file)
+
+
+def _nothing(file: H5ad) -> Problem:
+    return located("unknown-layer", f"{file.root}/X", "It has no matrix where counts usually are.")
+
+
+def _cells(file: H5ad) -> Table:
+    obs = file.cells(Findings())
+    if pc.count_distinct(obs.index).as_py() != len(obs):
+        raise located("features-repeat", obs.path, f"{obs.path} names cells more than once.")
+    return obs
+
+
+def _types(name: str, var: Table) -> list[str] | None:
+    told, kind = feature_types(var), kind_of_word(name)
+    if told is not None and set(kinds_of(told)) <= {"region", "protein"}:
+        return told
+    return None if kind in (None, "gene") else [TYPES[kind]] * len(var)
+
+
+def _features(file: H5ad, name: str, matrix: Matrix, types: list[str], obs: Table) -> Attached:
+    check_size(matrix, file.source.limits)
+    var = file.genes(matrix, Findings())
+    if matrix.shape != (len(obs), len(var)):
+        raise located(
+            "shape-mismatch",
+            matrix.path,
+            f"{matrix.path} is {matrix.shape[0]:,} x {matrix.shape[1]:,}, but there are names of "
+            f"{len(obs):,} cells and {len(var):,} features.",
+        )
+
+    def read(survey: Survey) -> Iterator[RowBlock]:
+        return file.blocks(matrix, survey)
+
+    return Attached(f"mod/{name}", matrix.path, types, var.index.to_pylist(), len(obs), read)
+
+
+@dataclass(frozen=True)
+class Union:
+    """The cells of several modalities: those of the first, then those that only others have."""
+
+    own: pa.Array
+    added: list[tuple[Modality, Array]]
+    """Modalities with rows of theirs whose cells none before them has."""
+    rows: list[Array]
+    """For each modality: where each of all cells is in it, -1 for none."""
+
+    @classmethod
+    def of(cls, own: pa.Array, others: Sequence[Modality]) -> Self:
+        known = {name: row for row, name in enumerate(own.to_pylist())}
+        added, places = [], []
+        for each in others:
+            place = np.empty(len(each.obs), dtype=np.int64)
+            new = []
+            for row, name in enumerate(each.obs.index.to_pylist()):
+                if name not in known:
+                    known[name] = len(known)
+                    new.append(row)
+                place[row] = known[name]
+            places.append(place)
+            if new:
+                added.append((each, np.array(new, dtype=np.int64)))
+        rows = []
+        for place in places:
+            found = np.full(len(known), -1, dtype=np.int64)
+            found[place] = np.arange(len(place))
+            rows.append(found)
+        return cls(own, added, rows)
+
+    @property
+    def n_own(self) -> int:
+        return len(self.own)
+
+    @property
+    def n_added(self) -> int:
+        return sum(len(rows) for _, rows in self.added)
