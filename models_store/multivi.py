@@ -12,7 +12,7 @@ absent there. Notation as in `layers` and `modalities`; r counts regions, p prot
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -31,7 +31,13 @@ from models_store.modalities import (
     presence,
     split_modalities,
 )
-from models_store.multivi_coders import GeneDecoder, ProteinDecoder, SizeEncoder, modality_encoder
+from models_store.multivi_coders import (
+    Encoded,
+    GeneDecoder,
+    ProteinDecoder,
+    SizeEncoder,
+    modality_encoder,
+)
 from models_store.reconstruction import (
     negative_log_likelihood,
     reconstruction_slope,
@@ -48,19 +54,6 @@ MMD_WEIGHT = 128.0
 128 cells a distance weighs 128 times what a distance of its own cell alone would."""
 LEAK = 0.01
 """Of the leaky ReLU that ends the encoder of the log library."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What the encoders say of cells."""
-
-    each: tuple[Posterior, ...]
-    """Of each modality, whether a cell has it or not."""
-    q_z: Posterior
-    present: Float[Tensor, "c k"]
-    log_library: Float[Tensor, "c 1"]
-    depth: Float[Tensor, "c 1"]
-    """The logit of d."""
 
 
 class MULTIVI(CVAE):
@@ -191,6 +184,12 @@ class MULTIVI(CVAE):
         labelled: Cells | None = None,
     ) -> Float[Tensor, ""]:
         """A scalar whose gradient is that of the loss: of genes and regions the slope alone."""
+        return self.loss_and_draw(cells, noise, kl_weight, projection)[0]
+
+    def loss_and_draw(
+        self, cells: Cells, noise: Noise, kl_weight: float, projection: Projection | None = None
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "c z"]]:
+        """The training loss, and the draws of z that it was computed at."""
         made = self.encode(projection or self.project(cells), cells.codes)
         seen = self.seen_by_decoders(made, noise, cells.continuous)
         genes, regions, proteins = split_modalities(cells.x, self.architecture)
@@ -206,7 +205,8 @@ class MULTIVI(CVAE):
             open_ = self.openness(self.region_decoder.output(h[has]), made.depth[has])
             slope = slope + openness_slope(regions[has], open_)
         rest = self.protein_surprise(seen, proteins, cells.codes, noise, made)
-        return self.terms(made, rest).loss(kl_weight) + slope / len(cells.x)
+        loss = self.terms(made, rest).loss(kl_weight) + slope / len(cells.x)
+        return loss, seen[:, : self.architecture.n_latent]
 
     def openness(self, logits: Float[Tensor, "c r"], depth: Float[Tensor, "c 1"]) -> Openness:
         """What the probability that a region is seen open is made of."""

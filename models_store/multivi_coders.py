@@ -4,12 +4,13 @@ Notation as in `layers`; p counts proteins.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models_store.cells import Cells
+from models_store.cells import Cells, Posterior
 from models_store.coders import Decoder, Dispersion, Encoder, norms
 from models_store.layers import Code, Codes, FullyConnected
 from models_store.manifest import Architecture
@@ -19,6 +20,19 @@ from models_store.totalvi_decoder import Branch
 
 PROTEIN_DROPOUT = 0.1
 """Of the protein decoder's hidden layers: scvi-tools gives it no other, whatever the model has."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoders say of cells."""
+
+    each: tuple[Posterior, ...]
+    """Of each modality, whether a cell has it or not."""
+    q_z: Posterior
+    present: Float[Tensor, "c k"]
+    log_library: Float[Tensor, "c 1"]
+    depth: Float[Tensor, "c 1"]
+    """The logit of d."""
 
 
 def modality_encoder(
