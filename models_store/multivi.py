@@ -38,16 +38,8 @@ from models_store.multivi_coders import (
     SizeEncoder,
     modality_encoder,
 )
-from models_store.reconstruction import (
-    negative_log_likelihood,
-    reconstruction_slope,
-)
-from models_store.regions import (
-    Openness,
-    RegionDecoder,
-    negative_log_bernoulli,
-    openness_slope,
-)
+from models_store.reconstruction import negative_log_likelihood, reconstruction_slope
+from models_store.regions import Openness, RegionDecoder, negative_log_bernoulli, openness_slope
 
 MMD_WEIGHT = 128.0
 """scvi-tools adds the distances of all cells of a minibatch to the loss of each of them, so at its
@@ -77,6 +69,7 @@ class MULTIVI(CVAE):
         "protein_decoder",
     )
     mmd_weight: float = MMD_WEIGHT
+    modality_weights: Tensor
 
     def __init__(
         self,
@@ -102,8 +95,11 @@ class MULTIVI(CVAE):
         self.protein_encoder = modality_encoder(p, a, sees, deeply=True)
         self.library_encoder = SizeEncoder(g, a, sees)
         self.depth_encoder = SizeEncoder(r, a, sees)
-        weights, learnt = torch.ones(N_MODALITIES), a.modality_weights == "universal"
-        self.modality_weights = nn.Parameter(weights, requires_grad=learnt)
+        weights = torch.ones(N_MODALITIES)
+        self.register_buffer("modality_weights", weights)
+        if a.modality_weights == "universal":
+            del self.modality_weights
+            self.modality_weights = nn.Parameter(weights)
         n_in = a.n_latent + n_continuous
         self.gene_decoder = GeneDecoder(n_in, a, n_categories) if a.n_genes else None
         self.region_decoder = RegionDecoder(n_in, a, n_categories) if a.n_regions else None

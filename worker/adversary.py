@@ -9,7 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
+from models_store.cells import Cells, Noise
 from models_store.layers import FullyConnected
+from models_store.multivi import MULTIVI
 
 N_HIDDEN, N_LAYERS, DROPOUT_RATE = 32, 2, 0.1
 LEARNING_RATE, ADAM_EPS = 1e-3, 0.01
@@ -63,3 +65,29 @@ class Adversary(nn.Module):
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         self.optimiser.step()
+
+
+class AdversarialLoss:
+    """The training loss of a network with what fooling its adversary adds (scvi-tools: at 1)."""
+
+    def __init__(self, cvae: MULTIVI, *, weight_decay: float) -> None:
+        self.cvae = cvae
+        n_latent, n_batches = cvae.architecture.n_latent, cvae.n_categories[0]
+        adversary = Adversary(n_latent, n_batches, weight_decay=weight_decay)
+        self.adversary = adversary.to(cvae.device).train()
+        self.seen: tuple[Tensor, Tensor] | None = None
+
+    def __call__(
+        self, cells: Cells, noise: Noise, kl_weight: float, *, labelled: Cells | None = None
+    ) -> Float[Tensor, ""]:
+        """Of a minibatch, as `CVAE.training_loss` has it."""
+        batch = cells.codes[0]
+        assert not isinstance(batch, int)
+        loss, z = self.cvae.loss_and_draw(cells, noise, kl_weight)
+        self.seen = z.detach(), batch
+        return loss + self.adversary.fool(z, batch)
+
+    def after_step(self) -> None:
+        """The adversary learns from the draws that the network was just trained at."""
+        assert self.seen is not None
+        self.adversary.learn(*self.seen)

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from models_store.cells import Cells, select_cells
 from models_store.cvae import CVAE
+from models_store.multivi import MULTIVI
 from models_store.scanvi import SCANVI
+from worker.adversary import AdversarialLoss
 
 Tick = Callable[[float], None]
 
@@ -90,6 +92,8 @@ def train_reference(
     )
     cvae.train()
     labelled = _labelled_minibatches(cvae, training, schedule.seed)
+    rival = _rival(cvae)
+    loss_of = cvae.training_loss if rival is None else rival
     step = 0
     for _ in range(schedule.epochs):
         order = torch.randperm(len(training.x), generator=generator).to(device)
@@ -101,16 +105,25 @@ def train_reference(
             optimiser.zero_grad()
             noise = cvae.draw_noise(len(index), generator)
             minibatch = select_cells(training, index)
-            loss = cvae.training_loss(minibatch, noise, kl_weight, labelled=next(labelled))
+            loss = loss_of(minibatch, noise, kl_weight, labelled=next(labelled))
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
             optimiser.step()
+            if rival is not None:
+                rival.after_step()
             rate.step()
             step += 1
     cvae.eval()
     elbo = None if held_out is None else mean_elbo(cvae, held_out, seed=schedule.seed)
     accuracy = None if held_out is None else label_accuracy(cvae, held_out)
     return TrainedReference(schedule.epochs, elbo, time.monotonic() - began, accuracy)
+
+
+def _rival(cvae: CVAE) -> AdversarialLoss | None:
+    """MULTIVI alone has one, where there are batches to tell apart (decision 0073)."""
+    if not isinstance(cvae, MULTIVI) or cvae.n_categories[0] == 1:
+        return None
+    return AdversarialLoss(cvae, weight_decay=WEIGHT_DECAY)
 
 
 def _labelled_minibatches(cvae: CVAE, training: Cells, seed: int) -> Iterator[Cells | None]:

@@ -166,8 +166,6 @@ def _weight_errors(network: MULTIVI, module: Any) -> Iterator[float]:
     parameters = dict(network.named_parameters())
     for name, parameter in parameters.items():
         ours = _slope_of(parameter)
-        if name == "modality_weights" and network.architecture.modality_weights == "equal":
-            continue  # a buffer there, and nothing learns it here
         if network.training and name.endswith(".b") and network.architecture.batch_norm != "none":
             # Batch norm takes the mean away, so where it follows, the bias has a gradient of zero
             # and rounding: what it is small against is the gradient of its layer.
