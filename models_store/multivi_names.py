@@ -1,5 +1,6 @@
 """Where scvi-tools' MULTIVI keeps what MULTIVI has here: ours to theirs."""
 
+import re
 from collections.abc import Mapping
 
 STACKS: Mapping[str, str] = {
@@ -47,3 +48,9 @@ TENSORS: Mapping[str, str] = {
     "region_factors": "region_factors",
 }
 """Tensors that are the same here and there."""
+
+UNUSED = re.compile(
+    r"^(z_decoder_expression|z_decoder_accessibility|z_decoder_pro)\."
+    r"|^(background_pro_alpha|background_pro_log_beta|px_r|py_r|region_factors)$"
+)
+"""Weights that are saved whatever a model was made for; those that it needs are asked for first."""

@@ -12,18 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from models_store.manifest import Covariate, LabelLevel
+from models_store.scvi_features import features_of
+from models_store.scvi_features import name_of as name_of
+from models_store.scvi_refusals import InconsistentSave as InconsistentSave
+from models_store.scvi_refusals import UnsupportedSave as UnsupportedSave
 
-SUPPORTED = ("SCVI", "SCANVI", "TOTALVI")
+SUPPORTED = ("SCVI", "SCANVI", "TOTALVI", "MULTIVI")
 OWN_COLUMN = re.compile(r"^_scvi_\w+$")
 """What scvi-tools calls a column that it made itself, where the caller had named none."""
-
-
-class UnsupportedSave(Exception):
-    """A model, or an option of one, that Cellgraft has no network for."""
-
-
-class InconsistentSave(Exception):
-    """The parts of a save contradict each other."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,7 @@ class Save:
     n_cells: int | None
     is_trained: bool
     is_legacy: bool
+    regions: tuple[str, ...] = ()
     proteins: tuple[str, ...] = ()
     n_panels: int = 0
     """Panels of proteins that have a background each; 0: each batch has one."""
@@ -57,7 +54,7 @@ class Save:
     @property
     def features(self) -> tuple[str, ...]:
         """The columns of the counts that the network sees."""
-        return self.genes + self.proteins
+        return self.genes + self.regions + self.proteins
 
 
 def read_description(
@@ -87,46 +84,24 @@ def read_description(
         raise UnsupportedSave(
             f"it is a {head['model']} model, and {', '.join(SUPPORTED)} are supported"
         )
-    if isinstance(genes, Mapping):
-        genes = _genes_of(genes, head)
     try:
-        return _save(tuple(map(name_of, genes)), attributes, fields, head)
+        return _save(genes, attributes, fields, head)
     except ValidationError as error:
         raise InconsistentSave(str(error.errors()[0]["msg"])) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InconsistentSave(f"its description is incomplete ({error!r})") from error
 
 
-def _genes_of(names: Mapping[str, Sequence[Any]], head: Mapping[str, Any]) -> Sequence[Any]:
-    """The genes among the modalities of a MuData."""
-    modalities = head["setup_args"].get("modalities")
-    told = (modalities or {}).get("rna_layer")
-    if head["model"] != "TOTALVI" or told is None or told not in names:
-        raise UnsupportedSave("it was trained on several modalities (MuData)")
-    return names[told]
-
-
-def name_of(value: Any) -> str:
-    """A category's value as its name: 1 and 1.0 are the same one, as in a query's obs."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
 def _save(
-    genes: tuple[str, ...],
+    var_names: Sequence[Any] | Mapping[str, Sequence[Any]],
     attributes: Mapping[str, Any],
     fields: Mapping[str, Any],
     head: Mapping[str, Any],
 ) -> Save:
-    names = fields.get("X", {}).get("column_names")
-    if names is not None and tuple(map(name_of, names)) != genes:
-        raise InconsistentSave("its var_names and its registry list different genes")
-    if (n_vars := fields.get("X", {}).get("n_vars")) not in (None, len(genes)):
-        raise InconsistentSave(f"it lists {len(genes)} genes and says that there are {n_vars}")
-    if len(set(genes)) != len(genes):
-        raise InconsistentSave("it lists a gene twice, so weights could not be told apart")
-    setup = head["setup_args"]
+    setup, options = head["setup_args"], _options(attributes.get("init_params_") or {})
+    modalities = setup.get("modalities") or {}
+    found = features_of(head["model"], var_names, fields, modalities, options)
+    counted = fields.get("X") or fields.get("atac") or {}
     labels, unlabeled = _labels(head["model"], fields, setup, attributes)
     version = str(head["version"])
     extra = fields.get("extra_categorical_covs") or {}
@@ -135,8 +110,8 @@ def _save(
         model=head["model"],
         version=tuple(int(part) for part in re.findall(r"\d+", version)[:3]),
         version_name=version,
-        options=_options(attributes.get("init_params_") or {}),
-        genes=genes,
+        options=options,
+        genes=found.genes,
         batch=_covariate(fields["batch"], _key(setup, "batch_key", fields["batch"])),
         labels=labels,
         unlabeled_category=unlabeled,
@@ -147,23 +122,13 @@ def _save(
         continuous_covariates=tuple(map(str, continuous.get("columns", ()))),
         size_factor_key=setup.get("size_factor_key"),
         layer=_layer(setup.get("layer")),
-        n_cells=fields.get("X", {}).get("n_cells") or fields.get("X", {}).get("n_obs"),
+        n_cells=counted.get("n_cells") or counted.get("n_obs"),
         is_trained=attributes.get("is_trained_") is not False,
         is_legacy="registry_" not in attributes,
-        proteins=_proteins(head["model"], fields),
+        regions=found.regions,
+        proteins=found.proteins,
         n_panels=len((fields.get("panel") or {}).get("categorical_mapping") or ()),
     )
-
-
-def _proteins(model: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
-    if model != "TOTALVI":
-        return ()
-    names = tuple(map(name_of, fields["proteins"]["column_names"]))
-    if not names:
-        raise InconsistentSave("it is a TOTALVI model without proteins")
-    if len(set(names)) != len(names):
-        raise InconsistentSave("it lists a protein twice, so weights could not be told apart")
-    return names
 
 
 def _registry(registry: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -207,6 +172,7 @@ def _setup_dict(setup: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
 
 MARKS = {
+    "z_encoder_accessibility.": "MULTIVI",
     "background_pro_alpha": "TOTALVI",
     "region_factors": "PEAKVI",
     "alpha_posterior_logit_a": "AUTOZI",

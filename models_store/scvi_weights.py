@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from models_store import totalvi_names
+from models_store import multivi_names, totalvi_names
 from models_store.coders import Dispersion
 from models_store.cvae import CVAE
 from models_store.kinds import NETWORKS
 from models_store.layers import ConditionalLinear, FullyConnected
 from models_store.manifest import Architecture, Kind, LabelLevel
+from models_store.multivi import MULTIVI
+from models_store.multivi_options import multi_architecture_of
+from models_store.multivi_pieces import multi_pieces, without_proteins
 from models_store.scvi import SCVI
 from models_store.scvi_options import architecture_of
 from models_store.scvi_pieces import (
@@ -34,7 +37,12 @@ from models_store.totalvi_options import total_architecture_of
 
 State = Mapping[str, Tensor]
 
-KINDS: Mapping[str, Kind] = {"SCVI": "scvi", "SCANVI": "scanvi", "TOTALVI": "totalvi"}
+KINDS: Mapping[str, Kind] = {
+    "SCVI": "scvi",
+    "SCANVI": "scanvi",
+    "TOTALVI": "totalvi",
+    "MULTIVI": "multivi",
+}
 
 STACKS: Mapping[str, str] = {
     "z_encoder.layers": "z_encoder.encoder",
@@ -66,6 +74,7 @@ TABLES: Mapping[Kind, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "scvi": (STACKS, HEADS),
     "scanvi": ({**STACKS, **LABEL_STACKS}, {**HEADS, **LABEL_HEADS}),
     "totalvi": (totalvi_names.STACKS, totalvi_names.HEADS),
+    "multivi": (multivi_names.STACKS, multivi_names.HEADS),
 }
 """Ours to theirs, for each kind: stacks of conditional layers, and plain linear layers."""
 LIBRARY_PRIOR = ("library_log_means", "library_log_vars")
@@ -107,6 +116,8 @@ def convert(save: Save, state: State) -> ConvertedModel:
     kind = KINDS[save.model]
     if kind == "totalvi":
         architecture = _as_its_version_had_it(total_architecture_of(save), state)
+    elif kind == "multivi":
+        architecture = multi_architecture_of(save)
     else:
         architecture = architecture_of(save)
     save = _settled(save, state, architecture)
@@ -116,9 +127,11 @@ def convert(save: Save, state: State) -> ConvertedModel:
         n_continuous=len(save.continuous_covariates),
         n_labels=len(save.labels.categories) if save.labels else 1,
     )
-    found = network.state_dict()
     state = _with_joint_prior(state, architecture)
     pieces = list(_pieces(network, kind))
+    if isinstance(network, MULTIVI):
+        pieces = without_proteins(network, pieces, state)
+    found = network.state_dict()
     _refuse_strangers(state, {piece.theirs for piece in pieces}, save)
     for piece in pieces:
         if (values := _due(piece, state, save)) is not None:
@@ -166,12 +179,14 @@ def _sizes(save: Save) -> str:
 
 
 def _features(save: Save) -> str:
-    proteins = f" and {len(save.proteins):,} proteins" if save.proteins else ""
-    return f"{len(save.genes):,} genes{proteins}"
+    counts = {"genes": save.genes, "regions": save.regions, "proteins": save.proteins}
+    return " and ".join(f"{len(names):,} {noun}" for noun, names in counts.items() if names)
 
 
 def _refuse_strangers(state: State, known: set[str], save: Save) -> None:
-    strangers = sorted(name for name in state if name not in known and not UNUSED.search(name))
+    spared = [UNUSED, *([multivi_names.UNUSED] if save.model == "MULTIVI" else [])]
+    others = (name for name in state if name not in known)
+    strangers = sorted(n for n in others if not any(each.search(n) for each in spared))
     if strangers:
         raise InconsistentSave(
             f"it holds weights that a {save.model} model as described has not: "
@@ -191,6 +206,7 @@ def _pieces(network: CVAE, kind: Kind) -> Iterator[Piece]:
         if isinstance(head, nn.Linear):
             yield from of_head(ours, head_name(theirs, network), head)
     yield from _total(network) if isinstance(network, TOTALVI) else _dispersion(network)
+    yield from multi_pieces(network) if isinstance(network, MULTIVI) else ()
     yield from _priors(network)
 
 

@@ -40,6 +40,7 @@ class Configuration:
             "n_latent": 4,
             "dropout_rate": 0.1,
             "likelihood": "zinb",
+            "log_variational": False,
         }
         return Architecture.model_validate(sizes | self.options)
 

@@ -19,6 +19,7 @@ from models_store import scvi_saves
 from models_store.bundle import CELLS_FILE, InvalidBundle, seal_bundle
 from models_store.digests import file_sha256
 from models_store.expectation import DRAWS, expected_expression
+from models_store.feature_kinds import KINDS
 from models_store.gene_panel import Genes, Modality
 from models_store.informativeness import informativeness
 from models_store.manifest import Manifest, OwnFit, Provenance, Thresholds
@@ -156,19 +157,20 @@ def _draft(order: ImportOrder, model: ConvertedModel) -> Manifest:
 
 
 def _panel(save: scvi_saves.Save) -> Genes:
-    """The genes under each kind of name that they are, and the proteins after them."""
+    """The genes under each kind of name that they are, then regions and proteins."""
+    runs = zip(KINDS, (save.genes, save.regions, save.proteins), strict=True)
+    modalities = tuple(Modality(kind=kind, count=len(names)) for kind, names in runs if names)
+    if not save.genes:
+        return Genes(ids=save.features, modalities=modalities)
     genes = gene_table({"index": list(save.genes)}, np.arange(len(save.genes)))
-    if not save.proteins:
+    if len(modalities) == 1:
         return genes
-    empty = ("",) * len(save.proteins)
+    empty = ("",) * (len(save.features) - len(save.genes))
     return Genes(
         ids=save.features,
         symbols=None if genes.symbols is None else genes.symbols + empty,
         ensembl=None if genes.ensembl is None else genes.ensembl + empty,
-        modalities=(
-            Modality(kind="gene", count=len(save.genes)),
-            Modality(kind="protein", count=len(save.proteins)),
-        ),
+        modalities=modalities,
     )
 
 

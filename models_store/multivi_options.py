@@ -1,0 +1,104 @@
+"""The options of a saved MULTIVI as an architecture: defaults, and what no network here has."""
+
+from collections.abc import Mapping
+from math import isqrt
+from typing import Any
+
+from models_store.manifest import Architecture
+from models_store.scvi_options import built, refuse_unknown
+from models_store.scvi_saves import Save, UnsupportedSave
+
+DEFAULTS: Mapping[str, Any] = {
+    "n_hidden": None,
+    "n_latent": None,
+    "n_layers_encoder": 2,
+    "n_layers_decoder": 2,
+    "dropout_rate": 0.1,
+    "region_factors": True,
+    "gene_likelihood": "zinb",
+    "dispersion": "gene",
+    "protein_dispersion": "protein",
+    "use_batch_norm": "none",
+    "use_layer_norm": "both",
+    "latent_distribution": "normal",
+    "deeply_inject_covariates": False,
+    "encode_covariates": False,
+    "modality_weights": "equal",
+    "modality_penalty": "Jeffreys",
+}
+"""Of MULTIVI since 0.14, where a save does not say otherwise."""
+
+WITHOUT_EFFECT = frozenset(
+    {
+        "extra_payload_autotune",
+        "fully_paired",
+        "n_genes",
+        "n_obs",
+        "n_proteins",
+        "n_regions",
+        "registry",
+        "use_cuda",
+        "use_gpu",
+        "use_size_factor_key",
+    }
+)
+"""Options that change no weight's place, or that the weights and the registry tell better."""
+MOST_HIDDEN = 128
+
+
+def multi_architecture_of(save: Save) -> Architecture:
+    """The architecture that the options of a save of MULTIVI describe.
+
+    Raises:
+        UnsupportedSave: an option that no network here has.
+        InconsistentSave: an option that is out of its range.
+    """
+    refuse_unknown(save, DEFAULTS, WITHOUT_EFFECT)
+    chosen = {**DEFAULTS, **{k: v for k, v in save.options.items() if k in DEFAULTS}}
+    _refuse_combinations(save, chosen)
+    n_features = len(save.regions) or len(save.genes)
+    n_hidden = chosen["n_hidden"] or min(MOST_HIDDEN, isqrt(n_features))
+    return built(
+        n_genes=len(save.genes),
+        n_regions=len(save.regions),
+        n_proteins=len(save.proteins),
+        n_hidden=n_hidden,
+        n_latent=chosen["n_latent"] or isqrt(n_hidden),
+        n_layers=chosen["n_layers_encoder"],
+        n_layers_decoder=chosen["n_layers_decoder"],
+        dropout_rate=chosen["dropout_rate"],
+        region_factors=chosen["region_factors"],
+        likelihood=chosen["gene_likelihood"],
+        dispersion=chosen["dispersion"],
+        protein_dispersion=chosen["protein_dispersion"],
+        latent_distribution=chosen["latent_distribution"],
+        encode_covariates=chosen["encode_covariates"],
+        deeply_inject_covariates=chosen["deeply_inject_covariates"],
+        batch_norm=chosen["use_batch_norm"],
+        layer_norm=chosen["use_layer_norm"],
+        modality_weights=chosen["modality_weights"],
+        modality_penalty=chosen["modality_penalty"],
+        log_variational=False,
+    )
+
+
+def _refuse_combinations(save: Save, chosen: Mapping[str, Any]) -> None:
+    if chosen["modality_weights"] == "cell":
+        raise UnsupportedSave(
+            "it was made with modality_weights='cell', which weighs each cell that it was trained "
+            "on by itself: cells of a query have no such weight"
+        )
+    if save.genes and chosen["dispersion"] != "gene":
+        raise UnsupportedSave(
+            f"it was made with dispersion={chosen['dispersion']!r}, by which scvi-tools itself "
+            "cannot train a MULTIVI"
+        )
+    if chosen["protein_dispersion"] == "protein-label":
+        raise UnsupportedSave(
+            "it was made with protein_dispersion='protein-label', by which scvi-tools itself "
+            "cannot train a MULTIVI"
+        )
+    if save.size_factor_key is not None:
+        raise UnsupportedSave(
+            "it was set up with size factors (size_factor_key), which MULTIVI is not supported with"
+        )

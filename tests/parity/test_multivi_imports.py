@@ -1,0 +1,191 @@
+"""Models of MULTIVI that scvi-tools 1.4.2 saved, imported: their cells lie where they lay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.problems import InconsistentSave, UnsupportedSave
+from models_store.bundle import load_bundle
+from models_store.manifest import Architecture
+from models_store.multivi import MULTIVI
+from worker.imports.files import find_save
+from worker.imports.order import ImportOptions, ImportOrder
+from worker.imports.reference import read_model, run_import
+
+from .measure import error
+from .multivi_configurations import CONFIGURATIONS
+from .multivi_oracle import cells_of, train_reference
+
+pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
+
+LIMIT = 1e-5
+TRIMODAL = "MULTIVI: genes, regions, proteins, unpaired, encoded, deep"
+PAIRED = "MULTIVI: scvi-tools' own defaults, genes and regions, paired"
+
+
+def _order(save: Path, scratch: Path) -> ImportOrder:
+    out = scratch / "bundle"
+    out.mkdir(parents=True)
+    return ImportOrder(find_save(save), "oracle", ImportOptions("oracle"), scratch, out, threads=1)
+
+
+def _edited(save: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    held = torch.load(save / "model.pt", weights_only=False)
+    change(held)
+    torch.save(held, save / "model.pt")
+
+
+def _told(name: str) -> Architecture:
+    """The architecture as a save tells it, with the depth of the decoders."""
+    a = CONFIGURATIONS[name].architecture
+    return a.model_copy(update={"n_layers_decoder": a.n_layers_decoder or a.n_layers})
+
+
+@torch.no_grad()
+def _assert_encodes_as(network: Any, theirs: Any) -> None:
+    (tensors,) = theirs._make_data_loader(adata=theirs.adata, batch_size=theirs.adata.n_obs)
+    cells = cells_of(tensors)
+    assert isinstance(network, MULTIVI)
+    found = network.posterior(network.project(cells), cells.codes)
+    mean, variance = theirs.get_latent_representation(return_dist=True)
+    assert error(found.m, torch.as_tensor(mean)) < LIMIT
+    assert error(found.v, torch.as_tensor(variance)) < LIMIT
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_an_imported_model(name: str, tmp_path: Path) -> None:
+    configuration = CONFIGURATIONS[name]
+    theirs = train_reference(configuration)
+    theirs.save(tmp_path / "save")
+    order = _order(tmp_path / "save", tmp_path / "work")
+    model = read_model(order)
+    assert model.kind == "multivi"
+    assert model.architecture == _told(name)
+    assert model.save.batch.categories == configuration.reference_batches
+    _assert_encodes_as(model.network, theirs)
+    assert [len(model.save.genes), len(model.save.regions), len(model.save.proteins)] == list(
+        configuration.architecture.counts().values()
+    )
+
+
+def test_a_sealed_bundle(tmp_path: Path) -> None:
+    theirs = train_reference(CONFIGURATIONS[TRIMODAL])
+    theirs.save(tmp_path / "save")
+    order = _order(tmp_path / "save", tmp_path / "work")
+    manifest = run_import(order, lambda: 1, lambda _stage, _share: None).manifest
+    kinds = {run.kind: run.count for run in manifest.genes.modalities or ()}
+    assert kinds == {"gene": 30, "region": 36, "protein": 5}
+    assert manifest.genes.ids[29:31] == ("rna29", "atac0")
+    assert manifest.self_test is not None
+    _, network = load_bundle(tmp_path / "work" / "bundle")
+    _assert_encodes_as(network, theirs)
+
+
+def _as_one_table(held: dict[str, Any]) -> None:
+    """As versions before 1.4 could be set up: genes, then regions, in one AnnData."""
+    registry = held["attr_dict"]["registry_"]
+    names = held["var_names"]
+    held["var_names"] = [*names["rna"], *names["atac"]]
+    fields = registry["field_registries"]
+    atac = fields.pop("atac")
+    x = fields["X"]["state_registry"]
+    x["column_names"] = [*x["column_names"], *atac["state_registry"]["column_names"]]
+    x["n_vars"] = len(x["column_names"])
+    fields["X"]["summary_stats"]["n_vars"] = x["n_vars"]
+    registry["setup_args"].pop("modalities")
+    registry["setup_method_name"] = "setup_anndata"
+    registry["scvi_version"] = "1.1.2"
+
+
+def _without_weights_and_proteins(held: dict[str, Any]) -> None:
+    """As before 0.20, when it knew no proteins and no weights of modalities."""
+    _as_one_table(held)
+    state = held["model_state_dict"]
+    dropped = ("z_encoder_protein.", "z_decoder_pro.", "background_pro", "py_r", "mod_weights")
+    for name in [name for name in state if name.startswith(dropped)]:
+        del state[name]
+    held["attr_dict"]["registry_"]["scvi_version"] = "0.17.4"
+    for option in ("modality_weights", "modality_penalty", "protein_dispersion", "dispersion"):
+        del held["attr_dict"]["init_params_"]["non_kwargs"][option]
+
+
+@pytest.mark.parametrize("change", [_as_one_table, _without_weights_and_proteins])
+def test_older_saves(change: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
+    theirs = train_reference(CONFIGURATIONS[PAIRED])
+    theirs.save(tmp_path / "save")
+    _edited(tmp_path / "save", change)
+    model = read_model(_order(tmp_path / "save", tmp_path / "work"))
+    assert model.architecture == _told(PAIRED)
+    _assert_encodes_as(model.network, theirs)
+
+
+def _weights_by_cell(held: dict[str, Any]) -> None:
+    held["attr_dict"]["init_params_"]["non_kwargs"]["modality_weights"] = "cell"
+
+
+def _dispersion_by_batch(held: dict[str, Any]) -> None:
+    held["attr_dict"]["init_params_"]["non_kwargs"]["dispersion"] = "gene-batch"
+
+
+def _size_factors(held: dict[str, Any]) -> None:
+    held["attr_dict"]["registry_"]["setup_args"]["size_factor_key"] = "size"
+
+
+def _another_feature(held: dict[str, Any]) -> None:
+    held["var_names"]["atac"] = [*held["var_names"]["atac"], "one more"]
+
+
+def _a_feature_twice(held: dict[str, Any]) -> None:
+    for names in (
+        held["var_names"]["atac"],
+        held["attr_dict"]["registry_"]["field_registries"]["atac"]["state_registry"][
+            "column_names"
+        ],
+    ):
+        names[1] = names[0]
+
+
+def _a_shape_of_another_size(held: dict[str, Any]) -> None:
+    held["model_state_dict"]["region_factors"] = torch.zeros(7)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem", "says"),
+    [
+        (_weights_by_cell, UnsupportedSave, "modality_weights='cell'"),
+        (_dispersion_by_batch, UnsupportedSave, "dispersion='gene-batch'"),
+        (_size_factors, UnsupportedSave, "size factors"),
+        (_another_feature, InconsistentSave, "different genes"),
+        (_a_feature_twice, InconsistentSave, "lists a region twice"),
+        (_a_shape_of_another_size, InconsistentSave, "region_factors"),
+    ],
+)
+def test_refused(
+    change: Callable[[dict[str, Any]], None],
+    problem: type[Exception],
+    says: str,
+    tmp_path: Path,
+) -> None:
+    train_reference(CONFIGURATIONS[PAIRED]).save(tmp_path / "save")
+    _edited(tmp_path / "save", change)
+    with pytest.raises(problem) as raised:
+        read_model(_order(tmp_path / "save", tmp_path / "work"))
+    assert says in str(raised.value.args)
+
+
+def test_sizes_that_a_save_leaves_to_the_data(tmp_path: Path) -> None:
+    import scvi
+
+    theirs = train_reference(CONFIGURATIONS[PAIRED])
+    model = scvi.model.MULTIVI(theirs.adata)
+    model.is_trained_ = True
+    model.module.eval()
+    model.save(tmp_path / "save")
+    found = read_model(_order(tmp_path / "save", tmp_path / "work"))
+    assert (found.architecture.n_hidden, found.architecture.n_latent) == (6, 2)
+    _assert_encodes_as(found.network, model)
