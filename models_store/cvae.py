@@ -55,6 +55,8 @@ class CVAE(nn.Module):
 
     see_covariates: ClassVar[tuple[str, ...]]
     """The parts of the network whose layers look at the batch and the extra covariates."""
+    kl_share: ClassVar[float] = 1.0
+    """What the loss in training takes of the KL divergence of z, at a KL weight of 1."""
 
     def __init__(
         self,

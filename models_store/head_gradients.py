@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -31,6 +32,7 @@ class HeadGradients:
 
     h: Float[Tensor, "c h"]
     log_library: Float[Tensor, "c 1"]
+    """Of regions, by the logit of the depth."""
     log_theta: Float[Tensor, "c g"] | None
 
 
@@ -40,6 +42,7 @@ class HeadInput:
 
     h: Float[Tensor, "c h"]
     log_library: Float[Tensor, "c 1"]
+    """Of regions, the logit of the depth."""
     cells: Cells
     index: Int[Tensor, " c"]
 
@@ -47,6 +50,16 @@ class HeadInput:
         """A range of them."""
         cells = select_cells(self.cells, rows)
         return HeadInput(self.h[rows], self.log_library[rows], cells, self.index[rows])
+
+
+class SharedOut(Protocol):
+    """A head that can be given some of the cells of a step."""
+
+    n_outputs: int
+    """Numbers that it makes for each cell."""
+
+    def __call__(self, given: HeadInput) -> HeadGradients:
+        """For these cells."""
 
 
 class DefinedHead:
@@ -58,7 +71,7 @@ class DefinedHead:
     """
 
     def __init__(self, cvae: SCVI, x: Float[Tensor, "c g"]) -> None:
-        self.cvae, self.x = cvae, x
+        self.cvae, self.x, self.n_outputs = cvae, x, cvae.decoder.n_outputs
         self.by_batch = cvae.architecture.dispersion == "gene-batch"
         self.wants_theta = self.by_batch or cvae.decoder.log_theta is not None
 
@@ -84,7 +97,7 @@ class FusedHead:
     """
 
     def __init__(self, cvae: SCVI, x: CountRows) -> None:
-        self.cvae, self.x = cvae, x
+        self.cvae, self.x, self.n_outputs = cvae, x, cvae.decoder.n_outputs
         decoder = cvae.decoder
         self.layers = [layer for layer in (decoder.scale, decoder.pi) if layer is not None]
         # Transposed once: the product is a third faster for some shapes, and never slower.
@@ -136,9 +149,8 @@ def can_use_kernels(cvae: SCVI, x: Tensor) -> bool:
 class SharedHead:
     """A head whose cells are shared out among threads where that pays."""
 
-    def __init__(self, head: DefinedHead | FusedHead, threads: int) -> None:
+    def __init__(self, head: SharedOut, threads: int) -> None:
         self.head, self.threads = head, threads
-        self.n_outputs = head.cvae.decoder.n_outputs
         # A thread's products are shared out among as many threads as it is told, all by default.
         self.others = (
             ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,))
@@ -149,7 +161,7 @@ class SharedHead:
     def __call__(self, given: HeadInput) -> HeadGradients:
         """For these cells, part by part."""
         n = len(given.h)
-        n_parts = max(1, min(self.threads, n * self.n_outputs // SMALLEST_PART))
+        n_parts = max(1, min(self.threads, n * self.head.n_outputs // SMALLEST_PART))
         if self.others is None or n_parts == 1:
             return self.head(given)
         cuts = [n * i // n_parts for i in range(n_parts + 1)]

@@ -8,13 +8,21 @@ from models_store.autograd_gradients import AutogradGradients
 from models_store.cells import Cells, Noise, Projection
 from models_store.cvae import CVAE
 from models_store.manifest import Kind, Manifest
+from models_store.peak_gradients import PeakGradients
+from models_store.peakvi import PEAKVI
+from models_store.poissonvi import POISSONVI
 from models_store.query_gradients import QueryGradients
 from models_store.replayed_gradients import ReplayedGradients
 from models_store.row_sums import Gradients
 from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 
-NETWORKS: Mapping[Kind, type[CVAE]] = {"scvi": SCVI, "scanvi": SCANVI}
+NETWORKS: Mapping[Kind, type[CVAE]] = {
+    "scvi": SCVI,
+    "scanvi": SCANVI,
+    "peakvi": PEAKVI,
+    "poissonvi": POISSONVI,
+}
 
 
 def untrained(manifest: Manifest) -> CVAE:
@@ -38,6 +46,8 @@ def step_gradients(
         threads: how many may share a step.
         minibatch_size: cells of most steps.
     """
+    if isinstance(grafted, PEAKVI):
+        return PeakGradients(grafted, cells, projection, threads=threads)
     if not isinstance(grafted, SCVI):
         return AutogradGradients(grafted, cells, projection)
     if grafted.device.type == "cpu":

@@ -2,7 +2,7 @@
 
 import torch
 
-from models_store import kernels, likelihood_kernels, sparse_blocks
+from models_store import kernels, likelihood_kernels, region_kernels, sparse_blocks
 from models_store.block_kernels import Affine, block_backward, block_forward
 from models_store.posterior_kernels import fused_draw, fused_draw_gradient
 
@@ -11,6 +11,7 @@ def warm_up() -> None:
     """Call each once, with tensors of the types that a step has."""
     kernels.warm_up()
     likelihood_kernels.warm_up()
+    region_kernels.warm_up()
     sparse_blocks.warm_up()
     y, row = torch.ones(2, 4), torch.ones(4)
     for shift in (row, y):

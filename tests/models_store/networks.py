@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 
 from models_store.cells import Cells
+from models_store.cvae import CVAE
 from models_store.manifest import Architecture
+from models_store.peakvi import PEAKVI
+from models_store.poissonvi import POISSONVI
 from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 
@@ -40,13 +43,32 @@ ARCHITECTURES = {
         "n_layers": 1,
         "encode_covariates": False,
     },
+    "PEAKVI": {"kind": PEAKVI},
+    "PEAKVI, expression alone encoded": {
+        "kind": PEAKVI,
+        "encode_covariates": False,
+        "deeply_inject_covariates": False,
+        "n_layers_decoder": 1,
+    },
+    "PEAKVI, no depth, no factors, batch norm, ln": {
+        "kind": PEAKVI,
+        "model_depth": False,
+        "region_factors": False,
+        "batch_norm": "both",
+        "latent_distribution": "ln",
+    },
+    "POISSONVI": {"kind": POISSONVI, "likelihood": "poisson"},
 }
 """Options of an architecture; `kind` is the network's class, SCVI unless said."""
 N_LABELS = 4
 
 
 def architecture(**options: object) -> Architecture:
-    sizes = {"n_genes": N_GENES, "n_hidden": 8, "n_latent": 3}
+    sizes = {"n_hidden": 8, "n_latent": 3}
+    if options.pop("kind", None) in {PEAKVI, POISSONVI}:
+        sizes |= {"n_genes": 0, "n_regions": N_GENES}
+    else:
+        sizes |= {"n_genes": N_GENES}
     return Architecture.model_validate(sizes | options)
 
 
@@ -55,17 +77,19 @@ def reference(
     n_categories: tuple[int, ...] = (3, 2),
     n_continuous: int = 1,
     seed: int = 0,
-    kind: type[SCVI] = SCVI,
+    kind: type[CVAE] = SCVI,
     **options: object,
-) -> SCVI:
+) -> CVAE:
     """An untrained reference in eval mode, with running statistics unlike those of a new one."""
     torch.manual_seed(seed)
     network = kind(
-        architecture(**options),
+        architecture(kind=kind, **options),
         n_categories=n_categories,
         n_continuous=n_continuous,
         n_labels=N_LABELS,
     )
+    if isinstance(network, PEAKVI) and network.region_factors is not None:
+        torch.nn.init.normal_(network.region_factors)
     for name, buffer in network.named_buffers():
         if "running" in name:
             buffer.uniform_(0.5, 1.5)

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models_store import head_gradients, scanvi
+from models_store.autograd_gradients import AutogradGradients
 from models_store.cells import Cells, Noise
+from models_store.cvae import CVAE
+from models_store.kinds import step_gradients
 from models_store.query_gradients import QueryGradients
-from models_store.scvi import SCVI
 from models_store.surgery import graft, query_parameters
 
 from .networks import ARCHITECTURES, cells, reference
@@ -38,7 +40,7 @@ def _noise_in_double(noise: Noise) -> Noise:
     return Noise(*(None if part is None else part.double() for part in parts))
 
 
-def _moved(network: SCVI, seed: int) -> SCVI:
+def _moved(network: CVAE, seed: int) -> CVAE:
     """A grafted network whose query rows have left their start."""
     grafted = graft(network.double(), N_NEW)
     generator = torch.Generator().manual_seed(seed)
@@ -49,15 +51,17 @@ def _moved(network: SCVI, seed: int) -> SCVI:
 
 
 def _assert_equal_to_autograd(
-    grafted: SCVI, them: Cells, seed: int, kl_weight: float, *, threads: int = 1
+    grafted: CVAE, them: Cells, seed: int, kl_weight: float, *, threads: int = 1
 ) -> None:
     single = grafted.draw_noise(len(them.x), torch.Generator().manual_seed(seed))
     noise = _noise_in_double(single)
     projection = grafted.project(them)
     parameters = query_parameters(grafted)
     terms = grafted.loss_terms(them, noise, projection)
-    exact = torch.autograd.grad(terms.loss(kl_weight), list(parameters.values()), allow_unused=True)
-    gradients = QueryGradients(grafted, them, projection, threads=threads)
+    loss = terms.loss(kl_weight * grafted.kl_share)
+    exact = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    gradients = step_gradients(grafted, them, projection, threads=threads, minibatch_size=12)
+    assert not isinstance(gradients, AutogradGradients)
     found = gradients(torch.arange(len(them.x)), noise, kl_weight)
     for (name, parameter), theirs in zip(parameters.items(), exact, strict=True):
         assert theirs is not None, name

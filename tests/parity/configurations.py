@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from models_store.manifest import Architecture, Kind
 
@@ -24,6 +25,10 @@ class Configuration:
     """With labels, the query also has cells of an unknown label, and SCANVI's reference too."""
     kind: Kind = "scvi"
 
+    @property
+    def of_regions(self) -> bool:
+        return self.architecture.n_regions > 0
+
 
 def _architecture(**options: object) -> Architecture:
     sizes = {"n_genes": N_GENES, "n_hidden": N_HIDDEN, "n_latent": N_LATENT}
@@ -43,7 +48,26 @@ def _scanvi(name: str, *, extra: object = None, **options: object) -> Configurat
     )
 
 
+def _regions(kind: Kind, name: str, *, extra: object = None, **options: object) -> Configuration:
+    """A configuration of a kind of regions, with scvi-tools' own options of it unless said."""
+    own = {"reference_batches", "query_batches", "n_continuous"}
+    sizes = {"n_genes": 0, "n_regions": N_GENES, "dropout_rate": 0.1}
+    if kind == "poissonvi":
+        sizes |= {"likelihood": "poisson"}
+    asked = {key: value for key, value in options.items() if key not in own}
+    return Configuration(
+        f"{kind.upper()}: {name}",
+        _architecture(**(sizes | asked)),
+        **{key: value for key, value in options.items() if key in own},
+        extra=extra or {},
+        kind=kind,
+    )
+
+
+_peakvi, _poissonvi = partial(_regions, "peakvi"), partial(_regions, "poissonvi")
+
 PLATE = {"plate": (("p0", "p1", "p2"), ("p1", "p9"))}
+LN, FIRST_LAYER = {"latent_distribution": "ln"}, {"deeply_inject_covariates": False}
 SITE = {"site": (("s0", "s1"), ("s0", "s7", "s8"))}
 
 CONFIGURATIONS = {
@@ -179,5 +203,25 @@ CONFIGURATIONS = {
             batch_norm="encoder",
             layer_norm="decoder",
         ),
+        _peakvi("covariates encoded, and in every layer"),
+        _peakvi(
+            "scvi-tools' own defaults", encode_covariates=False, deeply_inject_covariates=False
+        ),
+        _peakvi("covariates in the first layer only", deeply_inject_covariates=False),
+        _peakvi("no depth", model_depth=False),
+        _peakvi("no region factors, logistic-normal latent", region_factors=False, **LN),
+        _peakvi("batch norm, one layer to decode", batch_norm="both", n_layers_decoder=1),
+        _peakvi("one reference batch", reference_batches=("a",)),
+        _peakvi(
+            "one extra covariate, continuous covariates, a reference batch in the query",
+            extra=PLATE,
+            n_continuous=2,
+            query_batches=("b", "c"),
+        ),
+        _poissonvi("covariates encoded"),
+        _poissonvi("scvi-tools' own defaults", encode_covariates=False),
+        _poissonvi("size factor, first layer only", library="size_factor", **FIRST_LAYER),
+        _poissonvi("one reference batch, three layers", reference_batches=("a",), n_layers=3),
+        _poissonvi("one extra covariate, logistic-normal latent", extra=PLATE, **LN),
     )
 }

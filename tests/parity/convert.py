@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from models_store.cvae import CVAE
 from models_store.layers import CategoryRows, ConditionalLinear, FullyConnected
+from models_store.peakvi import PEAKVI
 from models_store.scanvi import SCANVI
-from models_store.scvi import SCVI
 
 State = Mapping[str, Tensor]
 
@@ -22,6 +23,13 @@ STACKS = {
     "decoder_z1_z2.layers": "decoder_z1_z2.decoder",
 }
 """Our stacks of conditional layers, and scvi-tools' FCLayers."""
+
+PEAK_STACKS = {
+    "z_encoder.layers": "z_encoder.encoder",
+    "depth_encoder.layers": "d_encoder.px_decoder",
+    "decoder.layers": "z_decoder.px_decoder",
+}
+"""Those of PEAKVI."""
 
 HEADS = {
     "z_encoder.mean": "z_encoder.mean_encoder",
@@ -38,24 +46,34 @@ HEADS = {
 }
 """Our plain linear layers, and theirs."""
 
+PEAK_HEADS = {
+    "z_encoder.mean": "z_encoder.mean_encoder",
+    "z_encoder.log_variance": "z_encoder.var_encoder",
+    "depth_encoder.output": "d_encoder.output.0",
+    "decoder.output": "z_decoder.output.0",
+}
 
-def _heads(network: SCVI) -> dict[str, str]:
+
+def _heads(network: CVAE) -> dict[str, str]:
     """With the classifier's output, which follows its hidden layers if it has any."""
+    if isinstance(network, PEAKVI):
+        return PEAK_HEADS
     position = 0 if network.architecture.linear_classifier else 1
     return HEADS | {"classifier.output": f"classifier.classifier.{position}"}
 
 
-def stacks(network: SCVI) -> Iterator[tuple[str, str, FullyConnected]]:
+def stacks(network: CVAE) -> Iterator[tuple[str, str, FullyConnected]]:
     """Our path, scvi-tools' path and the stack, for each stack that the network has."""
     modules = dict(network.named_modules())
-    for ours, theirs in STACKS.items():
+    tables = PEAK_STACKS if isinstance(network, PEAKVI) else STACKS
+    for ours, theirs in tables.items():
         if ours in modules:
             stack = modules[ours]
             assert isinstance(stack, FullyConnected)
             yield ours, theirs, stack
 
 
-def layers(network: SCVI) -> Iterator[tuple[str, str, ConditionalLinear]]:
+def layers(network: CVAE) -> Iterator[tuple[str, str, ConditionalLinear]]:
     """Our path, scvi-tools' path and the layer, for each layer that may see covariates."""
     for ours, theirs, stack in stacks(network):
         for i, linear in enumerate(stack.linears):
@@ -79,12 +97,16 @@ def columns(linear: ConditionalLinear) -> Iterator[tuple[CategoryRows, slice, sl
         start = end
 
 
-def translate(network: SCVI, state: State) -> dict[str, Tensor]:
+def translate(network: CVAE, state: State) -> dict[str, Tensor]:
     """scvi-tools' tensors under our names, for a network (reference or grafted) of equal sizes.
 
     Extra covariates must stand in aligned layout: each covariate's new columns in its own block.
     """
     found = dict(_layers(network, state)) | dict(_norms_and_heads(network, state))
+    if isinstance(network, PEAKVI):
+        if "region_factors" in state:
+            found["region_factors"] = state["region_factors"]
+        return found | {"library_prior": network.library_prior}
     if "px_r" in state:
         rows = state["px_r"].reshape(len(state["px_r"]), -1).T
         n_reference = len(network.dispersion.reference)
@@ -103,7 +125,7 @@ def translate(network: SCVI, state: State) -> dict[str, Tensor]:
     return found
 
 
-def _layers(network: SCVI, state: State) -> Iterator[tuple[str, Tensor]]:
+def _layers(network: CVAE, state: State) -> Iterator[tuple[str, Tensor]]:
     for ours, theirs, linear in layers(network):
         weight = state[f"{theirs}.weight"]
         yield f"{ours}.W_x", weight[:, : linear.W_x.shape[0]].T
@@ -115,7 +137,7 @@ def _layers(network: SCVI, state: State) -> Iterator[tuple[str, Tensor]]:
             yield f"{ours}.covariates.{k}.query", weight[:, query].T
 
 
-def _norms_and_heads(network: SCVI, state: State) -> Iterator[tuple[str, Tensor]]:
+def _norms_and_heads(network: CVAE, state: State) -> Iterator[tuple[str, Tensor]]:
     names = network.state_dict().keys()
     for ours, theirs, stack in stacks(network):
         for i in range(len(stack.blocks)):

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from models_store.cells import Cells, Noise, Posterior, select_cells
-from models_store.cvae import LN_SAMPLES, LossTerms
-from models_store.query_gradients import QueryGradients
+from models_store.cvae import CVAE, LN_SAMPLES, LossTerms
+from models_store.kinds import step_gradients
+from models_store.peakvi import PEAKVI
+from models_store.poissonvi import POISSONVI
 from models_store.scanvi import SCANVI, LabelledLossTerms
-from models_store.scvi import SCVI
 from models_store.surgery import query_parameters
 
 from .convert import translate
@@ -22,6 +23,7 @@ from .oracle import Case, Side, build, fixed_noise, labelled_cells
 
 KL_WEIGHTS = (0.0, 0.3, 1.0)
 N_STEPS, MINIBATCH = 5, 48
+MEAN_WEIGHT = "z_encoder.mean.weight"
 
 LIMITS = {
     "posterior mean": 1e-5,
@@ -33,6 +35,7 @@ LIMITS = {
     "KL library": 1e-5,
     "cross-entropy": 1e-5,
     "label probabilities": 1e-5,
+    "accessibility": 1e-5,
     "loss, w = 0": 1e-5,
     "loss, w = 0.3": 1e-5,
     "loss, w = 1": 1e-5,
@@ -83,7 +86,7 @@ def compare_query(name: str) -> Errors:
     return _forward(case.query) | _five_steps(case)
 
 
-def noise_for(network: SCVI, n_cells: int, seed: int) -> Noise:
+def noise_for(network: CVAE, n_cells: int, seed: int) -> Noise:
     """Draws that both implementations are given."""
     return network.draw_noise(n_cells, torch.Generator().manual_seed(seed))
 
@@ -91,14 +94,24 @@ def noise_for(network: SCVI, n_cells: int, seed: int) -> Noise:
 def their_loss(
     side: Side, module: Any, tensors: dict[str, Tensor], noise: Noise, weight: float
 ) -> Any:
-    """scvi-tools' LossOutput of a minibatch, and its posterior."""
+    """scvi-tools' posterior of a minibatch, its LossOutput, and its loss as a mean over cells."""
     options: dict[str, Any] = {"kl_weight": weight}
     labelled = labelled_cells(side, tensors)
     if labelled is not None:
         options |= {"labelled_tensors": labelled, "classification_ratio": 50}
     with fixed_noise(noise, 0 if labelled is None else len(labelled["X"])):
         inference, _, loss = module(tensors, loss_kwargs=options)
-    return inference["qz"], loss
+    scale = len(tensors["X"]) ** 2 if isinstance(side.network, PEAKVI) else 1
+    return inference["qz"], loss, loss.loss / scale
+
+
+def our_weight(network: CVAE, n_cells: int, weight: float) -> float:
+    """The KL weight that means to our loss in training what `weight` means to theirs.
+
+    PEAKVI's loss is B times the sum of all reconstructions plus w times that of all KLs: over B²,
+    the mean reconstruction plus w / B times the mean KL.
+    """
+    return weight / n_cells / network.kl_share if isinstance(network, PEAKVI) else weight
 
 
 @torch.no_grad()
@@ -109,8 +122,9 @@ def _forward(side: Side) -> Errors:
     posterior = network.posterior(network.project(cells), cells.codes)
     errors: Errors = {}
     for weight in KL_WEIGHTS:
-        q, loss = their_loss(side, side.module, side.tensors, noise, weight)
-        errors[f"loss, w = {weight:g}"] = error(terms.loss(weight), loss.loss)
+        q, loss, mean = their_loss(side, side.module, side.tensors, noise, weight)
+        ours = terms.loss(our_weight(network, len(cells.x), weight) * network.kl_share)
+        errors[f"loss, w = {weight:g}"] = error(ours, mean)
     (reconstruction,) = loss.reconstruction_loss.values()
     return errors | {
         "posterior mean": error(posterior.m, q.loc),
@@ -119,6 +133,7 @@ def _forward(side: Side) -> Errors:
         "reconstruction": error(terms.reconstruction, reconstruction),
         **_kl_errors(terms, loss),
         **_label_errors(side, posterior),
+        **_accessibility_errors(side, posterior),
     }
 
 
@@ -129,6 +144,9 @@ def _kl_errors(terms: LossTerms, loss: Any) -> Errors:
             "KL z": error(terms.kl_z + terms.kl_library, together),
             "cross-entropy": error(terms.classification, loss.classification_loss),
         }
+    if len(loss.kl_local) == 1:  # PEAKVI
+        (of_z,) = loss.kl_local.values()
+        return {"KL z": error(terms.kl_z, of_z)}
     return {
         "KL z": error(terms.kl_z, loss.kl_local["kl_divergence_z"]),
         "KL library": error(terms.kl_library, loss.kl_local["kl_divergence_l"]),
@@ -140,6 +158,18 @@ def _label_errors(side: Side, posterior: Posterior) -> Errors:
         return {}
     ours = side.network.label_probabilities(posterior.m)
     return {"label probabilities": error(ours, torch.as_tensor(side.probabilities))}
+
+
+def _accessibility_errors(side: Side, posterior: Posterior) -> Errors:
+    network = side.network
+    if side.accessibility is None or network.n_continuous:  # of which ours looks at none
+        return {}
+    z = posterior.m
+    if isinstance(network, POISSONVI):  # there, PEAKVI's mean stays off the simplex
+        z = network.sample(posterior, torch.zeros_like(z))
+    assert isinstance(network, PEAKVI | POISSONVI)
+    ours = network.accessibility(z, side.cells.codes)
+    return {"accessibility": error(ours, torch.as_tensor(side.accessibility))}
 
 
 def _latent_error(side: Side, posterior: Posterior) -> Errors:
@@ -161,9 +191,10 @@ def _gradient(side: Side, *, training: bool) -> Errors:
     tensors, cells = side.minibatch(torch.arange(MINIBATCH))
     noise = noise_for(network, MINIBATCH, seed=2)
     torch.manual_seed(3)  # the same dropout masks
-    their_loss(side, module, tensors, noise, 0.3)[1].loss.backward()
+    their_loss(side, module, tensors, noise, 0.3)[2].backward()
     torch.manual_seed(3)
-    network.training_loss(cells, noise, 0.3, labelled=_labelled(side, cells)).backward()
+    weight = our_weight(network, MINIBATCH, 0.3)
+    network.training_loss(cells, noise, weight, labelled=_labelled(side, cells)).backward()
     quantity = "gradient in training mode" if training else "gradient"
     errors = {quantity: worst(_weight_errors(network, module))}
     running = [name for name, _ in network.named_buffers() if "running" in name]
@@ -181,18 +212,19 @@ def _labelled(side: Side, cells: Cells) -> Cells | None:
     return select_cells(cells, torch.nonzero(cells.labels < side.network.n_labels).squeeze(1))
 
 
-def _weight_errors(network: SCVI, module: Any) -> Iterator[float]:
+def _weight_errors(network: CVAE, module: Any) -> Iterator[float]:
     theirs = translate(network, {name: _slope_of(p) for name, p in module.named_parameters()})
     parameters = dict(network.named_parameters())
+    norm_follows = network.training and network.architecture.batch_norm != "none"
     for name, parameter in parameters.items():
         ours = _slope_of(parameter)
-        if network.training and name.endswith(".b") and network.architecture.batch_norm != "none":
+        if norm_follows and (name.endswith(".b") or name == "z_encoder.mean.bias"):
             # Batch norm takes the mean away, so where it follows, the bias has a gradient of zero
             # and rounding: what it is small against is the gradient of its layer.
-            weights = name.removesuffix("b") + "W_x"
+            weights = name.removesuffix("b") + "W_x" if name.endswith(".b") else MEAN_WEIGHT
             yield error(
-                torch.cat([ours[None], _slope_of(parameters[weights])]),
-                torch.cat([theirs[name][None], theirs[weights]]),
+                torch.cat([ours, _slope_of(parameters[weights]).flatten()]),
+                torch.cat([theirs[name], theirs[weights].flatten()]),
             )
         elif parameter.numel():
             yield error(ours, theirs[name])
@@ -230,14 +262,15 @@ def _five_steps(case: Case) -> Errors:
     }
 
 
-def _our_steps(case: Case) -> SCVI:
+def _our_steps(case: Case) -> CVAE:
     side, network = case.query, copy.deepcopy(case.query.network)
     optimiser = torch.optim.Adam(query_parameters(network).values(), lr=1e-3, eps=0.01)
     with torch.no_grad():
         projection = network.project(side.cells)
-    gradients = QueryGradients(network, side.cells, projection)
+    gradients = step_gradients(network, side.cells, projection, threads=1, minibatch_size=MINIBATCH)
     for index, noise, weight in _batches(side):
-        for parameter, g in gradients(index, noise, weight).items():
+        ours = our_weight(network, MINIBATCH, weight)
+        for parameter, g in gradients(index, noise, ours).items():
             parameter.grad = g
         optimiser.step()
     return network
@@ -246,14 +279,14 @@ def _our_steps(case: Case) -> SCVI:
 def _their_steps(case: Case) -> Any:
     """scvi-tools' gradients are zeroed where Cellgraft trains nothing."""
     module = copy.deepcopy(case.query.module)
-    if case.configuration.architecture.dispersion != "gene-cell":
+    if hasattr(module, "px_r") and isinstance(module.px_r, torch.nn.Parameter):
         module.px_r.requires_grad_(True)  # frozen there; here the columns of new batches train
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(parameters, lr=1e-3, eps=0.01, weight_decay=0)
     for index, noise, weight in _batches(case.query):
         optimiser.zero_grad()
         tensors, _ = case.query.minibatch(index)
-        their_loss(case.query, module, tensors, noise, weight)[1].loss.backward()
+        their_loss(case.query, module, tensors, noise, weight)[2].backward()
         for name, p in module.named_parameters():
             if p.grad is not None:
                 p.grad.mul_(case.trains[name])

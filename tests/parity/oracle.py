@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from models_store.cells import Cells, Noise, select_cells
+from models_store.cvae import CVAE
 from models_store.kinds import NETWORKS
 from models_store.layers import ConditionalLinear
 from models_store.scanvi import SCANVI
@@ -39,13 +40,15 @@ class Side:
     """One of the two networks that are compared, in both implementations, and its cells."""
 
     module: Module
-    network: SCVI
+    network: CVAE
     tensors: dict[str, Tensor]
     cells: Cells
     latent: np.ndarray
     """What scvi-tools' `get_latent_representation` gave, through its own data loader."""
     probabilities: np.ndarray | None
     """What SCANVI's `predict` gave of each label."""
+    accessibility: np.ndarray | None
+    """What `get_normalized_accessibility` gave at the mean of z, of a kind of regions."""
 
     def minibatch(self, index: Tensor) -> tuple[dict[str, Tensor], Cells]:
         """The same cells for both."""
@@ -98,48 +101,71 @@ def _train_reference(configuration: Configuration) -> Any:
     adata, a = simulate(configuration, query=False), configuration.architecture
     labelled = configuration.kind == "scanvi"
     kind = _kind(configuration)
+    peaks = configuration.kind == "peakvi"
     kind.setup_anndata(
         adata,
         batch_key="batch",
         labels_key=configuration.label_key,
         **({"unlabeled_category": UNLABELLED} if labelled else {}),
-        size_factor_key="size" if a.library == "size_factor" else None,
+        **({} if peaks else {"size_factor_key": "size" if a.library == "size_factor" else None}),
         categorical_covariate_keys=list(configuration.extra) or None,
         continuous_covariate_keys=[f"x{i}" for i in range(configuration.n_continuous)] or None,
     )
-    model = kind(
-        adata,
-        **({"linear_classifier": a.linear_classifier} if labelled else {}),
-        n_hidden=a.n_hidden,
-        n_latent=a.n_latent,
-        n_layers=a.n_layers,
-        dropout_rate=a.dropout_rate,
-        dispersion=a.dispersion,
-        gene_likelihood=a.likelihood,
-        latent_distribution=a.latent_distribution,
-        use_observed_lib_size=a.library != "latent",
-        log_variational=a.log_variational,
-        encode_covariates=a.encode_covariates,
-        deeply_inject_covariates=a.deeply_inject_covariates,
-        use_batch_norm=a.batch_norm,
-        use_layer_norm=a.layer_norm,
-    )
+    model = kind(adata, **_options(configuration))
+    trained = {"lr": 5e-3, "early_stopping": False}
     model.train(
         max_epochs=8,
         batch_size=48,
         accelerator="cpu",
         enable_progress_bar=False,
         logger=False,
-        plan_kwargs={"lr": 5e-3},
+        **(trained if configuration.of_regions else {"plan_kwargs": {"lr": 5e-3}}),
     )
     return model
+
+
+def _options(configuration: Configuration) -> dict[str, Any]:
+    """What scvi-tools' class is made with."""
+    a, kind = configuration.architecture, configuration.kind
+    options: dict[str, Any] = {
+        "n_hidden": a.n_hidden,
+        "n_latent": a.n_latent,
+        "dropout_rate": a.dropout_rate,
+        "latent_distribution": a.latent_distribution,
+        "encode_covariates": a.encode_covariates,
+        "deeply_inject_covariates": a.deeply_inject_covariates,
+    }
+    if kind == "peakvi":
+        return options | {
+            "n_layers_encoder": a.n_layers,
+            "n_layers_decoder": a.n_layers_decoder or a.n_layers,
+            "model_depth": a.model_depth,
+            "region_factors": a.region_factors,
+            "use_batch_norm": a.batch_norm,
+            "use_layer_norm": a.layer_norm,
+        }
+    options |= {"n_layers": a.n_layers}
+    if kind == "poissonvi":
+        return options
+    if kind == "scanvi":
+        options |= {"linear_classifier": a.linear_classifier}
+    return options | {
+        "dispersion": a.dispersion,
+        "gene_likelihood": a.likelihood,
+        "use_observed_lib_size": a.library != "latent",
+        "log_variational": a.log_variational,
+        "use_batch_norm": a.batch_norm,
+        "use_layer_norm": a.layer_norm,
+    }
 
 
 def _kind(configuration: Configuration) -> Any:
     """scvi-tools' class of models."""
     import scvi
 
-    return scvi.model.SCANVI if configuration.kind == "scanvi" else scvi.model.SCVI
+    if configuration.kind == "poissonvi":
+        return scvi.external.POISSONVI
+    return getattr(scvi.model, configuration.kind.upper())
 
 
 def _tensors(model: Any) -> dict[str, Tensor]:
@@ -188,7 +214,15 @@ def build(name: str) -> Case:
     _depart(query.module, grafted)
     load_new(grafted, translate(grafted, query.module.state_dict()))
     sides = [
-        Side(model.module, net, t, _cells(configuration, t), _latent(model), _predicted(model))
+        Side(
+            model.module,
+            net,
+            t,
+            _cells(configuration, t),
+            _latent(model),
+            _predicted(model),
+            _accessibility(model) if configuration.of_regions else None,
+        )
         for model, net, t in zip(
             (reference, query), (network.eval(), grafted), tensors, strict=True
         )
@@ -205,7 +239,22 @@ def _predicted(model: Any) -> np.ndarray | None:
     return model.predict(soft=True).to_numpy() if hasattr(model, "predict") else None
 
 
-def load_new(grafted: SCVI, state: dict[str, Tensor]) -> None:
+def _accessibility(model: Any) -> np.ndarray:
+    """Without noise, so at the mean. Of POISSONVI it leaves a bias behind that learns nothing."""
+    zeros = mock.patch(
+        "torch.distributions.normal._standard_normal", lambda shape, **_: torch.zeros(shape)
+    )
+    with zeros:
+        found = np.asarray(model.get_normalized_accessibility(return_numpy=True))
+    if hasattr(model.module, "decoder"):
+        output = model.module.decoder.px_scale_decoder[-2]
+        output.bias = torch.nn.Parameter(
+            output.bias.detach().clone(), requires_grad=output.weight.requires_grad
+        )
+    return found
+
+
+def load_new(grafted: CVAE, state: dict[str, Tensor]) -> None:
     """Copy the new rows and library priors, and nothing of the reference."""
     with torch.no_grad():
         for name, parameter in grafted.named_parameters():
@@ -215,7 +264,7 @@ def load_new(grafted: SCVI, state: dict[str, Tensor]) -> None:
 
 
 @torch.no_grad()
-def _depart(module: Module, grafted: SCVI) -> None:
+def _depart(module: Module, grafted: CVAE) -> None:
     """Give scvi-tools' query network what Cellgraft does differently on purpose.
 
     Extra covariates: new columns into their own covariate's block. A lone reference category:
@@ -252,12 +301,12 @@ def _align(weight: Tensor, linear: ConditionalLinear) -> Tensor:
     )
 
 
-def _trainable(module: Module, grafted: SCVI) -> dict[str, Tensor]:
+def _trainable(module: Module, grafted: CVAE) -> dict[str, Tensor]:
     masks = {name: torch.zeros_like(p) for name, p in module.named_parameters()}
     for _, theirs, linear in layers(grafted):
         for _, _, query in columns(linear):
             masks[f"{theirs}.weight"][:, query] = 1
-    if grafted.architecture.dispersion == "gene-batch":
+    if isinstance(grafted, SCVI) and grafted.architecture.dispersion == "gene-batch":
         masks["px_r"][:, len(grafted.dispersion.reference) :] = 1
     return masks
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from models_store.manifest import Architecture
 
-from .configurations import CONFIGURATIONS, Configuration
+from .configurations import CONFIGURATIONS, N_GENES, Configuration
 from .measure import KL_WEIGHTS, LIMITS, N_STEPS, Errors, compare_query, compare_reference, failures
 
 INTRODUCTION = """\
@@ -34,6 +34,9 @@ everything else of the reference have their gradients zeroed; the dispersion of 
 - Of SCANVI, **reconstruction** and **KL z** are the sums that scvi-tools gives (the latter with the
   library's); **cross-entropy** is that of the cells that have a label, and **labels** are the
   probabilities that `predict(soft=True)` gives. Some cells of both sides have no label.
+- PEAKVI and POISSONVI are of {n} regions. The loss of PEAKVI is scvi-tools' over the square of the
+  cells, which is a mean over cells again; **accessibility** is what `get_normalized_accessibility`
+  gives at the mean of z.
 - The latent of `ln` is a mean of 5,000 random draws, so its difference (*s.e.*) is in standard
   errors of the difference of two such means; the limit is {standard_errors:g}.
 
@@ -50,6 +53,7 @@ FORWARD: dict[str, list[str]] = {
     "KL library": ["KL library"],
     "cross-entropy": ["cross-entropy"],
     "labels": ["label probabilities"],
+    "accessibility": ["accessibility"],
     "loss": LOSS,
 }
 REFERENCE = FORWARD | {
@@ -100,7 +104,7 @@ def _options(c: Configuration) -> str:
         f"{key} {value}"
         for key, value in c.architecture.model_dump().items()
         if value != Architecture(n_genes=1).model_dump()[key]
-        and key not in {"n_genes", "n_hidden", "n_latent"}
+        and key not in {"n_genes", "n_regions", "n_hidden", "n_latent"}
     ]
     for key, (here, there) in c.extra.items():
         options.append(f"{key} with {len(here)} values and {len(set(there) - set(here))} new")
@@ -118,9 +122,12 @@ def _options(c: Configuration) -> str:
 
 def render() -> str:
     """The whole document; measures what no test has measured yet."""
-    recommended = Architecture(n_genes=1).model_dump(exclude={"n_genes", "n_hidden", "n_latent"})
+    recommended = Architecture(n_genes=1).model_dump(
+        exclude={"n_genes", "n_regions", "n_proteins", "n_hidden", "n_latent", "n_layers_decoder"}
+    )
     lines = [
         INTRODUCTION.format(
+            n=N_GENES,
             weights=", ".join(f"{w:g}" for w in KL_WEIGHTS),
             steps=N_STEPS,
             standard_errors=LIMITS["latent, in standard errors"],

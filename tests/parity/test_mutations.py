@@ -34,7 +34,13 @@ Mutation = Callable[[Patch], None]
 
 
 def variance_without_its_floor(patch: Patch) -> None:
-    patch.setattr(coders, "VARIANCE_EPS", 0.0)
+    original = coders.Encoder.forward
+
+    def forward(self: coders.Encoder, projection: Tensor, codes: layers.Codes) -> coders.Posterior:
+        found = original(self, projection, codes)
+        return dataclasses.replace(found, v=found.v - self.variance_eps)
+
+    patch.setattr(coders.Encoder, "forward", forward)
 
 
 def layer_norm_eps_of_batch_norm(patch: Patch) -> None:

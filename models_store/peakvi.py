@@ -1,0 +1,160 @@
+"""PEAKVI, the conditional VAE of open chromatin (Ashuach et al. 2022).
+
+    q(z | x, s) = N(m, v)      m, log v from the encoder of the counts as they are
+    p(x | z, s)                a region is seen open with probability y = p d f: see `regions`
+    loss = mean_cells( -log p(x | z) + w KL_SHARE KL(q(z) || N(0, I)) )
+
+Notation as in `layers` and `regions`.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models_store.cells import Cells, Noise, Posterior, Projection
+from models_store.coders import Encoder
+from models_store.cvae import CVAE, LossTerms
+from models_store.layers import Codes
+from models_store.manifest import Architecture
+from models_store.regions import (
+    DepthEncoder,
+    Openness,
+    RegionDecoder,
+    negative_log_bernoulli,
+    openness_slope,
+)
+
+KL_SHARE = 1 / 128
+"""scvi-tools adds the KL of each cell of a minibatch to the reconstruction of all of them and sums
+that over the minibatch, so at its 128 cells a KL weighs a 128th beside its cell's reconstruction.
+It trains with AdamW, to which the size of the whole loss is all the same."""
+
+
+class PEAKVI(CVAE):
+    """The conditional VAE of one reference version.
+
+    Args:
+        architecture: sizes and options.
+        n_categories: categories of the batch, then of each extra covariate.
+        n_continuous: number of continuous covariates.
+        n_labels: number of labels, which nothing here looks at.
+    """
+
+    see_covariates: ClassVar = ("z_encoder", "depth_encoder", "decoder")
+    kl_share: ClassVar[float] = KL_SHARE
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        n_categories: Sequence[int],
+        n_continuous: int = 0,
+        n_labels: int = 1,
+    ) -> None:
+        super().__init__(
+            architecture, n_categories=n_categories, n_continuous=n_continuous, n_labels=n_labels
+        )
+        a = architecture
+        encoder_sees = tuple(n_categories) if a.encode_covariates else ()
+        n_in = a.n_regions + (n_continuous if a.encode_covariates else 0)
+        self.z_encoder = Encoder(
+            n_in,
+            a.n_latent,
+            a,
+            n_layers=a.n_layers,
+            n_categories=encoder_sees,
+            activation="leaky_relu",
+            variance_eps=0.0,
+            inject_deeply=True,
+        )
+        self.depth_encoder = DepthEncoder(n_in, a, encoder_sees) if a.model_depth else None
+        self.decoder = RegionDecoder(a.n_latent + n_continuous, a, n_categories)
+        zeros = torch.zeros(a.n_regions)
+        self.region_factors = nn.Parameter(zeros) if a.region_factors else None
+
+    def project(self, cells: Cells, log_x: Float[Tensor, "c g"] | None = None) -> Projection:
+        """What the encoders of z and of the depth take from the counts."""
+        x = cells.x
+        if self.architecture.encode_covariates and cells.continuous is not None:
+            x = torch.cat([x, cells.continuous], dim=-1)
+        depth = self.depth_encoder
+        library = None if depth is None else depth.layers.project(x)
+        return Projection(self.z_encoder.layers.project(x), library, x.new_zeros(len(x), 1))
+
+    def posterior(self, projection: Projection, codes: Codes) -> Posterior:
+        """q(z | x, s)."""
+        posterior: Posterior = self.z_encoder(projection.z, codes)
+        return posterior
+
+    def depth(self, projection: Projection, codes: Codes) -> Float[Tensor, "c 1"] | None:
+        """The logit of d, of a network that models it."""
+        if self.depth_encoder is None or projection.library is None:
+            return None
+        return torch.as_tensor(self.depth_encoder(projection.library, codes))
+
+    def decode(
+        self, z: Float[Tensor, "c z"], codes: Codes, continuous: Float[Tensor, "c n"] | None
+    ) -> Float[Tensor, "c r"]:
+        """The logits of p."""
+        seen = z if continuous is None else torch.cat([z, continuous], dim=-1)
+        return torch.as_tensor(self.decoder(seen, codes))
+
+    def generate(
+        self, cells: Cells, noise: Noise, projection: Projection | None
+    ) -> tuple[Openness, Posterior]:
+        """One pass with given noise."""
+        projection = projection or self.project(cells)
+        q_z = self.posterior(projection, cells.codes)
+        logits = self.decode(self.sample(q_z, noise.z), cells.codes, cells.continuous)
+        depth = self.depth(projection, cells.codes)
+        return Openness(logits, depth, self.region_factors), q_z
+
+    def loss_terms(
+        self, cells: Cells, noise: Noise, projection: Projection | None = None
+    ) -> LossTerms:
+        """Every term of the loss with given noise, in full (training uses the slope alone)."""
+        out, q_z = self.generate(cells, noise, projection)
+        reconstruction = negative_log_bernoulli(cells.x, out)
+        return LossTerms(reconstruction, q_z.kl_standard(), torch.zeros_like(reconstruction))
+
+    def training_loss(
+        self,
+        cells: Cells,
+        noise: Noise,
+        kl_weight: float,
+        *,
+        projection: Projection | None = None,
+        labelled: Cells | None = None,
+    ) -> Float[Tensor, ""]:
+        """The slope of the reconstruction with the KL's share; no label is looked at."""
+        out, q_z = self.generate(cells, noise, projection)
+        kl = (kl_weight * self.kl_share) * q_z.kl_standard().mean()
+        return kl + openness_slope(cells.x, out) / len(cells.x)
+
+    def accessibility(
+        self,
+        z: Float[Tensor, "c z"],
+        codes: Codes,
+        *,
+        regions: Tensor | None = None,
+    ) -> Float[Tensor, "c r"]:
+        """p of each region at z, without the depth of a cell and the factor of a region.
+
+        Continuous covariates are 0. `regions`: positions of those that are wanted, in order.
+        """
+        continuous = self.no_continuous(len(z))
+        seen = z if continuous is None else torch.cat([z, continuous], dim=-1)
+        output = self.decoder.output
+        rows = slice(None) if regions is None else regions
+        h = self.decoder.layers(seen, codes)
+        return torch.sigmoid(nn.functional.linear(h, output.weight[rows], output.bias[rows]))
+
+    def expected_shares(self, z: Float[Tensor, "c z"], codes: Codes) -> Float[Tensor, "c r"]:
+        """p f / Σ_r p f: what shares of the regions seen open a shallow cell has."""
+        open_ = self.accessibility(z, codes)
+        if self.region_factors is not None:
+            open_ = open_ * torch.sigmoid(self.region_factors)
+        return open_ / open_.sum(-1, keepdim=True)

@@ -1,0 +1,124 @@
+"""The elementwise part of the gradient over regions, fused: one visit to each cell.
+
+What these compute is written out in `regions.by_definition`. With e = exp(-a) for a logit a, and
+k = d f the share of a region's openness that a cell's depth and the region's own factor leave:
+
+    y = k / (1 + e)       y / (1 - y) = k / (1 + e - k)       1 - p = e / (1 + e)
+"""
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from models_store.count_rows import CountRows
+from models_store.elementary import LOG2_E, exp2
+from models_store.kernels import Logits
+
+_ONE = np.float32(1)
+_ZERO = np.float32(0)
+_FLOOR = np.float32(1e-12)
+_FURTHEST = np.float32(60)
+
+
+def fused_region_gradient(
+    x: CountRows,
+    logits: Logits,
+    depth: Float[Tensor, "c 1"],
+    factors: Float[Tensor, " r"],
+    columns: Float[Tensor, " r"] | None = None,
+) -> Float[Tensor, "c 1"]:
+    """Gradients of Σ BCE(p d f, x > 0), on the CPU in float32.
+
+    Args:
+        x: counts.
+        logits: of p; the product is overwritten by the gradient.
+        depth: d of each cell.
+        factors: f of each region.
+        columns: is overwritten by Σ_cells (∂ BCE / ∂ y) y, where it is wanted.
+
+    Returns:
+        Σ_regions (∂ BCE / ∂ y) y of each cell.
+    """
+    total = torch.empty_like(depth)
+    summed = np.zeros(0, np.float32) if columns is None else columns.zero_().numpy()
+    product, bias = logits.product.numpy(), logits.bias.numpy()
+    of_cells = depth.detach().numpy()[:, 0], total.numpy()[:, 0]
+    _bernoulli(x.arrays, product, bias, of_cells, factors.detach().numpy(), summed)
+    return total
+
+
+def can_fuse_regions(x: Tensor) -> bool:
+    """Whether the kernel knows this case."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def warm_up() -> None:
+    """Compile (or load) the kernel before the first job waits for it."""
+    logits = Logits(torch.zeros(2, 3), torch.zeros(3))
+    one = torch.ones(2, 1)
+    fused_region_gradient(CountRows.of(torch.ones(2, 3)), logits, one, torch.ones(3))
+
+
+_fast = numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
+
+
+# Nothing may be reordered here: 1 - k is 0 for a network without depths and factors.
+@numba.njit(fastmath={"contract"}, error_model="numpy")
+def _rest(e, k):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """1 + e - k."""
+    return max(e + (_ONE - k), _FLOOR)
+
+
+@_fast
+def _odds(logit, k):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """e, and one over (1 + e)(1 + e - k)."""
+    e = exp2(min(-logit * LOG2_E, _FURTHEST))
+    return e, _ONE / ((_ONE + e) * _rest(e, k))
+
+
+@_fast
+def _closed(logits, bias, factors, depth, columns):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """The gradients of one cell as if none of its regions were open."""
+    summed = _ZERO
+    if len(columns) == 0:
+        for g in range(len(logits)):
+            k = depth * factors[g]
+            e, inverse = _odds(logits[g] + bias[g], k)
+            logits[g] = k * e * inverse
+            summed += k * (_ONE + e) * inverse
+        return summed
+    for g in range(len(logits)):
+        k = depth * factors[g]
+        e, inverse = _odds(logits[g] + bias[g], k)
+        logits[g] = k * e * inverse
+        odds = k * (_ONE + e) * inverse
+        columns[g] += odds
+        summed += odds
+    return summed
+
+
+@_fast
+def _bernoulli(counts, logits, bias, of_cells, factors, columns):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    starts, regions, values, chosen = counts
+    depths, total = of_cells
+    for c in range(len(logits)):
+        first, last = starts[chosen[c]], starts[chosen[c] + 1]
+        found = np.empty(last - first, np.float32)
+        more = _ZERO
+        for at in range(first, last):
+            if values[at] > _ZERO:
+                g = regions[at]
+                k = depths[c] * factors[g]
+                e, inverse = _odds(logits[c, g] + bias[g], k)
+                y, odds = k / (_ONE + e), k * (_ONE + e) * inverse
+                faded = min(_ONE, y * (_ONE - y) / _FLOOR)
+                found[at - first] = -faded * e / (_ONE + e)
+                more -= faded + odds
+                if len(columns):
+                    columns[g] -= faded + odds
+        total[c] = more + _closed(logits[c], bias, factors, depths[c], columns)
+        for at in range(first, last):
+            if values[at] > _ZERO:
+                logits[c, regions[at]] = found[at - first]
