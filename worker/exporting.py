@@ -80,7 +80,7 @@ def export_mapping(order: MapOrder, results: Path) -> ExportedModel:
         },
         order.out / MODEL_FILE,
     )
-    absent = matched.match.n_panel - matched.match.n_matched
+    absent = matched.match.n_absent
     return ExportedModel(manifest.kind.upper(), columns.n_cells, absent, columns.batch)
 
 
