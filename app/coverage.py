@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from app.problems import UnknownQuery
 from app.storage import Storage, read_whole
 from app.tables import Query, ReferenceVersion
+from models_store.feature_kinds import FeatureKind
 from models_store.gene_columns import QueryGenes
 from models_store.gene_matching import GeneMatch
 from models_store.manifest import Manifest
@@ -41,6 +42,10 @@ class Coverage:
     columns_tried: tuple[dict[str, Any], ...] = ()
     missing_genes: tuple[dict[str, Any], ...] = ()
     """The most informative genes of the panel that the query lacks, the first of them first."""
+    kind: FeatureKind = "gene"
+    """Whose figures these are; `missing_genes` are of it too."""
+    kinds: tuple[dict[str, Any], ...] = ()
+    """How much of each kind of the panel's features the query has."""
 
     @property
     def judged(self) -> float:
@@ -58,7 +63,7 @@ class Coverage:
     def sentence(self) -> str:
         """The figures, for people."""
         return (
-            f"{self.n_matched:,} of the {self.n_panel:,} genes ({self.share:.1%}) and "
+            f"{self.n_matched:,} of the {self.n_panel:,} {self.kind}s ({self.share:.1%}) and "
             f"{self.expected_expression_covered:.1%} of the expected expression"
         )
 
@@ -73,7 +78,8 @@ def cover(genes: QueryGenes, manifest: Manifest) -> Coverage:
 
 
 def coverage_of(match: GeneMatch, genes: QueryGenes, manifest: Manifest) -> Coverage:
-    panel = dict(manifest.genes.columns())[match.reference_column]
+    panel = dict(manifest.genes.columns())[match.reference_column][_run(match, manifest)]
+    names = genes.columns[match.query_column].names
     return Coverage(
         n_matched=match.n_matched,
         n_panel=match.n_panel,
@@ -81,7 +87,7 @@ def coverage_of(match: GeneMatch, genes: QueryGenes, manifest: Manifest) -> Cove
         expected_expression_covered=match.expected_expression_covered,
         query_column=match.query_column,
         reference_column=match.reference_column,
-        query_examples=tuple(genes.columns[match.query_column].names[:EXAMPLES]),
+        query_examples=tuple(names[row] for row in _like(match, genes)[:EXAMPLES]),
         reference_examples=tuple(panel[:EXAMPLES]),
         refuse_below=manifest.thresholds.refuse_below,
         warn_below=manifest.thresholds.warn_below,
@@ -91,13 +97,28 @@ def coverage_of(match: GeneMatch, genes: QueryGenes, manifest: Manifest) -> Cove
         species_differ=match.species_differ,
         columns_tried=tuple(each.model_dump() for each in match.columns_tried),
         missing_genes=_missing(match, manifest),
+        kind=match.kind,
+        kinds=tuple(each.model_dump() for each in match.by_kind),
     )
+
+
+def _run(match: GeneMatch, manifest: Manifest) -> slice:
+    """Where the features that are judged stand in the panel."""
+    return manifest.genes.slices()[match.kind]
+
+
+def _like(match: GeneMatch, genes: QueryGenes) -> Sequence[int]:
+    """Features of the query of the kind that is judged; all of them, where there is none."""
+    if match.kind == "gene":
+        return range(genes.size)
+    return genes.rows_of(match.kind) or range(genes.size)
 
 
 def _missing(match: GeneMatch, manifest: Manifest) -> tuple[dict[str, Any], ...]:
     genes, weights = manifest.genes, manifest.informativeness or manifest.expected_expression
     there = set(match.positions)
-    absent = [at for at in range(match.n_panel) if at not in there]
+    run = _run(match, manifest)
+    absent = [at for at in range(run.start, run.stop) if at not in there]
     absent.sort(key=lambda at: (-weights[at], at))
     symbols, ensembl = genes.symbols or genes.ids, genes.ensembl
     return tuple(

@@ -44,7 +44,7 @@ def forced_verdict(coverage: Coverage) -> dict[str, Any] | None:
 def _few(coverage: Coverage, manifest: Manifest) -> Problem:
     found = f"The query has {coverage.sentence} of {manifest.name}"
     needed = f"; at least {coverage.refuse_below:.0%} of both are needed"
-    missing = f" Most informative of the missing genes: {coverage.missing_names}."
+    missing = f" Most informative of the missing {coverage.kind}s: {coverage.missing_names}."
     fix = (
         "Upload the whole gene table, with the genes named as the reference names them (see its "
         "/genes) in the var index or in a column of var"
@@ -52,7 +52,7 @@ def _few(coverage: Coverage, manifest: Manifest) -> Problem:
     return TooFewGenes(
         f"{found}{needed if coverage.n_matched else ''}. {_names(coverage)}{missing}",
         fix=f"{fix}; {FORCE}." if coverage.n_matched else f"{fix}.",
-        errors=[{"pointer": "/var", "detail": f"{coverage.n_matched} genes matched"}],
+        errors=[{"pointer": "/var", "detail": f"{coverage.n_matched} {coverage.kind}s matched"}],
         **_figures(coverage),
     )
 
@@ -80,8 +80,8 @@ def _two_species(coverage: Coverage) -> str:
 
 def _names(coverage: Coverage) -> str:
     return (
-        f"The query's genes look like {', '.join(coverage.query_examples)}; the reference's like "
-        f"{', '.join(coverage.reference_examples)}."
+        f"The query's {coverage.kind}s look like {', '.join(coverage.query_examples)}; the "
+        f"reference's like {', '.join(coverage.reference_examples)}."
     )
 
 

@@ -78,7 +78,7 @@ class RankedReference:
         if coverage.species_differ:
             query, ours = " and ".join(coverage.query_species), coverage.reference_species
             return f"The query's genes are of {query}, this reference's of {' and '.join(ours)}."
-        genes = f"{coverage.n_matched:,} of {coverage.n_panel:,} genes"
+        genes = f"{coverage.n_matched:,} of {coverage.n_panel:,} {coverage.kind}s"
         if coverage.advice == "refused":
             return f"The query has too few of this reference's genes to be mapped: {genes}."
         covered = coverage.expected_expression_covered

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from models_store.feature_kinds import FeatureKind
 from models_store.gene_columns import GeneColumn, QueryGenes, Rows, best_told
 from models_store.gene_names import GENOME_SPECIES, spelling
 from models_store.gene_species import (
@@ -39,14 +40,32 @@ class ColumnTried(_Frozen):
     expected_expression_covered: float
 
 
+class KindMatch(_Frozen):
+    """How much of a panel's features of one kind a query has."""
+
+    kind: FeatureKind
+    n_matched: int
+    n_panel: int
+    expected_expression_covered: float
+    """Of what is expected of this kind."""
+
+    @property
+    def judged(self) -> float:
+        """By number or by expected expression, whichever is lower."""
+        return min(self.n_matched / self.n_panel, self.expected_expression_covered)
+
+
 class GeneMatch(_Frozen):
-    """How the genes of a query meet the gene panel of a reference."""
+    """How the features of a query meet the panel of a reference.
+
+    Of a panel of several kinds, figures are those of one: see `models_store.panel_matching`.
+    """
 
     query_column: str
     reference_column: PanelColumn
     positions: tuple[int, ...]
-    """For each gene of the query its position in the panel, -1 where the panel lacks it. Genes that
-    meet the same gene of the panel are to be summed."""
+    """For each feature of the query its position in the panel, -1 where the panel lacks it.
+    Features that meet the same one of the panel are to be summed."""
     n_matched: int
     """How many genes of the panel the query has."""
     n_panel: int
@@ -59,6 +78,32 @@ class GeneMatch(_Frozen):
     reference_species: tuple[str, ...] = ()
     species_differ: bool = False
     columns_tried: tuple[ColumnTried, ...] = ()
+    kind: FeatureKind = "gene"
+    """Whose figures these are."""
+    kinds: tuple[KindMatch, ...] = ()
+    """Of each kind that the panel has; empty where it says nothing of kinds: all are genes."""
+
+    @property
+    def by_kind(self) -> tuple[KindMatch, ...]:
+        """As `kinds`, with the one of a panel of genes alone."""
+        return self.kinds or (
+            KindMatch(
+                kind=self.kind,
+                n_matched=self.n_matched,
+                n_panel=self.n_panel,
+                expected_expression_covered=self.expected_expression_covered,
+            ),
+        )
+
+    @property
+    def width(self) -> int:
+        """Features of the panel, of all kinds."""
+        return sum(each.n_panel for each in self.by_kind)
+
+    @property
+    def n_absent(self) -> int:
+        """Features of the panel, of all kinds, that the query lacks."""
+        return sum(each.n_panel - each.n_matched for each in self.by_kind)
 
 
 class PanelNames:

@@ -84,5 +84,6 @@ class Genes(BaseModel):
 
     @cached_property
     def panel(self) -> PanelNames:
-        """The columns, indexed for matching."""
-        return PanelNames(self.columns())
+        """The columns of the genes, indexed for matching."""
+        run = self.slices()["gene"]
+        return PanelNames({kind: names[run] for kind, names in self.columns().items()})

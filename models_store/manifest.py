@@ -17,9 +17,10 @@ from models_store.architecture import Kind as Kind
 from models_store.architecture import Likelihood as Likelihood
 from models_store.architecture import Normalised as Normalised
 from models_store.gene_columns import QueryGenes
-from models_store.gene_matching import GeneMatch, match_genes
+from models_store.gene_matching import GeneMatch
 from models_store.gene_panel import Genes
 from models_store.gene_species import declared_species
+from models_store.panel_matching import match_panel
 from models_store.recipe import RECIPES, Recipe, RecipeName
 from models_store.recipe_evidence import RecipeEvidence
 
@@ -224,17 +225,17 @@ class Manifest(_Frozen):
         return self.architecture.encode_covariates
 
     def match_genes(self, query: QueryGenes | Mapping[str, Sequence[str]]) -> GeneMatch:
-        """Match a query's genes to the panel: see `models_store.gene_matching`.
+        """Match a query's features to the panel: see `models_store.panel_matching`.
 
         Args:
-            query: its genes, or each column of names alone, the var index first.
+            query: its features, or each column of names alone, the var index first.
 
         Raises:
             ValueError: the query offers no column.
         """
         genes = query if isinstance(query, QueryGenes) else QueryGenes.of(query)
-        return match_genes(
-            genes, self.genes.panel, self.expected_expression, declared_species(self.species)
+        return match_panel(
+            genes, self.genes, self.expected_expression, declared_species(self.species)
         )
 
     def recipe(self, name: RecipeName) -> Recipe:

@@ -44,13 +44,13 @@ class _Rows:
 
 
 class AlignedCounts:
-    """Rows of a canonical query with the reference's genes as columns; absent genes are zero.
+    """Rows of a canonical query with the reference's panel as columns; absent features are zero.
 
-    Query genes that meet the same gene of the panel are summed.
+    Features of the query that meet the same one of the panel are summed.
     """
 
     def __init__(self, counts: CountRows, match: GeneMatch) -> None:
-        self._set(counts, match.positions, match.n_panel)
+        self._set(counts, match.positions, match.width)
 
     @classmethod
     def of_panel(cls, rows: sp.csr_matrix) -> Self:

@@ -93,6 +93,12 @@ class CanonicalQuery:
         table = json.loads((self.folder / "genes.json").read_text())
         return {"index": table["index"], **table["columns"]}
 
+    def feature_types(self) -> list[str] | None:
+        """What each feature is, as its file calls it; None where it says nothing."""
+        table = json.loads((self.folder / "genes.json").read_text())
+        types: list[str] | None = table.get("feature_types")
+        return types
+
     def genes(self) -> QueryGenes:
         """The same columns, as they are matched with the genes of a reference."""
         return QueryGenes.stored(json.loads((self.folder / "genes.json").read_text()))

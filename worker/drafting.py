@@ -18,16 +18,19 @@ from app.problems import (
     UnknownLabelsColumn,
     UntrainableReference,
 )
-from models_store.manifest import Covariate, LabelLevel, Manifest, Provenance, Thresholds
+from models_store.gene_panel import Genes
+from models_store.manifest import Covariate, Kind, LabelLevel, Manifest, Provenance, Thresholds
 from worker.batches import batch_names
 from worker.canonical import CanonicalQuery
 from worker.cell_columns import refuse_taken
 from worker.covariates import numbers_of, size_factors_of
+from worker.kind_options import OF_REGIONS
 from worker.labels import label_names
-from worker.networks import draft_architecture, kind_of, with_genes
+from worker.networks import draft_architecture, kind_of, with_features
 from worker.obs import category_names, find_column
 from worker.orders import BuildOrder
 from worker.panel import choose_genes, gene_table, genes_alone
+from worker.region_panel import N_TOP_REGIONS, choose_regions, region_table, regions_alone
 
 FEWEST_CELLS = 20
 
@@ -52,23 +55,15 @@ def draft_manifest(order: BuildOrder, query: CanonicalQuery) -> Manifest:
     described = _columns(obs, batch, options)
     if kind == "scanvi":
         described |= _predicted_level(obs, described["labels"], options.get("unlabeled_category"))
-    counts, columns, genes = query.rows(0, query.n_cells), query.gene_columns(), genes_alone(query)
-    chosen = genes[
-        choose_genes(
-            counts[:, genes],
-            {name: [names[at] for at in genes] for name, names in columns.items()},
-            batch,
-            given=options.get("genes"),
-            n_top=options.get("n_top_genes", 2000),
-        )
-    ]
+    counts = query.rows(0, query.n_cells)
+    chosen, panel = _panel(kind, query, counts, batch, options)
     return Manifest(
         name=order.name,
         version=order.version,
         kind=kind,
         input="continuous" if query.input == "continuous" else "counts",
-        architecture=with_genes(architecture, len(chosen)),
-        genes=gene_table(columns, chosen),
+        architecture=with_features(kind, architecture, panel.counts()),
+        genes=panel,
         species=options.get("species"),
         thresholds=Thresholds.given(options.get("refuse_below"), options.get("warn_below")),
         expected_expression=_expected(counts, chosen),
@@ -77,6 +72,31 @@ def draft_manifest(order: BuildOrder, query: CanonicalQuery) -> Manifest:
         provenance=_provenance(order, query),
         **described,
     )
+
+
+def _panel(
+    kind: Kind,
+    query: CanonicalQuery,
+    counts: sp.csr_matrix,
+    batch: pd.Series,
+    options: dict[str, Any],
+) -> tuple[npt.NDArray[np.int64], Genes]:
+    """The chosen features of the file, and what they are called."""
+    columns, given = query.gene_columns(), options.get("genes")
+    if kind in OF_REGIONS:
+        regions, n_top = regions_alone(query), options.get("n_top_regions", N_TOP_REGIONS)
+        names = [columns["index"][at] for at in regions]
+        found = choose_regions(counts[:, regions], names, given=given, n_top=n_top)
+        return regions[found], region_table([names[at] for at in found])
+    genes = genes_alone(query)
+    found = choose_genes(
+        counts[:, genes],
+        {name: [names[at] for at in genes] for name, names in columns.items()},
+        batch,
+        given=given,
+        n_top=options.get("n_top_genes", 2000),
+    )
+    return genes[found], gene_table(columns, genes[found])
 
 
 def _columns(obs: pd.DataFrame, batch: pd.Series, options: dict[str, Any]) -> dict[str, Any]:

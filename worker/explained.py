@@ -121,7 +121,7 @@ def explain_sample(
 
 def covered_genes(match: GeneMatch) -> Flags:
     """Genes of the panel that the query has, (g,)."""
-    covered = np.zeros(match.n_panel, dtype=bool)
+    covered = np.zeros(match.width, dtype=bool)
     covered[[position for position in match.positions if position >= 0]] = True
     return covered
 

@@ -1,14 +1,20 @@
 """The network that a build asks for, checked before anything is computed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from app.problems import InputKindMismatch, UntrainableReference
+from models_store.feature_kinds import FeatureKind
 from models_store.manifest import Architecture, Kind
+from worker.kind_options import DEFAULTS, OF_REGIONS, refuse_foreign, sizes_of
 
 FIX = "Leave the option out, or choose a value as the manifest of a reference lists them."
+KINDS: tuple[Kind, ...] = ("scvi", "scanvi", "peakvi", "poissonvi")
+"""Kinds that can be built."""
+COUNTED = frozenset({"n_genes", "n_regions", "n_proteins"})
 
 
 def kind_of(options: dict[str, Any]) -> Kind:
@@ -17,25 +23,25 @@ def kind_of(options: dict[str, Any]) -> Kind:
     Raises:
         UntrainableReference: it is unknown, or needs what the options lack.
     """
-    kind, labelled = str(options.get("kind") or "scvi").lower(), options.get("labels_keys")
-    if kind == "scanvi" and not labelled:
+    wanted = str(options.get("kind") or "scvi").lower()
+    kind = next((each for each in KINDS if each == wanted), None)
+    if kind is None:
+        raise UntrainableReference(
+            f"{options['kind']!r} is no kind of reference.",
+            fix=f"Choose one of {', '.join(each.upper() for each in KINDS)}.",
+        )
+    if kind == "scanvi" and not options.get("labels_keys"):
         raise UntrainableReference(
             "Kind SCANVI learns labels, and no column of labels is named.",
             fix="Name one with `labels_keys`, or build kind SCVI.",
         )
-    if kind == "scanvi":
-        return "scanvi"
-    if kind != "scvi":
-        raise UntrainableReference(
-            f"{options['kind']!r} is no kind of reference.", fix="Choose SCVI or SCANVI."
-        )
     for option in ("unlabeled_category", "pretraining"):
-        if options.get(option):
+        if kind != "scanvi" and options.get(option):
             raise UntrainableReference(
-                f"`{option}` is an option of kind SCANVI; SCVI learns no labels.",
+                f"`{option}` is an option of kind SCANVI; {kind.upper()} learns no labels.",
                 fix=f"Leave `{option}` out, or build kind SCANVI.",
             )
-    return "scvi"
+    return kind
 
 
 def draft_architecture(options: dict[str, Any], kind: str) -> Architecture:
@@ -46,15 +52,18 @@ def draft_architecture(options: dict[str, Any], kind: str) -> Architecture:
         InputKindMismatch: the likelihood is not for this kind of input.
     """
     wanted = dict(options.get("architecture") or {})
-    if "n_genes" in wanted:
+    for counted in sorted(COUNTED & set(wanted)):
         raise UntrainableReference(
-            "n_genes follows from the genes that are chosen.",
-            fix="Give `n_top_genes` or `genes` instead.",
-            errors=[{"pointer": "/architecture/n_genes", "detail": "follows from the genes"}],
+            f"{counted} follows from the genes that are chosen.",
+            fix="Give `n_top_genes`, `n_top_regions` or `genes` instead.",
+            errors=[{"pointer": f"/architecture/{counted}", "detail": "follows from the genes"}],
         )
+    asked = kind_of(options)
+    refuse_foreign(asked, wanted)
     if options.get("size_factor_key"):
         wanted.setdefault("library", "size_factor")
-    architecture = with_genes(wanted, 1)
+    feature: FeatureKind = "region" if asked in OF_REGIONS else "gene"
+    architecture = with_features(asked, wanted, {feature: 1})
     _check_consistent(architecture, options)
     if kind != ("continuous" if architecture.likelihood == "normal" else "counts"):
         raise InputKindMismatch(
@@ -65,15 +74,20 @@ def draft_architecture(options: dict[str, Any], kind: str) -> Architecture:
     return architecture
 
 
-def with_genes(wanted: dict[str, Any] | Architecture, n_genes: int) -> Architecture:
-    """The same architecture for so many genes.
+def with_features(
+    kind: Kind, wanted: dict[str, Any] | Architecture, counts: Mapping[FeatureKind, int]
+) -> Architecture:
+    """The same architecture for so many features of each kind.
 
     Raises:
         UntrainableReference: an option is unknown or out of bounds.
     """
-    known = wanted.model_dump() if isinstance(wanted, Architecture) else wanted
+    known = wanted.model_dump(exclude_unset=True) if isinstance(wanted, Architecture) else wanted
+    known = {**DEFAULTS.get(kind, {}), **known}
+    features = {"n_genes": 0, **{f"n_{each}s": n for each, n in counts.items()}}
     try:
-        return Architecture(**{**known, "n_genes": n_genes})
+        known |= sizes_of(kind, counts, known)
+        return Architecture(**{**known, **features})
     except ValidationError as error:
         said = [(str(each["loc"][0]), _say(each)) for each in error.errors()]
         raise UntrainableReference(
@@ -116,7 +130,7 @@ def _say(error: ErrorDetails) -> str:
     """One thing that the schema found, in a sentence of ours."""
     name, value = error["loc"][0], error["input"]
     if error["type"] == "extra_forbidden":
-        known = ", ".join(each for each in Architecture.model_fields if each != "n_genes")
+        known = ", ".join(each for each in Architecture.model_fields if each not in COUNTED)
         return f"The architecture has no option {name!r}; it has {known}."
     return f"{name} is {value!r}, and must be {_bound(error)}."
 

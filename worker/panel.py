@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from app.problems import NotCounts, TooFewGenes
 from models_store.gene_columns import GeneColumn
 from models_store.gene_names import NO_NAME
-from models_store.gene_panel import Genes
+from models_store.gene_panel import Genes, Modality
 from worker.canonical import CanonicalQuery
 
 MOSTLY = 0.9
@@ -109,7 +109,11 @@ def gene_table(columns: dict[str, list[str]], chosen: npt.NDArray[np.int64]) -> 
     return named_genes(index, [_at(column, chosen) for column in columns.values()])
 
 
-def named_genes(ids: tuple[str, ...], columns: Sequence[Sequence[str]]) -> Genes:
+def named_genes(
+    ids: tuple[str, ...],
+    columns: Sequence[Sequence[str]],
+    modalities: tuple[Modality, ...] | None = None,
+) -> Genes:
     """A panel with the symbols and the Ensembl ids that columns of names hold, the first of each.
 
     They are kept without prefix and version; `ids` stay as they are, because weights go by them.
@@ -117,6 +121,7 @@ def named_genes(ids: tuple[str, ...], columns: Sequence[Sequence[str]]) -> Genes
     Args:
         ids: the panel's genes.
         columns: names of the same genes, empty where a gene has none.
+        modalities: the kinds of the panel's features, where they are not all genes.
     """
     symbols = ensembl = None
     for names in columns:
@@ -126,7 +131,7 @@ def named_genes(ids: tuple[str, ...], columns: Sequence[Sequence[str]]) -> Genes
             ensembl = ensembl or plain
         elif column.kind == "symbols" and len(column.plain) > MOSTLY * _named(plain):
             symbols = symbols or plain
-    return Genes(ids=ids, symbols=symbols, ensembl=ensembl)
+    return Genes(ids=ids, symbols=symbols, ensembl=ensembl, modalities=modalities)
 
 
 def _named(names: Sequence[str]) -> int:

@@ -92,6 +92,7 @@ def provenance(
             "n_matched": mapped.match.n_matched,
             "n_panel": mapped.match.n_panel,
             "expected_expression_covered": round(mapped.match.expected_expression_covered, 6),
+            "kinds": _kinds(mapped),
             "matched_as": dict(mapped.match.matched_as),
             "query_species": list(mapped.match.query_species),
             "reference_species": list(mapped.match.reference_species),
@@ -125,6 +126,7 @@ def summary(mapped: MappedQuery, n_cells: int, seconds: dict[str, float]) -> dic
         "n_genes_matched": mapped.match.n_matched,
         "n_genes_reference": mapped.match.n_panel,
         "expected_expression_covered": round(mapped.match.expected_expression_covered, 4),
+        "features": _kinds(mapped),
         "verdict": forced_verdict(mapped.coverage),
         "explained": mapped.explained.facts(),
         **_surgery(mapped),
@@ -133,6 +135,11 @@ def summary(mapped: MappedQuery, n_cells: int, seconds: dict[str, float]) -> dic
         "warnings": _warnings(mapped),
         "seconds": seconds,
     }
+
+
+def _kinds(mapped: MappedQuery) -> list[dict[str, Any]]:
+    """Coverage of each kind of features that the reference has."""
+    return [each.model_dump() for each in mapped.match.by_kind]
 
 
 def _surgery(mapped: MappedQuery) -> dict[str, Any]:

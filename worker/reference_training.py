@@ -18,27 +18,48 @@ from worker.adversary import AdversarialLoss
 Tick = Callable[[float], None]
 
 MINIBATCH = 128
-LEARNING_RATE = 1e-3
 ADAM_EPS = 1e-8
-WEIGHT_DECAY = 1e-6
 WARMUP_SHARE = 0.5
 """Share of the steps over which the KL weight rises to 1, where it stays. A short one gives a
 slightly better ELBO and an emptier latent: dimensions that the decoder has not learnt to use yet
 are given up (decision 0014)."""
 LAST_LEARNING_RATE_SHARE = 0.01
-GRADIENT_CLIP = 50.0
 EVALUATION_BLOCK = 1024
 FEWEST_LABELLED = 3
 """Of a minibatch of labelled cells, which batch norm could not learn from otherwise."""
 
 
 @dataclass(frozen=True)
+class Optimiser:
+    """Adam, and what it is given."""
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-6
+    decoupled: bool = False
+    """Whether the weight decay is AdamW's."""
+    clip: float = 50.0
+    """Norm of the gradient beyond which it is cut."""
+
+    def over(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Adam:
+        """For these weights."""
+        kind = torch.optim.AdamW if self.decoupled else torch.optim.Adam
+        rate, decay = self.learning_rate, self.weight_decay
+        return kind(parameters, lr=rate, eps=ADAM_EPS, weight_decay=decay, fused=True)
+
+
+OF_REGIONS = Optimiser(weight_decay=1e-3, decoupled=True, clip=math.inf)
+"""For kinds of regions: scvi-tools' weight decay, and no cut. Their losses are sums over very many
+regions, so their gradients are all long; Adam takes no notice (decision 0071)."""
+
+
+@dataclass(frozen=True)
 class Schedule:
-    """How long a reference trains. Learning rate falls along a cosine."""
+    """How long a reference trains, and by what. Learning rate falls along a cosine."""
 
     epochs: int
     seed: int
     warmup: float = WARMUP_SHARE
+    optimiser: Optimiser = Optimiser()
 
     def kl_weight(self, step: int, steps: int) -> float:
         """Of a step, counted from 0: it rises from 0; without a warmup it is 1 from the start."""
@@ -83,12 +104,11 @@ def train_reference(
     generator = torch.Generator().manual_seed(schedule.seed)
     device = training.x.device
     parameters = [p for p in cvae.parameters() if p.numel()]
-    optimiser = torch.optim.Adam(
-        parameters, lr=LEARNING_RATE, eps=ADAM_EPS, weight_decay=WEIGHT_DECAY, fused=True
-    )
+    asked = schedule.optimiser
+    optimiser = asked.over(parameters)
     steps = schedule.epochs * math.ceil(len(training.x) / MINIBATCH)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimiser, steps, eta_min=LEARNING_RATE * LAST_LEARNING_RATE_SHARE
+        optimiser, steps, eta_min=asked.learning_rate * LAST_LEARNING_RATE_SHARE
     )
     cvae.train()
     labelled = _labelled_minibatches(cvae, training, schedule.seed)
@@ -107,7 +127,8 @@ def train_reference(
             minibatch = select_cells(training, index)
             loss = loss_of(minibatch, noise, kl_weight, labelled=next(labelled))
             torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
+            if asked.clip < math.inf:
+                torch.nn.utils.clip_grad_norm_(parameters, asked.clip)
             optimiser.step()
             if rival is not None:
                 rival.after_step()

@@ -17,6 +17,7 @@ import pandas as pd
 from safetensors.torch import save
 from torch import Tensor
 
+from models_store.feature_kinds import kinds_of
 from worker.canonical import CanonicalQuery
 from worker.csv_text import ROWS, csv_header, csv_rows
 from worker.names import free_name
@@ -24,6 +25,8 @@ from worker.packed_counts import ARRAYS, LEVEL, PackedCounts, chunk_length
 from worker.predictions import LABEL, PROBABILITY
 
 LATENT = "X_latent"
+TYPES = "feature_types"
+"""What var says of features that are not all genes."""
 BATCH, EMPTY, CELL = "cellgraft_batch", "cellgraft_empty", "cellgraft_cell"
 """What a mapping adds to obs, under these names unless the query has such columns."""
 ENCODED_CSR = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0"}
@@ -132,6 +135,8 @@ def annotated_obs(obs: pd.DataFrame, added: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _var(canonical: CanonicalQuery) -> pd.DataFrame:
-    columns = canonical.gene_columns()
+    columns, types = canonical.gene_columns(), canonical.feature_types()
     index = pd.Index(columns.pop("index"), dtype=object)
+    if types is not None and set(kinds_of(types)) != {"gene"}:
+        columns[free_name(TYPES, columns)] = types
     return pd.DataFrame(columns, index=index)

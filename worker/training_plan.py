@@ -13,8 +13,11 @@ from models_store.kinds import untrained
 from models_store.manifest import Manifest
 from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
+from worker.kind_options import OF_REGIONS
 from worker.label_training import train_after_scvi
+from worker.reference_training import OF_REGIONS as REGION_OPTIMISER
 from worker.reference_training import (
+    Optimiser,
     Schedule,
     Tick,
     TrainedReference,
@@ -58,7 +61,12 @@ class TrainingPlan:
         held_out: Cells | None = None,
     ) -> TrainedReference:
         """Train in place, for as long as so many cells need; see `train_reference`."""
-        schedule = Schedule(self.max_epochs or default_epochs(n_cells), self.seed)
+        of_regions = manifest.kind in OF_REGIONS
+        schedule = Schedule(
+            self.max_epochs or default_epochs(n_cells),
+            self.seed,
+            optimiser=REGION_OPTIMISER if of_regions else Optimiser(),
+        )
         if self.pretraining and isinstance(cvae, SCANVI):
             plain = SCVI.of(manifest).to(self.device)
             return train_after_scvi(cvae, plain, training, held_out, schedule, tick)

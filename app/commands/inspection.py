@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from app.commands.mapping import Files, Genome, Modality, Samples, client_of, upload_bar
+from app.commands.mapping import (
+    Files,
+    Genome,
+    Modality,
+    ProteinsKey,
+    Samples,
+    client_of,
+    upload_bar,
+)
 from app.terminal import printable
 
 REFUSED = 1
@@ -19,6 +27,7 @@ def inspect(
     layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X.")] = None,
     genome: Genome = None,
     modality: Modality = None,
+    proteins_key: ProteinsKey = None,
     sample: Samples = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="CELLGRAFT_API_KEY", show_envvar=True)
@@ -33,6 +42,7 @@ def inspect(
             "layer": layer,
             "genome": genome,
             "modality": modality,
+            "proteins_key": proteins_key,
             "sample": sample,
         }
         with upload_bar(files) as tell:
@@ -41,10 +51,16 @@ def inspect(
     raise typer.Exit(0 if report["acceptable"] else REFUSED)
 
 
+def _features(found: dict[str, Any]) -> str:
+    """How many there are of each kind."""
+    kinds = found.get("features") or {"gene": found["n_genes"]}
+    return ", ".join(f"{number:,} {kind}s" for kind, number in kinds.items())
+
+
 def _show(report: dict[str, Any]) -> None:
     found = report["inspection"] or {}
     if "n_cells" in found:
-        typer.echo(f"{found['n_cells']:,} cells, {found['n_genes']:,} genes.")
+        typer.echo(f"{found['n_cells']:,} cells, {_features(found)}.")
     problems = found.get("problems", [])
     for each in problems:
         typer.echo(printable(f"{each['severity']} {each['code']} at {each['pointer']}"))

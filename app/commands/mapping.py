@@ -30,7 +30,8 @@ Samples = Annotated[
     typer.Option(help="For several files: what to call each sample, in order; repeatable."),
 ]
 Genome = Annotated[str | None, typer.Option(help="Of a 10x .h5 with several.")]
-Modality = Annotated[str | None, typer.Option(help="Of an h5mu; default rna, gex or the only.")]
+Modality = Annotated[str | None, typer.Option(help="Of an h5mu: the one to take, alone.")]
+ProteinsKey = Annotated[str | None, typer.Option(help="Table of obsm with protein counts.")]
 BatchKey = Annotated[list[str] | None, typer.Option(help="obs column of the batches; repeatable.")]
 ConditionKey = Annotated[str | None, typer.Option(help="obs column: what was done to them.")]
 ControlValues = Annotated[
@@ -60,6 +61,7 @@ def map_(
     layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X.")] = None,
     genome: Genome = None,
     modality: Modality = None,
+    proteins_key: ProteinsKey = None,
     sample: Samples = None,
     sample_key: Annotated[str | None, typer.Option(help="obs column: whose cells.")] = None,
     condition_key: ConditionKey = None,
@@ -84,6 +86,7 @@ def map_(
         "layer": layer,
         "genome": genome,
         "modality": modality,
+        "proteins_key": proteins_key,
         "sample": sample,
         "sample_key": sample_key,
         "condition_key": condition_key,

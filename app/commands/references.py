@@ -13,6 +13,7 @@ from rich.table import Table
 
 from app.aliases import aliases_of
 from app.commands.surroundings import (
+    KIND_HELP,
     ConditionKey,
     DataDir,
     NoRecipeSearch,
@@ -34,6 +35,7 @@ commands = typer.Typer(help="Build and look after references.", no_args_is_help=
 Name = Annotated[str, typer.Argument(help="The reference's name.")]
 Version = Annotated[int | None, typer.Argument(help="Default: the newest ready one.")]
 Many = list[str] | None
+Setting = Annotated[Many, typer.Option("--set", help="Architecture, as n_latent=20; repeatable.")]
 Pretraining = Annotated[bool, typer.Option("--pretraining", help="SCANVI: train an SCVI first.")]
 
 
@@ -42,7 +44,7 @@ def build(
     file: Annotated[Path, typer.Argument(help="An h5ad with raw counts.")],
     *,
     name: Annotated[str, typer.Option(help="Lower-case letters, digits, dots, dashes.")],
-    kind: Annotated[str, typer.Option(help="SCVI, or SCANVI, which learns labels.")] = "SCVI",
+    kind: Annotated[str, typer.Option(help=KIND_HELP)] = "SCVI",
     batch_key: Annotated[str | None, typer.Option(help="obs column of the batches.")] = None,
     labels_key: Annotated[Many, typer.Option(help="obs column of labels; repeatable.")] = None,
     unlabeled_category: Annotated[
@@ -50,14 +52,13 @@ def build(
     ] = None,
     pretraining: Pretraining = False,
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
-    genes: Annotated[Path | None, typer.Option(help="A gene a line, instead.")] = None,
+    n_top_regions: Annotated[int | None, typer.Option(help="Most open peaks kept.")] = None,
+    genes: Annotated[Path | None, typer.Option(help="A gene (or peak) a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option()] = None,
     no_recipe_search: NoRecipeSearch = False,
     condition_key: ConditionKey = None,
     seed: Annotated[int | None, typer.Option()] = None,
-    set_: Annotated[
-        Many, typer.Option("--set", help="Architecture, as n_latent=20; repeatable.")
-    ] = None,
+    set_: Setting = None,
     extra_categorical: Annotated[Many, typer.Option(help="obs column; repeatable.")] = None,
     continuous: Annotated[Many, typer.Option(help="obs column; repeatable.")] = None,
     size_factor_key: Annotated[str | None, typer.Option(help="obs column.")] = None,
@@ -81,6 +82,7 @@ def build(
         option("--unlabeled-category", unlabeled_category),
         ["--pretraining"] if pretraining else [],
         option("--n-top-genes", n_top_genes),
+        option("--n-top-regions", n_top_regions),
         option("--genes", genes),
         option("--max-epochs", max_epochs),
         ["--no-recipe-search"] if no_recipe_search else [],

@@ -31,6 +31,7 @@ NoRecipeSearch = Annotated[
     bool,
     typer.Option("--no-recipe-search", help="Take the release's default recipe; train no folds."),
 ]
+KIND_HELP = "SCVI; SCANVI, which learns labels; PEAKVI or POISSONVI, of peaks."
 ConditionKey = Annotated[
     str | None, typer.Option(help="obs column of conditions that the default recipe is to keep.")
 ]

@@ -116,7 +116,16 @@ class GeneCoverage(BaseModel):
     species_differ: bool
     columns_tried: list[dict[str, Any]]
     missing_genes: list[dict[str, Any]] = Field(
-        description="The most informative genes of the reference that the query lacks, at most 20."
+        description="The most informative genes of the reference that the query lacks, at most 20; "
+        "regions, where `kind` says so."
+    )
+    kind: Literal["gene", "region", "protein"] = Field(
+        default="gene",
+        description="Whose figures these are: of a reference of several kinds, genes or regions, "
+        "whichever the query covers better. Proteins never refuse a query.",
+    )
+    kinds: list[dict[str, Any]] = Field(
+        default=[], description="Coverage of each kind of features that the reference has."
     )
     licence: str | None = LICENCE
     citation: str | None = None

@@ -38,8 +38,12 @@ class BuildIn(Sent):
 
     query: Name
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
-    kind: Annotated[Literal["SCVI", "SCANVI"], BeforeValidator(_in_capitals)] = Field(
-        default="SCVI", description="SCANVI also learns the labels of the first labels key."
+    kind: Annotated[
+        Literal["SCVI", "SCANVI", "PEAKVI", "POISSONVI"], BeforeValidator(_in_capitals)
+    ] = Field(
+        default="SCVI",
+        description="SCANVI also learns the labels of the first labels key. PEAKVI and POISSONVI "
+        "are of peaks: PEAKVI of whether they are open, POISSONVI of their fragment counts.",
     )
     batch_key: Name | None = None
     labels_key: Name | None = Field(default=None, description="Short for one of labels_keys.")
@@ -53,6 +57,12 @@ class BuildIn(Sent):
         description="SCANVI: train an SCVI first, then go on from it for a few epochs with labels.",
     )
     n_top_genes: int | None = Field(default=2000, gt=0)
+    n_top_regions: int | None = Field(
+        default=50_000,
+        gt=0,
+        description="Of peaks, those that are open in the most cells; null: all that any cell has "
+        "open.",
+    )
     genes: list[str] | None = None
     extra_categorical: list[Name] = Field(default=[])
     continuous: list[Name] = Field(default=[])

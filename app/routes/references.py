@@ -31,7 +31,7 @@ from app.routes.bodies import Listed, ReferenceBody
 from app.routes.build_bodies import BuildIn
 from app.routes.downloads import StoredFile, send_file, stored_size
 from app.routes.reference_answers import reference_answer
-from app.routes.shapes import CELLS_FILE, version_path
+from app.routes.shapes import CELLS_FILE, counted, version_path
 from app.service import Service
 from app.tables import ReferenceVersion
 from app.visibility import shows_cells
@@ -163,7 +163,7 @@ def _genes(manifest: Manifest) -> dict[str, Any]:
         "version": manifest.version,
         "licence": manifest.licence,
         "citation": manifest.citation,
-        "n_genes": len(manifest.genes.ids),
+        **counted(manifest),
         **columns,
     }
 

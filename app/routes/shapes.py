@@ -185,10 +185,19 @@ def describe_manifest(manifest: Manifest) -> dict[str, Any]:
     """The manifest without what is as long as the gene panel, and what the answer has beside it."""
     beside = {"name", "version", "recipe_evidence"}
     told = manifest.model_dump(mode="json", exclude={*BY_GENE, "genes", "files", *beside})
-    told["n_genes"] = len(manifest.genes.ids)
+    told |= counted(manifest)
     told["gene_columns"] = list(manifest.genes.columns())
     told["gene_examples"] = list(manifest.genes.ids[:5])
     told["surgery_has_effect"] = manifest.surgery_has_effect
+    return told
+
+
+def counted(manifest: Manifest) -> dict[str, Any]:
+    """How many features the panel has; of each kind, where they are not all genes."""
+    counts = manifest.genes.counts()
+    told: dict[str, Any] = {"n_genes": counts["gene"]}
+    if manifest.genes.modalities is not None:
+        told["features"] = {kind: number for kind, number in counts.items() if number}
     return told
 
 

@@ -27,7 +27,7 @@ INTAKE_KEYS = (
     "sample_key",
     "condition_key",
     "control_values",
-    *("genome", "modality", "unfiltered", "sample"),
+    *("genome", "modality", "proteins_key", "protein_names_key", "unfiltered", "sample"),
 )
 REPEATED = frozenset({"tag", "batch_key", "control_values", "obs_keep", "sample"})
 
@@ -48,7 +48,19 @@ class UploadOptions(Sent):
         default=None, description="Of a 10x .h5 with several: the one to take."
     )
     modality: Name | None = Field(
-        default=None, description="Of an h5mu: the one to take; default `rna`, `gex` or the only."
+        default=None,
+        description="Of an h5mu: the one to take, alone; default `rna`, `gex`, that of regions or "
+        "the only, with the regions and proteins of the others.",
+    )
+    proteins_key: Name | None = Field(
+        default=None,
+        description="Table of obsm that holds protein counts; by default the one that is called as "
+        "proteins are, `protein_expression` first.",
+    )
+    protein_names_key: Name | None = Field(
+        default=None,
+        description="List in uns that names its columns, where the table is an array; default "
+        "`protein_names`.",
     )
     unfiltered: Literal["keep"] | None = Field(
         default=None,

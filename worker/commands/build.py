@@ -11,7 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from app.bell import PollingBell
-from app.commands.surroundings import ConditionKey, NoRecipeSearch, RefuseBelow, WarnBelow
+from app.commands.surroundings import (
+    KIND_HELP,
+    ConditionKey,
+    NoRecipeSearch,
+    RefuseBelow,
+    WarnBelow,
+)
 from app.jobs import claim_next, fail_job
 from app.keys import LOCAL_OWNER
 from app.licences import check_terms
@@ -35,7 +41,7 @@ def build(
     file: Annotated[Path, typer.Argument(help="An h5ad with raw counts.")],
     *,
     name: Annotated[str, typer.Option(help="The reference's name.")],
-    kind: Annotated[str, typer.Option(help="SCVI, or SCANVI, which learns labels.")] = "SCVI",
+    kind: Annotated[str, typer.Option(help=KIND_HELP)] = "SCVI",
     batch_key: Annotated[str | None, typer.Option(help="obs column of the batches.")] = None,
     labels_key: Annotated[Many, typer.Option(help="obs column of labels; repeatable.")] = None,
     unlabeled_category: Annotated[
@@ -45,7 +51,8 @@ def build(
         bool, typer.Option("--pretraining", help="SCANVI: train an SCVI first.")
     ] = False,
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
-    genes: Annotated[Path | None, typer.Option(help="A gene a line, instead.")] = None,
+    n_top_regions: Annotated[int | None, typer.Option(help="Most open peaks kept.")] = None,
+    genes: Annotated[Path | None, typer.Option(help="A gene (or peak) a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1)] = None,
     no_recipe_search: NoRecipeSearch = False,
     condition_key: ConditionKey = None,
@@ -69,6 +76,7 @@ def build(
         "unlabeled_category": unlabeled_category,
         "pretraining": pretraining,
         "genes": _read_genes(genes),
+        **_numbers(n_top_genes=n_top_genes, n_top_regions=n_top_regions),
         "extra_categorical": extra_categorical or [],
         "continuous": continuous or [],
         "size_factor_key": size_factor_key,
@@ -84,8 +92,6 @@ def build(
         "warn_below": warn_below,
         "layer": layer,
     }
-    if n_top_genes is not None:
-        options["n_top_genes"] = n_top_genes
     raise typer.Exit(_build(file, name, options))
 
 
@@ -170,6 +176,11 @@ def _give_up(opened: Opened, watch: Watch, worker: str) -> None:
             only=watch.job_ids,
         ):
             fail_job(session, claim, lost)
+
+
+def _numbers(**given: int | None) -> dict[str, int]:
+    """Those that were said: the others have defaults of their own."""
+    return {name: number for name, number in given.items() if number is not None}
 
 
 def _read_genes(path: Path | None) -> list[str] | None:

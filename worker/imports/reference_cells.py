@@ -205,9 +205,11 @@ class _Reading:
 
     def _encoded(self, columns: CellColumns) -> EncodedCells:
         match = self.draft.match_genes(self.table.genes())
-        if match.n_matched < match.n_panel:
+        lacking = next((each for each in match.by_kind if each.n_matched < each.n_panel), None)
+        if lacking is not None:
             raise UnfitCells(
-                f"The cells have {match.n_matched:,} of the model's {match.n_panel:,} genes, under "
+                f"The cells have {lacking.n_matched:,} of the model's {lacking.n_panel:,} "
+                f"{lacking.kind}s, under "
                 f"names as {listed(self.table.gene_columns()['index'], most=3)}; the model knows "
                 f"names as {listed(self.draft.genes.ids, most=3)}.",
                 fix="Give the file that the model was trained on, or one with all of its genes.",
@@ -250,4 +252,4 @@ class _Reading:
             [names[rows[at]] if at in rows else NO_NAME for at in range(len(ids))]
             for names in self.table.gene_columns().values()
         ]
-        return named_genes(ids, [ids, *columns])
+        return named_genes(ids, [ids, *columns], self.draft.genes.modalities)

@@ -199,7 +199,8 @@ class _Rows:
                 attached.path,
                 f"`{attached.name}` has its cells in another order, and too many counts to be "
                 "sorted in a check.",
-                "Write all modalities with their cells in one order.",
+                "Write all modalities with their cells in one order, or name one of them with "
+                "modality=...",
             )
         self._pull(attached.n_rows)
 

@@ -44,6 +44,14 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "extra_categorical": ["plate"],
         "pretraining": True,
     },
+    "PEAKVI": {"kind": "PEAKVI"},
+    "PEAKVI, no depth, batch norm, extra and continuous covariates": {
+        "kind": "PEAKVI",
+        "architecture": {"model_depth": False, "batch_norm": "both", "n_layers_decoder": 1},
+        "extra_categorical": ["plate"],
+        "continuous": ["age"],
+    },
+    "POISSONVI": {"kind": "POISSONVI"},
     "one batch, normal": {
         "architecture": {"likelihood": "normal", "log_variational": False},
         "batch_key": None,

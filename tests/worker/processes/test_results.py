@@ -76,6 +76,19 @@ def test_the_annotated_file_is_what_was_uploaded_and_the_latent(
     assert back.var["gene_ids"].tolist() == ["E1", "E2"]
 
 
+def test_features_that_are_no_genes_say_so(uploaded: anndata.AnnData, tmp_path: Path) -> None:
+    uploaded.obsm["protein_expression"] = pd.DataFrame({"CD3": [0, 1, 2, 3]}, uploaded.obs_names)
+    uploaded.write_h5ad(tmp_path / "uploaded.h5ad")
+    canonical = check_here(tmp_path / "uploaded.h5ad", tmp_path / "canonical")[1]
+    write_annotated_h5ad(
+        tmp_path / "query.h5ad", canonical, packed(canonical), canonical.obs(), LATENT
+    )
+    back = anndata.read_h5ad(tmp_path / "query.h5ad")
+    assert back.var_names.tolist() == ["g1", "g2", "CD3"]
+    assert back.var["feature_types"].tolist() == ["Gene Expression"] * 2 + ["Antibody Capture"]
+    assert back.X[:, 2].toarray().ravel().tolist() == [0, 1, 2, 3]
+
+
 def test_a_column_of_the_query_is_not_replaced() -> None:
     obs = pd.DataFrame({"cellgraft_batch": ["mine"], "cellgraft_batch_1": ["mine too"]})
     assert added_columns(obs.rename_axis("cellgraft_empty")) == {

@@ -1,0 +1,62 @@
+"""Which options each kind of reference has when it is built, and its own defaults of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from app.problems import UntrainableReference
+from models_store.feature_kinds import FeatureKind
+from models_store.manifest import Kind
+
+OF_REGIONS: frozenset[Kind] = frozenset({"peakvi", "poissonvi"})
+"""Kinds whose panel is of regions alone."""
+
+DEFAULTS: Mapping[Kind, Mapping[str, Any]] = {
+    "peakvi": {"dropout_rate": 0.1, "log_variational": False},
+    "poissonvi": {"dropout_rate": 0.1, "likelihood": "poisson"},
+}
+"""Where they are others than the architecture's: scvi-tools' own."""
+
+_PEAK_OPTIONS = frozenset({"n_layers_decoder", "model_depth", "region_factors"})
+_LABEL_OPTIONS = frozenset({"linear_classifier"})
+_LIKELIHOODS = frozenset({"likelihood", "dispersion"})
+NO_OPTIONS: Mapping[Kind, frozenset[str]] = {
+    "scvi": _PEAK_OPTIONS,
+    "scanvi": _PEAK_OPTIONS,
+    "peakvi": _LABEL_OPTIONS | _LIKELIHOODS | {"library", "log_variational"},
+    "poissonvi": _PEAK_OPTIONS | _LABEL_OPTIONS | _LIKELIHOODS | {"batch_norm", "layer_norm"},
+}
+"""Options of an architecture that a kind does not have, as scvi-tools' class of it has not."""
+
+
+def refuse_foreign(kind: Kind, wanted: Mapping[str, Any]) -> None:
+    """Refuse options that the kind does not look at.
+
+    Raises:
+        UntrainableReference: one of them is given.
+    """
+    foreign = sorted(NO_OPTIONS.get(kind, frozenset()) & set(wanted))
+    if foreign:
+        raise UntrainableReference(
+            f"{', '.join(foreign)} {'is' if len(foreign) == 1 else 'are'} no option of kind "
+            f"{kind.upper()}.",
+            fix="Leave it out, or build another kind.",
+            errors=[
+                {"pointer": f"/architecture/{name}", "detail": f"no option of {kind.upper()}"}
+                for name in foreign
+            ],
+        )
+
+
+def sizes_of(kind: Kind, counts: Mapping[FeatureKind, int], wanted: Mapping[str, Any]) -> Any:
+    """Sizes of a network of regions that were not asked for: as scvi-tools has them.
+
+    The root of the number of regions hidden units, and the root of these latent dimensions.
+    """
+    if kind not in OF_REGIONS:
+        return {}
+    n_hidden = wanted.get("n_hidden") or max(1, math.isqrt(counts.get("region", 0)))
+    n_latent = wanted.get("n_latent") or max(1, math.isqrt(n_hidden))
+    return {"n_hidden": n_hidden, "n_latent": n_latent}
