@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models_store.blocks import BLOCK
 from models_store.cells import Cells, select_cells
 from models_store.encoding import encode, project_block
 from models_store.manifest import Architecture
 from models_store.multivi import MULTIVI
-from models_store.recipe import RECIPES
+from models_store.recipe import RECIPES, RecipeName
 from models_store.surgery import graft, load_query_weights
 from worker.fitting import fit
-from worker.reference_training import Schedule, train_reference
+from worker.reference_training import OF_REGIONS, Schedule, train_reference
 from worker.training_cells import TrainingCells
 
 OPEN_IN = 0.02
 """Regions that are open in a smaller share of cells are left out."""
 NEIGHBOURS = 30
 WAYS = ("RNA", "chromatin", "both")
+OUR_RECIPES: tuple[RecipeName, ...] = ("forward", "default")
+THEIR_EPOCHS = 60
+"""Of mapping."""
 
 
 @dataclass(frozen=True)
@@ -69,39 +73,43 @@ def read(path: Path) -> Counts:
     return Counts(dense, len(chosen[0]))
 
 
-def ours(reference: Counts, query: Counts, epochs: int, recipe: str, seed: int) -> Any:
-    """Our latents of each way, the seconds of building and of mapping."""
+def ours(reference: Counts, query: Counts, epochs: int, seed: int, rate: float) -> Any:
+    """Our latents of each recipe and way, the seconds of building and of mapping."""
     n_regions = reference.x.shape[1] - reference.n_genes
     a = Architecture(n_genes=reference.n_genes, n_regions=n_regions, n_hidden=64, n_latent=8)
     torch.manual_seed(seed)
     network = MULTIVI(a, n_categories=(2,))
     cells = Cells(reference.x, (torch.arange(len(reference.x)) % 2,))
+    schedule = Schedule(epochs, seed, optimiser=replace(OF_REGIONS, learning_rate=rate))
     began = time.monotonic()
-    train_reference(network, cells, None, Schedule(epochs, seed), lambda _share: None)
-    built, began, found = time.monotonic() - began, time.monotonic(), {}
-    for way in WAYS:
-        one = Cells(query.seen(way), (2,))
-        with torch.no_grad():
-            group = TrainingCells(one, network.project(one))
-        fitted = fit(
-            network,
-            group,
-            RECIPES[recipe],
-            n_new=[1],
-            library_prior=None,
-            seed=seed,
-            tick=lambda _share: None,
-        )
-        grafted = graft(network, [1])
-        load_query_weights(grafted, fitted.weights)
-        blocks = torch.split(torch.arange(len(one.x)), 1024)
-        found[way] = torch.cat(
-            [
-                encode(grafted, project_block(grafted, select_cells(one, rows)), one.codes).mean
-                for rows in blocks
-            ]
-        ).numpy()
-    return found, {"build": built, "map": time.monotonic() - began}
+    train_reference(network, cells, None, schedule, lambda _share: None)
+    built, found, seconds = time.monotonic() - began, {}, {}
+    for recipe in OUR_RECIPES:
+        began = time.monotonic()
+        found[recipe] = {way: _mapped(network, query.seen(way), recipe, seed) for way in WAYS}
+        seconds[recipe] = {"build": built, "map": time.monotonic() - began}
+    return found, seconds
+
+
+def _mapped(network: MULTIVI, x: Tensor, recipe: RecipeName, seed: int) -> np.ndarray:
+    """Latents of cells that are a batch of their own, (c, z)."""
+    one = Cells(x, (2,))
+    with torch.no_grad():
+        group = TrainingCells(one, network.project(one))
+    fitted = fit(
+        network,
+        group,
+        RECIPES[recipe],
+        n_new=[1],
+        library_prior=None,
+        seed=seed,
+        tick=lambda _share: None,
+    )
+    grafted = graft(network, [1])
+    load_query_weights(grafted, fitted.weights)
+    blocks = [select_cells(one, rows) for rows in torch.split(torch.arange(len(x)), BLOCK)]
+    parts = [encode(grafted, project_block(grafted, each), each.codes).mean for each in blocks]
+    return torch.cat(parts).numpy()
 
 
 def theirs(reference: Counts, query: Counts, epochs: int, seed: int) -> Any:
@@ -120,7 +128,7 @@ def theirs(reference: Counts, query: Counts, epochs: int, seed: int) -> Any:
     mapped = scvi.model.MULTIVI.load_query_data(
         _mudata(x, query.n_genes, names), model, accelerator="cpu"
     )
-    mapped.train(max_epochs=min(100, epochs), weight_decay=0.0, **quiet)
+    mapped.train(max_epochs=min(THEIR_EPOCHS, epochs), weight_decay=0.0, **quiet)
     latent = mapped.get_latent_representation()
     found = dict(zip(WAYS, np.split(latent, len(WAYS)), strict=True))
     return found, {"build": built, "map": time.monotonic() - began}
@@ -185,7 +193,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--their-epochs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--only", choices=("ours", "theirs"))
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -202,7 +210,9 @@ def main() -> None:
         "seed": given.seed,
     }
     if given.only != "theirs":
-        latents, seconds = ours(reference, query, given.epochs, given.recipe, given.seed)
+        latents, seconds = ours(
+            reference, query, given.epochs, given.recipe, given.seed, given.rate
+        )
         result["ours"] = judge(latents) | {"seconds": seconds}
     if given.only != "ours":
         latents, seconds = theirs(reference, query, given.their_epochs, given.seed)

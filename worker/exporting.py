@@ -15,6 +15,13 @@ from safetensors.torch import load_file
 
 from app.problems import UnexportableMapping
 from models_store.manifest import Architecture, Manifest
+from models_store.multivi import MULTIVI
+from models_store.multivi_export import (
+    modality_names,
+    multi_attributes,
+    multi_state_dict,
+    var_names,
+)
 from models_store.scvi import SCVI
 from models_store.scvi_export import (
     QueryColumns,
@@ -28,13 +35,14 @@ from models_store.totalvi import TOTALVI
 from models_store.totalvi_export import PROTEINS, total_attributes, total_state_dict
 from worker.mapping import QUERY_WEIGHTS_FILE
 from worker.matched_query import MatchedQuery, match_query
+from worker.mudata_files import write_h5mu
 from worker.names import free_name
 from worker.orders import MapOrder
 from worker.reference_cache import ReferenceCache
 from worker.results import BATCH
 
 LABELS = "cellgraft_given_label"
-MODEL_FILE, CELLS_FILE = "model.pt", "adata.h5ad"
+MODEL_FILE, CELLS_FILE, MODALITIES_FILE = "model.pt", "adata.h5ad", "mdata.h5mu"
 
 
 @dataclass(frozen=True)
@@ -67,15 +75,22 @@ def export_mapping(order: MapOrder, results: Path) -> ExportedModel:
     told = attributes(manifest, columns)
     if isinstance(grafted, TOTALVI):
         state, told = total_state_dict(grafted), total_attributes(manifest, columns)
+    elif isinstance(grafted, MULTIVI):
+        state, told = multi_state_dict(grafted), multi_attributes(manifest, columns)
     else:
         assert isinstance(grafted, SCVI)
         state = state_dict(grafted, manifest.kind)
-    _write_cells(order.out / CELLS_FILE, matched, obs)
+    names: Any = np.array(manifest.genes.ids[_genes(manifest)], dtype=object)
+    if isinstance(grafted, MULTIVI):
+        names = var_names(manifest)
+        _write_modalities(order.out / MODALITIES_FILE, matched, obs)
+    else:
+        _write_cells(order.out / CELLS_FILE, matched, obs)
     # Only written: what scvi-tools reads is a pickle, and nothing here ever reads one.
     torch.save(
         {
             "model_state_dict": state,
-            "var_names": np.array(manifest.genes.ids[_genes(manifest)], dtype=object),
+            "var_names": names,
             "attr_dict": told,
         },
         order.out / MODEL_FILE,
@@ -96,6 +111,13 @@ def _refuse_unknown_models(manifest: Manifest) -> None:
         raise UnexportableMapping(
             "scvi-tools 1.4.2 has no TOTALVI with this reference's maths: it is of a save with "
             "panels of proteins, with dispersions by label, or of before 1.3.1.",
+            fix="Use the mapping's results as they are.",
+        )
+
+    if manifest.kind == "multivi" and manifest.architecture.dispersion != "gene":
+        raise UnexportableMapping(
+            "scvi-tools 1.4.2 has no MULTIVI that decodes with dispersion "
+            f"{manifest.architecture.dispersion}.",
             fix="Use the mapping's results as they are.",
         )
 
@@ -179,3 +201,15 @@ def _write_cells(path: Path, matched: MatchedQuery, obs: pd.DataFrame) -> None:
         cells.obsm[PROTEINS] = pd.DataFrame(counts_of, obs.index, list(ids[proteins]))
     with anndata.settings.override(allow_write_nullable_strings=True):
         cells.write_h5ad(path)
+
+
+def _write_modalities(path: Path, matched: MatchedQuery, obs: pd.DataFrame) -> None:
+    """The same for MULTIVI, each kind of features in a modality of its own."""
+    counts, manifest = matched.counts, matched.surgery.manifest
+    whole = sp.vstack([block for _, _, block in counts.blocks(0, counts.n_cells)], format="csr")
+    slices, modalities = manifest.genes.slices(), {}
+    for kind, name in modality_names(manifest).items():
+        var = pd.DataFrame(index=pd.Index(manifest.genes.ids[slices[kind]], dtype=object))
+        cells = pd.DataFrame(index=obs.index)
+        modalities[name] = anndata.AnnData(whole[:, slices[kind]], obs=cells, var=var)
+    write_h5mu(path, obs, modalities)

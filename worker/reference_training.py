@@ -112,7 +112,7 @@ def train_reference(
     )
     cvae.train()
     labelled = _labelled_minibatches(cvae, training, schedule.seed)
-    rival = _rival(cvae)
+    rival = _rival(cvae, asked)
     loss_of = cvae.training_loss if rival is None else rival
     step = 0
     for _ in range(schedule.epochs):
@@ -140,11 +140,11 @@ def train_reference(
     return TrainedReference(schedule.epochs, elbo, time.monotonic() - began, accuracy)
 
 
-def _rival(cvae: CVAE) -> AdversarialLoss | None:
+def _rival(cvae: CVAE, asked: Optimiser) -> AdversarialLoss | None:
     """MULTIVI alone has one, where there are batches to tell apart (decision 0073)."""
     if not isinstance(cvae, MULTIVI) or cvae.n_categories[0] == 1:
         return None
-    return AdversarialLoss(cvae, weight_decay=WEIGHT_DECAY)
+    return AdversarialLoss(cvae, weight_decay=asked.weight_decay)
 
 
 def _labelled_minibatches(cvae: CVAE, training: Cells, seed: int) -> Iterator[Cells | None]:

@@ -61,7 +61,7 @@ class TrainingPlan:
         held_out: Cells | None = None,
     ) -> TrainedReference:
         """Train in place, for as long as so many cells need; see `train_reference`."""
-        of_regions = manifest.kind in OF_REGIONS
+        of_regions = manifest.kind in OF_REGIONS or manifest.kind == "multivi"
         schedule = Schedule(
             self.max_epochs or default_epochs(n_cells),
             self.seed,

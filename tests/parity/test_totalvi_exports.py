@@ -37,7 +37,7 @@ def _manifest(name: str) -> Manifest:
     configuration = TOTALVI_CONFIGURATIONS[name]
     a = configuration.architecture
     names = tuple(str(i) for i in range(a.n_genes)), tuple(f"protein{i}" for i in range(6))
-    save = dataclasses.make_dataclass("Names", ["genes", "proteins", "features"])
+    save = dataclasses.make_dataclass("Names", ["genes", "regions", "proteins", "features"])
     provenance = Provenance(
         cellgraft_version="0", torch_version="0", n_cells=1, seed=0, created_at=""
     )
@@ -46,7 +46,7 @@ def _manifest(name: str) -> Manifest:
         version=1,
         kind="totalvi",
         architecture=a,
-        genes=_panel(save(*names, names[0] + names[1])),
+        genes=_panel(save(names[0], (), names[1], names[0] + names[1])),
         batch=Covariate(key="batch", categories=configuration.reference_batches),
         extra_covariates=tuple(
             Covariate(key=key, categories=here) for key, (here, _) in configuration.extra.items()

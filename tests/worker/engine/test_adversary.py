@@ -9,7 +9,7 @@ from models_store.manifest import Architecture
 from models_store.multivi import MULTIVI
 from worker import reference_training
 from worker.adversary import Adversary
-from worker.reference_training import Schedule, TrainedReference, train_reference
+from worker.reference_training import Optimiser, Schedule, TrainedReference, train_reference
 
 
 def network(n_batches: int = 2) -> MULTIVI:
@@ -66,9 +66,9 @@ def test_latents_tell_batches_apart_less_than_without_it(monkeypatch) -> None:
 def test_one_batch_needs_none() -> None:
     made, them = network(1), cells()
     them = Cells(them.x, (torch.zeros(150, dtype=torch.long),))
-    assert reference_training._rival(made) is None
+    assert reference_training._rival(made, Optimiser()) is None
     assert trained(made, them, 2).held_out_elbo is not None
-    assert reference_training._rival(network()) is not None
+    assert reference_training._rival(network(), Optimiser()) is not None
 
 
 def test_a_fooled_classifier_thinks_of_any_batch_but_the_right_one() -> None:
