@@ -12,6 +12,9 @@ from torch import Tensor
 from models_store.cells import Cells, select_cells
 from models_store.cvae import CVAE
 from models_store.scanvi import SCANVI
+from models_store.totalvi import TOTALVI
+from worker.adversary import Adversary
+from worker.protein_background import start_backgrounds
 
 Tick = Callable[[float], None]
 
@@ -35,6 +38,7 @@ class Optimiser:
     weight_decay: float = 1e-6
     decoupled: bool = False
     """Whether the weight decay is AdamW's."""
+    eps: float = ADAM_EPS
     clip: float = 50.0
     """Norm of the gradient beyond which it is cut."""
 
@@ -42,7 +46,7 @@ class Optimiser:
         """For these weights."""
         kind = torch.optim.AdamW if self.decoupled else torch.optim.Adam
         rate, decay = self.learning_rate, self.weight_decay
-        return kind(parameters, lr=rate, eps=ADAM_EPS, weight_decay=decay, fused=True)
+        return kind(parameters, lr=rate, eps=self.eps, weight_decay=decay, fused=True)
 
 
 OF_REGIONS = Optimiser(weight_decay=1e-3, decoupled=True, clip=math.inf)
@@ -99,6 +103,9 @@ def train_reference(
     """
     began = time.monotonic()
     _set_library_prior(cvae, training)
+    if isinstance(cvae, TOTALVI):
+        start_backgrounds(cvae, training, schedule.seed)
+    adversary = Adversary.where_needed(cvae, training)
     generator = torch.Generator().manual_seed(schedule.seed)
     device = training.x.device
     parameters = [p for p in cvae.parameters() if p.numel()]
@@ -121,7 +128,12 @@ def train_reference(
             optimiser.zero_grad()
             noise = cvae.draw_noise(len(index), generator)
             minibatch = select_cells(training, index)
-            loss = cvae.training_loss(minibatch, noise, kl_weight, labelled=next(labelled))
+            projection = None if adversary is None else cvae.project(minibatch)
+            loss = cvae.training_loss(
+                minibatch, noise, kl_weight, projection=projection, labelled=next(labelled)
+            )
+            if adversary is not None and projection is not None and kl_weight < 1:
+                loss = loss + adversary.pressure(minibatch, projection, noise, 1 - kl_weight)
             torch.autograd.backward(loss)
             if asked.clip < math.inf:
                 torch.nn.utils.clip_grad_norm_(parameters, asked.clip)
@@ -185,7 +197,9 @@ def mean_elbo(cvae: CVAE, cells: Cells, *, seed: int, draws: int = 5) -> float:
 
 def _set_library_prior(cvae: CVAE, training: Cells) -> None:
     """Mean and population variance of the log library of each batch (scvi-tools' prior)."""
-    totals = training.x.sum(-1)
+    a = cvae.architecture
+    # A library is of the genes alone where there are genes.
+    totals = (training.x[:, : a.n_genes] if a.n_genes else training.x).sum(-1)
     for batch in range(len(cvae.library_prior)):
         mine = torch.as_tensor(training.codes[0] == batch, device=totals.device)
         logs = totals[mine & (totals > 0)].log()
