@@ -45,24 +45,38 @@ def has_kernels(like: Tensor) -> bool:
 
 
 def block_forward(
-    y: Float[Tensor, "c h"], shift: Float[Tensor, "*#c h"], affine: Affine, *, layer_norm: bool
+    y: Float[Tensor, "c h"],
+    shift: Float[Tensor, "*#c h"],
+    affine: Affine,
+    *,
+    layer_norm: bool,
+    leak: float = 0.0,
 ) -> Passed:
-    """ReLU(layer norm((y + shift) · slope + offset))."""
+    """ReLU(layer norm((y + shift) · slope + offset)).
+
+    leak: what the ReLU multiplies a negative number by.
+    """
     h, normed, rstd = torch.empty_like(y), torch.empty_like(y), torch.empty(len(y))
     rows = shift.view(-1, y.shape[1]).numpy()
     slope, offset = affine.slope.numpy(), affine.offset.numpy()
     out = (h.numpy(), normed.numpy(), rstd.numpy())
-    _forward(y.numpy(), rows, slope, offset, layer_norm, out)
+    _forward(y.numpy(), rows, slope, offset, (layer_norm, np.float32(leak)), out)
     return Passed(h, normed, rstd)
 
 
 def block_backward(
-    g: Float[Tensor, "c h"], passed: Passed, affine: Affine, *, layer_norm: bool
+    g: Float[Tensor, "c h"],
+    passed: Passed,
+    affine: Affine,
+    *,
+    layer_norm: bool,
+    leak: float = 0.0,
 ) -> tuple[Float[Tensor, "c h"], Float[Tensor, " h"]]:
     """The gradient by y from that of the block's output, and its sum over the cells."""
     found, total = torch.empty_like(g), torch.zeros(g.shape[1])
     normed, rstd, slope = passed.normed.numpy(), passed.rstd.numpy(), affine.slope.numpy()
-    _backward(g.numpy(), normed, rstd, slope, layer_norm, (found.numpy(), total.numpy()))
+    block = layer_norm, np.float32(leak)
+    _backward(g.numpy(), normed, rstd, slope, block, (found.numpy(), total.numpy()))
     return found, total
 
 
@@ -70,8 +84,9 @@ _fast = numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 
 
 @_fast
-def _forward(y, shift, slope, offset, layer_norm, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _forward(y, shift, slope, offset, block, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     h, normed, rstd = out
+    layer_norm, leak = block
     cells, n = y.shape
     many = np.int64(shift.shape[0] > 1)
     v = np.empty(n, np.float32)
@@ -92,19 +107,20 @@ def _forward(y, shift, slope, offset, layer_norm, out):  # type: ignore[no-untyp
         before, after = normed[c], h[c]
         for j in range(n):
             before[j] = (v[j] - mean) * r
-            after[j] = max((v[j] - mean) * r, _ZERO)
+            after[j] = before[j] if before[j] > _ZERO else leak * before[j]
 
 
 @_fast
-def _backward(g, normed, rstd, slope, layer_norm, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _backward(g, normed, rstd, slope, block, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     found, total = out
+    layer_norm, leak = block
     cells, n = g.shape
     v, summed = np.empty(n, np.float32), np.zeros(n, np.float32)
     for c in range(cells):
         given, before, to = g[c], normed[c], found[c]
         whole, along = _ZERO, _ZERO
         for j in range(n):
-            v[j] = given[j] if before[j] > _ZERO else _ZERO
+            v[j] = given[j] if before[j] > _ZERO else leak * given[j]
             whole += v[j]
             along += v[j] * before[j]
         if layer_norm:

@@ -77,6 +77,7 @@ class Norms:
 
     def __init__(self, block: Block, width: int) -> None:
         self.layer_norm, norm = block.layer_norm, block.batch_norm
+        self.leak = block.negative_slope
         self.affine = Affine(torch.ones(width), torch.zeros(width))
         self.scaled = norm is not None
         if norm is not None:
@@ -96,14 +97,18 @@ class Norms:
         if self.layer_norm:
             shape = y.shape[-1:]
             y, self.mean, self.rstd = torch.native_layer_norm(y, shape, None, None, LAYER_NORM_EPS)
-        self.h = torch.relu(y)
+        leak = self.leak
+        self.h = torch.nn.functional.leaky_relu(y, leak) if leak else torch.relu(y)
         return self.h
 
     def backward(
         self, g: Float[Tensor, "c h"]
     ) -> tuple[Float[Tensor, "c h"], Float[Tensor, " h"] | None]:
         """The gradient by the product, and its sum over the cells if that came with it."""
-        g = torch.ops.aten.threshold_backward(g, self.h, 0)
+        if self.leak:  # which keeps the sign, so that what came out tells what went in
+            g = torch.ops.aten.leaky_relu_backward(g, self.h, self.leak, self_is_result=True)
+        else:
+            g = torch.ops.aten.threshold_backward(g, self.h, 0)
         if self.layer_norm:
             norm_backward = torch.ops.aten.native_layer_norm_backward
             shape, only_input = self.y.shape[-1:], (True, False, False)
@@ -118,11 +123,15 @@ class FusedNorms(Norms):
         self, product: Float[Tensor, "c h"], shift: Float[Tensor, "*#c h"]
     ) -> Float[Tensor, "c h"]:
         """As above."""
-        self.passed = block_forward(product, shift, self.affine, layer_norm=self.layer_norm)
+        self.passed = block_forward(
+            product, shift, self.affine, layer_norm=self.layer_norm, leak=self.leak
+        )
         return self.passed.h
 
     def backward(
         self, g: Float[Tensor, "c h"]
     ) -> tuple[Float[Tensor, "c h"], Float[Tensor, " h"] | None]:
         """As above; the sum comes with it."""
-        return block_backward(g, self.passed, self.affine, layer_norm=self.layer_norm)
+        return block_backward(
+            g, self.passed, self.affine, layer_norm=self.layer_norm, leak=self.leak
+        )

@@ -6,6 +6,7 @@ Notation, here and in the other files of this package:
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,10 @@ Code = Int[Tensor, " c"] | int
 """The category of every cell; one number where all cells share it, which is cheaper."""
 Codes = Sequence[Code]
 """For each categorical covariate the code of the cells; the batch comes first."""
+
+Activation = Literal["relu", "leaky_relu"]
+NEGATIVE_SLOPES: dict[Activation, float] = {"relu": 0.0, "leaky_relu": 0.01}
+"""What each activation multiplies a negative number by."""
 
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM_MOMENTUM = 0.01
@@ -114,10 +119,19 @@ class ConditionalLinear(nn.Module):
 
 
 class Block(nn.Module):
-    """What follows each linear layer: batch norm, layer norm, ReLU, dropout, each if asked."""
+    """What follows each linear layer: batch norm, layer norm, ReLU, dropout, each if asked.
+
+    The ReLU is leaky where `activation` says so.
+    """
 
     def __init__(
-        self, n_hidden: int, *, batch_norm: bool, layer_norm: bool, dropout_rate: float
+        self,
+        n_hidden: int,
+        *,
+        batch_norm: bool,
+        layer_norm: bool,
+        dropout_rate: float,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         self.batch_norm = (
@@ -127,6 +141,7 @@ class Block(nn.Module):
         )
         self.layer_norm = layer_norm
         self.dropout_rate = dropout_rate
+        self.negative_slope = NEGATIVE_SLOPES[activation]
 
     def forward(self, y: Float[Tensor, "c h"]) -> Float[Tensor, "c h"]:
         """Normalise, activate, drop out, in this order."""
@@ -134,7 +149,8 @@ class Block(nn.Module):
             y = self.batch_norm(y)
         if self.layer_norm:  # without an affine part, so it has no weights
             y = nn.functional.layer_norm(y, y.shape[-1:], eps=LAYER_NORM_EPS)
-        y = torch.relu(y)
+        slope = self.negative_slope
+        y = nn.functional.leaky_relu(y, slope) if slope else torch.relu(y)
         return nn.functional.dropout(y, self.dropout_rate) if self.training else y
 
 
@@ -155,6 +171,7 @@ class FullyConnected(nn.Module):
         batch_norm: bool,
         layer_norm: bool,
         dropout_rate: float,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         self.linears = nn.ModuleList(
@@ -166,7 +183,13 @@ class FullyConnected(nn.Module):
             for i in range(n_layers)
         )
         self.blocks = nn.ModuleList(
-            Block(n_hidden, batch_norm=batch_norm, layer_norm=layer_norm, dropout_rate=dropout_rate)
+            Block(
+                n_hidden,
+                batch_norm=batch_norm,
+                layer_norm=layer_norm,
+                dropout_rate=dropout_rate,
+                activation=activation,
+            )
             for _ in range(n_layers)
         )
 

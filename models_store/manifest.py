@@ -10,6 +10,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models_store.architecture import FEATURES_OF, SOME_ABSENT
+from models_store.architecture import Architecture as Architecture
+from models_store.architecture import Dispersion as Dispersion
+from models_store.architecture import Kind as Kind
+from models_store.architecture import Likelihood as Likelihood
+from models_store.architecture import Normalised as Normalised
 from models_store.gene_columns import QueryGenes
 from models_store.gene_matching import GeneMatch, match_genes
 from models_store.gene_panel import Genes
@@ -23,45 +29,11 @@ MANIFEST_FILE = "manifest.json"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 """Reference names appear in URLs and folder names, so they stay this plain."""
 
-Kind = Literal["scvi", "scanvi"]
-"""Which conditional VAE: `scanvi` is `scvi` with labels and a classifier."""
-Likelihood = Literal["nb", "zinb", "poisson", "normal"]
-Dispersion = Literal["gene", "gene-batch", "gene-label", "gene-cell"]
-Normalised = Literal["none", "encoder", "decoder", "both"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Architecture(_Frozen):
-    """The sizes and options of an scVI conditional VAE, under scvi-tools' own names.
-
-    Sizes have an upper bound, because a request may ask for them.
-    """
-
-    n_genes: int = Field(gt=0, le=200_000)
-    n_hidden: int = Field(default=128, gt=0, le=8192)
-    n_latent: int = Field(default=10, gt=0, le=1024)
-    n_layers: int = Field(default=2, gt=0, le=16)
-    dropout_rate: float = Field(default=0.2, ge=0, lt=1)
-    likelihood: Likelihood = "nb"
-    dispersion: Dispersion = "gene"
-    latent_distribution: Literal["normal", "ln"] = "normal"
-    library: Literal["observed", "latent", "size_factor"] = "observed"
-    log_variational: bool = True
-    encode_covariates: bool = True
-    deeply_inject_covariates: bool = True
-    batch_norm: Normalised = "none"
-    layer_norm: Normalised = "both"
-    linear_classifier: bool = False
-    """SCANVI: the classifier of labels is one linear layer, instead of `n_layers` hidden ones."""
-
-    @property
-    def n_features(self) -> int:
-        """Columns of the counts that the network sees."""
-        return self.n_genes
 
 
 class Covariate(_Frozen):
@@ -189,7 +161,7 @@ class Manifest(_Frozen):
     """Why this is the default. None: the version is older than searches for a recipe."""
     thresholds: Thresholds = Thresholds()
     expected_expression: tuple[float, ...]
-    """Mean over the reference's cells of each gene's share of the counts; sums to 1."""
+    """Mean over the reference's cells of each feature's share of the counts; sums to 1."""
     informativeness: tuple[float, ...] | None = None
     """How much each gene tells the reference's cells apart (`models_store.informativeness`); sums
     to 1. None: the version is older, and genes are weighed by expected expression."""
@@ -204,13 +176,24 @@ class Manifest(_Frozen):
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:
-        n_genes = self.architecture.n_genes
-        if len(self.genes.ids) != n_genes or len(self.expected_expression) != n_genes:
+        n_features = self.architecture.n_features
+        if len(self.genes.ids) != n_features or len(self.expected_expression) != n_features:
             raise ValueError("the manifest's gene columns and its architecture differ in length")
-        if self.informativeness is not None and len(self.informativeness) != n_genes:
+        if self.informativeness is not None and len(self.informativeness) != n_features:
             raise ValueError("informativeness is not given for each gene")
         if (self.input == "continuous") != (self.architecture.likelihood == "normal"):
             raise ValueError("input is `continuous` exactly when the likelihood is `normal`")
+        return self
+
+    @model_validator(mode="after")
+    def _features_fit_the_kind(self) -> Self:
+        counts, allowed = self.architecture.counts(), FEATURES_OF[self.kind]
+        if self.genes.counts() != counts:
+            raise ValueError("the manifest's modalities and its architecture differ")
+        if any(n and kind not in allowed for kind, n in counts.items()):
+            raise ValueError(f"kind `{self.kind}` has features of kind {', '.join(allowed)} alone")
+        if self.kind not in SOME_ABSENT and not all(counts[kind] for kind in allowed):
+            raise ValueError(f"kind `{self.kind}` needs features of kind {', '.join(allowed)}")
         return self
 
     @model_validator(mode="after")
@@ -223,7 +206,7 @@ class Manifest(_Frozen):
 
     @model_validator(mode="after")
     def _labels_fit_the_kind(self) -> Self:
-        if self.kind == "scvi":
+        if self.kind != "scanvi":
             if self.unlabeled_category is not None or self.architecture.linear_classifier:
                 raise ValueError("an unlabelled category and a classifier belong to kind `scanvi`")
             return self

@@ -1,7 +1,7 @@
 """A posterior N(m, v) that an encoder gives: `draw` from it, then `backward` for the same cells.
 
     m    g + w m                        z = m + √v ε,  KL = ½ Σ (v + m² - 1 - log v)
-    v    g ε / (2√v) + ½ w (1 - 1/v)    v = exp(·) + 1e-4
+    v    g ε / (2√v) + ½ w (1 - 1/v)    v = exp(·) + the encoder's own 1e-4 or 0
 
 with g the gradient of the draw, w the KL weight and ε the noise.
 """
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models_store.block_kernels import has_kernels
-from models_store.coders import VARIANCE_EPS, Encoder
+from models_store.coders import Encoder
 from models_store.hidden_gradients import HiddenLayers
 from models_store.layers import Codes
 from models_store.posterior_kernels import fused_draw, fused_draw_gradient
@@ -30,7 +30,7 @@ class PosteriorGradients:
         heads = (encoder.mean, encoder.log_variance)
         self.W = torch.cat([head.weight for head in heads]).detach()
         self.b = torch.cat([head.bias for head in heads]).detach()
-        self.fused = has_kernels(self.b)
+        self.fused, self.eps = has_kernels(self.b), encoder.variance_eps
         self.standard = self.b.new_tensor([[0.0, 1.0]])
 
     def draw(
@@ -40,11 +40,11 @@ class PosteriorGradients:
         h = self.layers.forward(projection, codes, with_bias=True)
         self.noise, product = noise, torch.mm(h, self.W.T)
         if self.fused:
-            self.z, self.m, self.exp = fused_draw(product, self.b, noise)
+            self.z, self.m, self.exp = fused_draw(product, self.b, noise, self.eps)
         else:
             self.m, log_v = (product + self.b).chunk(2, dim=-1)
             self.exp = log_v.exp()
-            self.z = torch.addcmul(self.m, (self.exp + VARIANCE_EPS).sqrt(), noise)
+            self.z = torch.addcmul(self.m, (self.exp + self.eps).sqrt(), noise)
         return self.z
 
     def backward(
@@ -64,7 +64,7 @@ class PosteriorGradients:
         prior = self.standard if prior is None else prior
         if self.fused:
             drawn = (self.noise, self.m, self.exp)
-            g_out = fused_draw_gradient(g, drawn, float(kl_weight), prior)
+            g_out = fused_draw_gradient(g, drawn, float(kl_weight), prior, self.eps)
         else:
             g_out = self._by_definition(g, kl_weight, prior)
         if g_m is not None:
@@ -75,7 +75,7 @@ class PosteriorGradients:
         self, g: Float[Tensor, "c n"], kl_weight: KLWeight, prior: Float[Tensor, "*#c 2"]
     ) -> Float[Tensor, "c 2n"]:
         mean, precision = prior[:, :1], 1 / prior[:, 1:]
-        v = self.exp + VARIANCE_EPS
+        v = self.exp + self.eps
         to_m = g + kl_weight * (self.m - mean) * precision
         to_v = 0.5 * (g * self.noise / v.sqrt() + kl_weight * (precision - 1 / v))
         return torch.cat([to_m, to_v * self.exp], dim=-1)

@@ -10,20 +10,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models_store.coders import VARIANCE_EPS
 from models_store.elementary import LOG2_E, exp2
 
-_EPS = np.float32(VARIANCE_EPS)
 _HALF = np.float32(0.5)
 _ONE = np.float32(1)
 
 
 def fused_draw(
-    product: Float[Tensor, "c 2n"], bias: Float[Tensor, " 2n"], noise: Float[Tensor, "c n"]
+    product: Float[Tensor, "c 2n"],
+    bias: Float[Tensor, " 2n"],
+    noise: Float[Tensor, "c n"],
+    eps: float,
 ) -> tuple[Float[Tensor, "c n"], Float[Tensor, "c n"], Float[Tensor, "c n"]]:
-    """z, m and v - 1e-4, from the outputs of both heads side by side."""
+    """z, m and v - eps, from the outputs of both heads side by side."""
     z, m, exp = (torch.empty_like(noise) for _ in range(3))
-    _draw(product.numpy(), bias.numpy(), noise.numpy(), (z.numpy(), m.numpy(), exp.numpy()))
+    out = (z.numpy(), m.numpy(), exp.numpy())
+    _draw(product.numpy(), bias.numpy(), noise.numpy(), np.float32(eps), out)
     return z, m, exp
 
 
@@ -32,18 +34,21 @@ def fused_draw_gradient(
     drawn: tuple[Float[Tensor, "c n"], Float[Tensor, "c n"], Float[Tensor, "c n"]],
     kl_weight: float,
     prior: Float[Tensor, "*#c 2"],
+    eps: float,
 ) -> Float[Tensor, "c 2n"]:
     """The gradient by the outputs of both heads from that of z.
 
     Args:
         g: the gradient of z.
-        drawn: the noise, and the m and v - 1e-4 of `fused_draw`.
+        drawn: the noise, and the m and v - eps of `fused_draw`.
         kl_weight: weight of the KL divergence from the prior.
         prior: its mean and variance, for all cells or for each.
+        eps: what is added to the variance.
     """
     found = g.new_empty(g.shape[0], 2 * g.shape[1])
     arrays = tuple(part.numpy() for part in drawn)
-    _back(g.numpy(), arrays, np.float32(kl_weight), prior.numpy(), found.numpy())
+    weights = np.float32(kl_weight), np.float32(eps)
+    _back(g.numpy(), arrays, weights, prior.numpy(), found.numpy())
     return found
 
 
@@ -51,25 +56,26 @@ _fast = numba.njit(nogil=True, fastmath={"contract"}, error_model="numpy", cache
 
 
 @_fast
-def _draw(product, bias, noise, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _draw(product, bias, noise, eps, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     z, m, exp = out
     cells, n = noise.shape
     for c in range(cells):
         for i in range(n):
             m[c, i] = product[c, i] + bias[i]
             exp[c, i] = exp2((product[c, n + i] + bias[n + i]) * LOG2_E)
-            z[c, i] = m[c, i] + np.sqrt(exp[c, i] + _EPS) * noise[c, i]
+            z[c, i] = m[c, i] + np.sqrt(exp[c, i] + eps) * noise[c, i]
 
 
 @_fast
-def _back(g, drawn, kl_weight, prior, found):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _back(g, drawn, weights, prior, found):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     noise, m, exp = drawn
+    kl_weight, eps = weights
     cells, n = g.shape
     many = np.int64(prior.shape[0] > 1)
     for c in range(cells):
         mean, precision = prior[c * many, 0], _ONE / prior[c * many, 1]
         for i in range(n):
-            v = exp[c, i] + _EPS
+            v = exp[c, i] + eps
             found[c, i] = g[c, i] + kl_weight * (m[c, i] - mean) * precision
             from_draw = g[c, i] * noise[c, i] / np.sqrt(v)
             found[c, n + i] = _HALF * (from_draw + kl_weight * (precision - _ONE / v)) * exp[c, i]

@@ -9,6 +9,8 @@ Notation as in `layers`: c cells, g genes, h hidden units, z latent, k categorie
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from models_store.cells import Cells, Noise, Posterior, Projection
 from models_store.coders import Decoder, Dispersion, Encoder
 from models_store.cvae import CVAE, LossTerms
-from models_store.layers import Codes
+from models_store.layers import Activation, Codes
 from models_store.manifest import Architecture
 from models_store.reconstruction import (
     DecoderOutput,
@@ -48,6 +50,8 @@ class SCVI(CVAE):
     """
 
     see_covariates = ("z_encoder", "library_encoder", "decoder")
+    activation: ClassVar[Activation] = "relu"
+    """Of the hidden layers of encoders and decoder."""
 
     def __init__(
         self,
@@ -63,18 +67,15 @@ class SCVI(CVAE):
         a = architecture
         self.head = Head(a.likelihood, softplus_scale=a.library == "size_factor")
         encoder_sees = tuple(n_categories) if a.encode_covariates else ()
-        n_in = a.n_genes + (n_continuous if a.encode_covariates else 0)
-        self.z_encoder = Encoder(
-            n_in, a.n_latent, a, n_layers=a.n_layers, n_categories=encoder_sees
+        n_in = a.n_features + (n_continuous if a.encode_covariates else 0)
+        encoder = partial(Encoder, n_in, a=a, n_categories=encoder_sees, activation=self.activation)
+        self.z_encoder = encoder(a.n_latent, n_layers=a.n_layers)
+        self.library_encoder = encoder(1, n_layers=1) if a.library == "latent" else None
+        self.decoder = Decoder(
+            a.n_latent + n_continuous, a, n_categories, activation=self.activation
         )
-        self.library_encoder = (
-            Encoder(n_in, 1, a, n_layers=1, n_categories=encoder_sees)
-            if a.library == "latent"
-            else None
-        )
-        self.decoder = Decoder(a.n_latent + n_continuous, a, n_categories)
         rows = {"gene": 1, "gene-batch": n_categories[0], "gene-label": n_labels, "gene-cell": 0}
-        self.dispersion = Dispersion(rows[a.dispersion], a.n_genes)
+        self.dispersion = Dispersion(rows[a.dispersion], a.n_features)
 
     def project(self, cells: Cells, log_x: Float[Tensor, "c g"] | None = None) -> Projection:
         """What the encoders take from the counts, and the log library. Empty cells get log 1.
@@ -221,7 +222,7 @@ class SCVI(CVAE):
         """μ (1 - σ(π)) / Σ_g μ (1 - σ(π)) at z, π of zinb alone; continuous covariates are 0."""
         n = len(z)
         cells = Cells(
-            z.new_zeros(n, self.architecture.n_genes),
+            z.new_zeros(n, self.architecture.n_features),
             codes,
             self.no_continuous(n),
             # The code of an unknown label.

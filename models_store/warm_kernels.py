@@ -17,5 +17,5 @@ def warm_up() -> None:
         passed = block_forward(y, shift, Affine(row, row), layer_norm=True)
     block_backward(y, passed, Affine(row, row), layer_norm=True)
     noise = torch.ones(2, 2)
-    z, m, exp = fused_draw(y, row, noise)
-    fused_draw_gradient(z, (noise, m, exp), 1.0, torch.tensor([[0.0, 1.0]]))
+    z, m, exp = fused_draw(y, row, noise, 1e-4)
+    fused_draw_gradient(z, (noise, m, exp), 1.0, torch.tensor([[0.0, 1.0]]), 1e-4)

@@ -16,6 +16,11 @@ from models_store.scvi import SCVI
 from .manifests import IDS, fields, manifest
 
 ARCHITECTURE = {"n_genes": 3}
+GENE, TWO_REGIONS = {"kind": "gene", "count": 1}, {"kind": "region", "count": 2}
+OF_REGIONS = {
+    "architecture": {"n_genes": 0, "n_regions": 3},
+    "genes": {"ids": IDS, "modalities": [{"kind": "region", "count": 3}]},
+}
 
 
 def test_json_round_trip() -> None:
@@ -57,7 +62,14 @@ def test_a_manifest_is_frozen(field: str) -> None:
         ({"name": "pbmc\n"}, "name"),
         ({"version": 0}, "version"),
         ({"manifest_version": 2}, "manifest_version"),
-        ({"kind": "totalvi"}, "kind"),
+        ({"kind": "velovi"}, "kind"),
+        ({"kind": "totalvi"}, "needs features of kind gene, protein"),
+        ({"architecture": {"n_genes": 0}}, "needs genes, regions or proteins"),
+        ({"architecture": {"n_genes": 2, "n_regions": 1}}, "differ"),
+        ({"kind": "peakvi", **OF_REGIONS, "genes": {"ids": IDS}}, "differ"),
+        (OF_REGIONS, "features of kind gene alone"),
+        ({"genes": {"ids": IDS, "modalities": [GENE]}}, "add up"),
+        ({"genes": {"ids": IDS, "modalities": [TWO_REGIONS, GENE]}}, "order"),
         ({"architecture": {"n_genes": 4}}, "differ in length"),
         ({"expected_expression": (1.0,)}, "differ in length"),
         ({"architecture": ARCHITECTURE | {"dropout_rate": 1.0}}, "dropout_rate"),
@@ -82,6 +94,22 @@ def test_a_wrong_manifest_is_refused(changes: dict[str, Any], complaint: str) ->
 def test_normal_likelihood_goes_with_continuous_input() -> None:
     normal = manifest(architecture=ARCHITECTURE | {"likelihood": "normal"}, input="continuous")
     assert normal.input == "continuous"
+
+
+def test_features_of_several_kinds() -> None:
+    whole = manifest(
+        kind="multivi",
+        architecture={"n_genes": 1, "n_regions": 2},
+        genes={"ids": ("CD3D", "CD3D", "chr1:1-2"), "modalities": [GENE, TWO_REGIONS]},
+    )
+    assert whole.genes.counts() == whole.architecture.counts()
+    assert whole.genes.slices() == {
+        "gene": slice(0, 1),
+        "region": slice(1, 3),
+        "protein": slice(3, 3),
+    }
+    assert manifest(kind="peakvi", **OF_REGIONS).architecture.n_features == 3
+    assert manifest().genes.counts() == {"gene": 3, "region": 0, "protein": 0}
 
 
 def test_recipes() -> None:

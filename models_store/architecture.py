@@ -1,0 +1,78 @@
+"""The sizes and options of a reference's network, as its manifest states them."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models_store.gene_panel import MODALITIES, FeatureKind
+
+Kind = Literal["scvi", "scanvi", "peakvi", "poissonvi", "totalvi", "multivi"]
+"""Which conditional VAE: `scanvi` is `scvi` with labels and a classifier, `poissonvi` is `scvi`
+of regions, `peakvi` models which regions are open, `totalvi` genes with proteins, and `multivi`
+any of the three."""
+Likelihood = Literal["nb", "zinb", "poisson", "normal"]
+Dispersion = Literal["gene", "gene-batch", "gene-label", "gene-cell"]
+Normalised = Literal["none", "encoder", "decoder", "both"]
+
+FEATURES_OF: dict[Kind, tuple[FeatureKind, ...]] = {
+    "scvi": ("gene",),
+    "scanvi": ("gene",),
+    "peakvi": ("region",),
+    "poissonvi": ("region",),
+    "totalvi": ("gene", "protein"),
+    "multivi": ("gene", "region", "protein"),
+}
+"""The kinds of features that each kind of reference may have."""
+SOME_ABSENT: frozenset[Kind] = frozenset({"multivi"})
+"""Kinds that need not have each of these."""
+
+
+class Architecture(BaseModel):
+    """The sizes and options of a conditional VAE, under scvi-tools' own names.
+
+    Sizes have an upper bound, because a request may ask for them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_genes: int = Field(ge=0, le=200_000)
+    n_regions: int = Field(default=0, ge=0, le=2_000_000)
+    n_proteins: int = Field(default=0, ge=0, le=10_000)
+    n_hidden: int = Field(default=128, gt=0, le=8192)
+    n_latent: int = Field(default=10, gt=0, le=1024)
+    n_layers: int = Field(default=2, gt=0, le=16)
+    n_layers_decoder: int | None = Field(default=None, gt=0, le=16)
+    """PEAKVI and MULTIVI: hidden layers of the decoders. None: as many as the encoders have."""
+    dropout_rate: float = Field(default=0.2, ge=0, lt=1)
+    likelihood: Likelihood = "nb"
+    dispersion: Dispersion = "gene"
+    latent_distribution: Literal["normal", "ln"] = "normal"
+    library: Literal["observed", "latent", "size_factor"] = "observed"
+    log_variational: bool = True
+    encode_covariates: bool = True
+    deeply_inject_covariates: bool = True
+    batch_norm: Normalised = "none"
+    layer_norm: Normalised = "both"
+    linear_classifier: bool = False
+    """SCANVI: the classifier of labels is one linear layer, instead of `n_layers` hidden ones."""
+    model_depth: bool = True
+    """PEAKVI: an encoder of how deeply a cell was sequenced."""
+    region_factors: bool = True
+    """PEAKVI and MULTIVI: one factor for each region, of all cells."""
+
+    @model_validator(mode="after")
+    def _has_features(self) -> Self:
+        if self.n_features == 0:
+            raise ValueError("a network needs genes, regions or proteins")
+        return self
+
+    @property
+    def n_features(self) -> int:
+        """Columns of the counts that the network sees: genes, then regions, then proteins."""
+        return sum(self.counts().values())
+
+    def counts(self) -> dict[FeatureKind, int]:
+        """How many features there are of each kind, in panel order."""
+        return dict(zip(MODALITIES, (self.n_genes, self.n_regions, self.n_proteins), strict=True))
