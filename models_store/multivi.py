@@ -180,12 +180,6 @@ class MULTIVI(CVAE):
         labelled: Cells | None = None,
     ) -> Float[Tensor, ""]:
         """A scalar whose gradient is that of the loss: of genes and regions the slope alone."""
-        return self.loss_and_draw(cells, noise, kl_weight, projection)[0]
-
-    def loss_and_draw(
-        self, cells: Cells, noise: Noise, kl_weight: float, projection: Projection | None = None
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, "c z"]]:
-        """The training loss, and the draws of z that it was computed at."""
         made = self.encode(projection or self.project(cells), cells.codes)
         seen = self.seen_by_decoders(made, noise, cells.continuous)
         genes, regions, proteins = split_modalities(cells.x, self.architecture)
@@ -201,8 +195,7 @@ class MULTIVI(CVAE):
             open_ = self.openness(self.region_decoder.output(h[has]), made.depth[has])
             slope = slope + openness_slope(regions[has], open_)
         rest = self.protein_surprise(seen, proteins, cells.codes, noise, made)
-        loss = self.terms(made, rest).loss(kl_weight) + slope / len(cells.x)
-        return loss, seen[:, : self.architecture.n_latent]
+        return self.terms(made, rest).loss(kl_weight) + slope / len(cells.x)
 
     def openness(self, logits: Float[Tensor, "c r"], depth: Float[Tensor, "c 1"]) -> Openness:
         """What the probability that a region is seen open is made of."""

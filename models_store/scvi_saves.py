@@ -17,7 +17,7 @@ from models_store.scvi_features import name_of as name_of
 from models_store.scvi_refusals import InconsistentSave as InconsistentSave
 from models_store.scvi_refusals import UnsupportedSave as UnsupportedSave
 
-SUPPORTED = ("SCVI", "SCANVI", "TOTALVI", "MULTIVI")
+SUPPORTED = ("SCVI", "SCANVI", "TOTALVI", "PEAKVI", "POISSONVI", "MULTIVI")
 OWN_COLUMN = re.compile(r"^_scvi_\w+$")
 """What scvi-tools calls a column that it made itself, where the caller had named none."""
 
@@ -175,6 +175,7 @@ MARKS = {
     "z_encoder_accessibility.": "MULTIVI",
     "background_pro_alpha": "TOTALVI",
     "region_factors": "PEAKVI",
+    "z_decoder.px_decoder.": "PEAKVI",
     "alpha_posterior_logit_a": "AUTOZI",
     "decoder.factor_regressor": "LinearSCVI",
     "classifier.": "SCANVI",

@@ -5,35 +5,35 @@ What is a part of what: see `scvi_pieces`.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from models_store import multivi_names, totalvi_names
-from models_store.coders import Dispersion
+from models_store import multivi_names, region_names, totalvi_names
 from models_store.cvae import CVAE
 from models_store.kinds import NETWORKS
-from models_store.layers import ConditionalLinear, FullyConnected
+from models_store.layers import FullyConnected
 from models_store.manifest import Architecture, Kind, LabelLevel
 from models_store.multivi import MULTIVI
 from models_store.multivi_options import multi_architecture_of
 from models_store.multivi_pieces import multi_pieces, without_proteins
+from models_store.peakvi import PEAKVI
+from models_store.region_options import region_architecture_of
 from models_store.scvi import SCVI
 from models_store.scvi_options import architecture_of
 from models_store.scvi_pieces import (
     Piece,
-    of_conditional,
     of_head,
     of_stack,
     of_table,
     same,
-    transposed,
 )
 from models_store.scvi_saves import InconsistentSave, Save
 from models_store.totalvi import TOTALVI
 from models_store.totalvi_options import total_architecture_of
+from models_store.totalvi_pieces import total_pieces
 
 State = Mapping[str, Tensor]
 
@@ -42,8 +42,16 @@ KINDS: Mapping[str, Kind] = {
     "SCANVI": "scanvi",
     "TOTALVI": "totalvi",
     "MULTIVI": "multivi",
+    "PEAKVI": "peakvi",
+    "POISSONVI": "poissonvi",
 }
 
+ARCHITECTURES: Mapping[Kind, Callable[[Save], Architecture]] = {
+    **dict.fromkeys(("scvi", "scanvi"), architecture_of),
+    **dict.fromkeys(("peakvi", "poissonvi"), region_architecture_of),
+    "totalvi": total_architecture_of,
+    "multivi": multi_architecture_of,
+}
 STACKS: Mapping[str, str] = {
     "z_encoder.layers": "z_encoder.encoder",
     "library_encoder.layers": "l_encoder.encoder",
@@ -75,6 +83,8 @@ TABLES: Mapping[Kind, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "scanvi": ({**STACKS, **LABEL_STACKS}, {**HEADS, **LABEL_HEADS}),
     "totalvi": (totalvi_names.STACKS, totalvi_names.HEADS),
     "multivi": (multivi_names.STACKS, multivi_names.HEADS),
+    "peakvi": (region_names.STACKS, region_names.HEADS),
+    "poissonvi": (STACKS, HEADS),
 }
 """Ours to theirs, for each kind: stacks of conditional layers, and plain linear layers."""
 LIBRARY_PRIOR = ("library_log_means", "library_log_vars")
@@ -114,12 +124,9 @@ def convert(save: Save, state: State) -> ConvertedModel:
             asks for.
     """
     kind = KINDS[save.model]
+    architecture = ARCHITECTURES[kind](save)
     if kind == "totalvi":
-        architecture = _as_its_version_had_it(total_architecture_of(save), state)
-    elif kind == "multivi":
-        architecture = multi_architecture_of(save)
-    else:
-        architecture = architecture_of(save)
+        architecture = _as_its_version_had_it(architecture, state)
     save = _settled(save, state, architecture)
     network = NETWORKS[kind](
         architecture,
@@ -179,8 +186,9 @@ def _sizes(save: Save) -> str:
 
 
 def _features(save: Save) -> str:
-    counts = {"genes": save.genes, "regions": save.regions, "proteins": save.proteins}
-    return " and ".join(f"{len(names):,} {noun}" for noun, names in counts.items() if names)
+    first = "regions" if save.model in {"PEAKVI", "POISSONVI"} else "genes"
+    counts = ((first, save.genes), ("regions", save.regions), ("proteins", save.proteins))
+    return " and ".join(f"{len(names):,} {noun}" for noun, names in counts if names)
 
 
 def _refuse_strangers(state: State, known: set[str], save: Save) -> None:
@@ -205,7 +213,7 @@ def _pieces(network: CVAE, kind: Kind) -> Iterator[Piece]:
         head = modules.get(ours)
         if isinstance(head, nn.Linear):
             yield from of_head(ours, head_name(theirs, network), head)
-    yield from _total(network) if isinstance(network, TOTALVI) else _dispersion(network)
+    yield from total_pieces(network) if isinstance(network, TOTALVI) else _dispersion(network)
     yield from multi_pieces(network) if isinstance(network, MULTIVI) else ()
     yield from _priors(network)
 
@@ -220,25 +228,9 @@ def _dispersion(network: CVAE) -> Iterator[Piece]:
     if isinstance(network, SCVI):
         of_all = network.architecture.dispersion == "gene"
         yield from of_table("dispersion", "px_r", network.dispersion, of_all=of_all)
-
-
-def _total(network: TOTALVI) -> Iterator[Piece]:
-    """What totalVI has beside stacks and heads."""
-    modules, a = dict(network.named_modules()), network.architecture
-    for ours, theirs in totalvi_names.OUTPUTS.items():
-        linear = modules.get(ours)
-        if isinstance(linear, ConditionalLinear):
-            yield from of_conditional(ours, f"{theirs}.fc_layers.Layer 0.0", linear)
-    of_all = {"dispersion": a.dispersion == "gene"}
-    of_all["proteins.dispersion"] = a.protein_dispersion == "protein"
-    tables = {**totalvi_names.DISPERSIONS, **totalvi_names.BACKGROUNDS}
-    for ours, theirs in tables.items():
-        table = modules[ours]
-        assert isinstance(table, Dispersion)
-        yield from of_table(ours, theirs, table, of_all=of_all.get(ours, False))
-    n_batches, n_proteins = network.proteins.log_efficiency.shape
-    if n_batches:
-        yield Piece(*totalvi_names.EFFICIENCY, (n_proteins, n_batches), transposed)
+    if isinstance(network, PEAKVI) and network.region_factors is not None:
+        shape = tuple(network.region_factors.shape)
+        yield Piece(region_names.FACTORS, region_names.FACTORS, shape, same)
 
 
 def _with_joint_prior(state: State, a: Architecture) -> State:

@@ -20,6 +20,7 @@ from models_store.coders import Dispersion, Encoder
 from models_store.cvae import CVAE, LossTerms
 from models_store.layers import Codes
 from models_store.manifest import Architecture
+from models_store.outputs import OutputName
 from models_store.protein_likelihood import (
     ProteinTerms,
     background_sd,
@@ -85,6 +86,7 @@ class TOTALVI(CVAE):
     """
 
     see_covariates = ("z_encoder", "library_encoder", "decoder")
+    outputs = ("normalised_expression", "protein_foreground", "protein_probability")
 
     def __init__(
         self,
@@ -237,18 +239,14 @@ class TOTALVI(CVAE):
         if self.architecture.dispersion == "gene-batch":
             yield self.dispersion
 
-    def gene_shares(
-        self,
-        z: Float[Tensor, "c z"],
-        codes: Codes,
-        continuous: Float[Tensor, "c n"] | None = None,
-    ) -> Float[Tensor, "c g"]:
-        """Normalised expression: each gene's share of the decoder's mean before zero inflation.
-
-        With size factors it is the softplus of scvi-tools, which is no share. See
-        `protein_foreground` for the arguments.
-        """
-        return self.head.scale(self.decode(z, codes, continuous).logits)
+    def decoded(
+        self, output: OutputName, z: Float[Tensor, "c z"], cells: Cells
+    ) -> Float[Tensor, "c f"]:
+        """The scale of the genes, or of the proteins what `protein_foreground` gives."""
+        if output == "normalised_expression":
+            return self.head.scale(self.decode(z, cells.codes, cells.continuous).logits)
+        found = self.protein_foreground(z, cells.codes, cells.continuous)
+        return found.probability if output == "protein_probability" else found.expression
 
     def protein_foreground(
         self,

@@ -1,93 +1,79 @@
-"""A classifier that guesses the batch of a cell from its latent, which a network learns to fool.
+"""A classifier that tells batches apart by their latents, and what a network learns to fool it by.
 
-As scvi-tools trains it: two hidden layers, and the network is drawn towards latents of which the
-classifier thinks that they are of any batch but their own. It is no part of the reference.
+With proteins that a batch was not measured for, cells would come to lie by what is missing. While
+the KL weight is below 1 the network therefore also pays for a batch that can be told, as totalVI
+does (Gayoso, Steier et al. 2021). MULTIVI pays in full to the end, whatever its cells lack: a
+batch may have another modality than the next (decision 0073).
 """
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, log_softmax, one_hot
+from torch.nn.functional import cross_entropy, one_hot
 
-from models_store.cells import Cells, Noise
-from models_store.layers import FullyConnected
+from models_store.cells import Cells, Noise, Projection
+from models_store.cvae import CVAE
 from models_store.multivi import MULTIVI
 
-N_HIDDEN, N_LAYERS, DROPOUT_RATE = 32, 2, 0.1
-LEARNING_RATE, ADAM_EPS = 1e-3, 0.01
+HIDDEN, DROPOUT = 32, 0.1
+LEARNING_RATE, EPS = 1e-3, 0.01
+WEIGHT_DECAY, WEIGHT_DECAY_OF_MODALITIES = 1e-6, 1e-3
+"""Of scvi-tools' adversarial training plan; the latter for MULTIVI."""
 
 
-class Adversary(nn.Module):
-    """One classifier and its own optimiser.
+class Adversary:
+    """The classifier of the batches of one network in training.
 
     Args:
-        n_latent: dimensions of z.
-        n_batches: batches that it tells apart, at least two.
-        weight_decay: of its optimiser; scvi-tools takes the network's own.
+        cvae: the network, on the device of its cells.
     """
 
-    def __init__(self, n_latent: int, n_batches: int, *, weight_decay: float) -> None:
-        super().__init__()
-        self.layers = FullyConnected(
-            n_latent,
-            N_HIDDEN,
-            n_layers=N_LAYERS,
-            n_categories=(),
-            inject_deeply=False,
-            batch_norm=True,
-            layer_norm=False,
-            dropout_rate=DROPOUT_RATE,
-        )
-        self.output = nn.Linear(N_HIDDEN, n_batches)
+    def __init__(self, cvae: CVAE) -> None:
+        self.cvae, self.n_batches = cvae, cvae.n_categories[0]
+        self.lasts = isinstance(cvae, MULTIVI)
+        decay = WEIGHT_DECAY_OF_MODALITIES if self.lasts else WEIGHT_DECAY
+        n_latent = cvae.architecture.n_latent
+        layers: list[nn.Module] = []
+        for n_in in (n_latent, HIDDEN):
+            layers += [nn.Linear(n_in, HIDDEN), nn.BatchNorm1d(HIDDEN, eps=1e-3, momentum=0.01)]
+            layers += [nn.ReLU(), nn.Dropout(DROPOUT)]
+        self.classifier = nn.Sequential(*layers, nn.Linear(HIDDEN, self.n_batches)).to(cvae.device)
         self.optimiser = torch.optim.Adam(
-            self.parameters(), lr=LEARNING_RATE, eps=ADAM_EPS, weight_decay=weight_decay
+            self.classifier.parameters(), lr=LEARNING_RATE, eps=EPS, weight_decay=decay
         )
 
-    def forward(self, z: Float[Tensor, "c z"]) -> Float[Tensor, "c k"]:
-        """A logit for each batch."""
-        return torch.as_tensor(self.output(self.layers(z, ())))
+    @classmethod
+    def where_needed(cls, cvae: CVAE, training: Cells) -> "Adversary | None":
+        """One where there are batches to tell, and one lacks proteins that another has or the
+        network is of modalities."""
+        needed = training.measured is not None or isinstance(cvae, MULTIVI)
+        return cls(cvae) if needed and cvae.n_categories[0] > 1 else None
 
-    def fool(self, z: Float[Tensor, "c z"], batch: Int[Tensor, " c"]) -> Float[Tensor, ""]:
-        """Mean cross-entropy with all batches but a cell's own: what the network adds to its loss.
+    def weight(self, kl_weight: float) -> float:
+        """How much fooling it counts, at this KL weight."""
+        return 1.0 if self.lasts else 1 - kl_weight
 
-        The gradients that it leaves in the classifier's own weights are for nobody.
-        """
-        log_p = log_softmax(self(z), dim=-1)
-        n_batches = log_p.shape[1]
-        others = (1 - one_hot(batch, n_batches).to(log_p.dtype)) / (n_batches - 1)
-        return -(others * log_p).sum(-1).mean()
-
-    def learn(
-        self, z: Float[Tensor, "c z"], batch: Int[Tensor, " c"], *, share: float = 1.0
-    ) -> None:
-        """One step of the classifier itself; `share`: what its loss is multiplied by."""
-        loss = share * cross_entropy(self(z.detach()), batch)
-        self.optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        self.optimiser.step()
-
-
-class AdversarialLoss:
-    """The training loss of a network with what fooling its adversary adds (scvi-tools: at 1)."""
-
-    def __init__(self, cvae: MULTIVI, *, weight_decay: float) -> None:
-        self.cvae = cvae
-        n_latent, n_batches = cvae.architecture.n_latent, cvae.n_categories[0]
-        adversary = Adversary(n_latent, n_batches, weight_decay=weight_decay)
-        self.adversary = adversary.to(cvae.device).train()
-        self.seen: tuple[Tensor, Tensor] | None = None
-
-    def __call__(
-        self, cells: Cells, noise: Noise, kl_weight: float, *, labelled: Cells | None = None
+    def pressure(
+        self, cells: Cells, projection: Projection, noise: Noise, weight: float
     ) -> Float[Tensor, ""]:
-        """Of a minibatch, as `CVAE.training_loss` has it."""
-        batch = cells.codes[0]
-        assert not isinstance(batch, int)
-        loss, z = self.cvae.loss_and_draw(cells, noise, kl_weight)
-        self.seen = z.detach(), batch
-        return loss + self.adversary.fool(z, batch)
+        """What the network pays for batches that can be told; the classifier learns from the same.
 
-    def after_step(self) -> None:
-        """The adversary learns from the draws that the network was just trained at."""
-        assert self.seen is not None
-        self.adversary.learn(*self.seen)
+        Args:
+            cells: a minibatch.
+            projection: theirs.
+            noise: their draws.
+            weight: how much it counts, from 1 when training begins to 0.
+        """
+        if weight == 0:
+            return noise.z.new_zeros(())
+        z = self.cvae.sample(self.cvae.posterior(projection, cells.codes), noise.z)
+        batch = torch.as_tensor(cells.codes[0], device=z.device).expand(len(z))
+        self._learn(z.detach(), batch, weight)
+        others = 1.0 - one_hot(batch, self.n_batches).to(z.dtype)
+        logits = self.classifier(z)
+        return weight * cross_entropy(logits, others / (self.n_batches - 1))
+
+    def _learn(self, z: Float[Tensor, "c z"], batch: Int[Tensor, " c"], weight: float) -> None:
+        self.optimiser.zero_grad()
+        torch.autograd.backward(weight * cross_entropy(self.classifier(z), batch))
+        self.optimiser.step()

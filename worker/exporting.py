@@ -22,6 +22,8 @@ from models_store.multivi_export import (
     multi_state_dict,
     var_names,
 )
+from models_store.peakvi import PEAKVI
+from models_store.region_export import peak_state_dict, region_attributes
 from models_store.scvi import SCVI
 from models_store.scvi_export import (
     QueryColumns,
@@ -75,11 +77,15 @@ def export_mapping(order: MapOrder, results: Path) -> ExportedModel:
     told = attributes(manifest, columns)
     if isinstance(grafted, TOTALVI):
         state, told = total_state_dict(grafted), total_attributes(manifest, columns)
+    elif isinstance(grafted, PEAKVI):
+        state, told = peak_state_dict(grafted), region_attributes(manifest, columns)
     elif isinstance(grafted, MULTIVI):
         state, told = multi_state_dict(grafted), multi_attributes(manifest, columns)
     else:
         assert isinstance(grafted, SCVI)
         state = state_dict(grafted, manifest.kind)
+        if manifest.kind == "poissonvi":
+            told = region_attributes(manifest, columns)
     names: Any = np.array(manifest.genes.ids[_genes(manifest)], dtype=object)
     if isinstance(grafted, MULTIVI):
         names = var_names(manifest)

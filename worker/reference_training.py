@@ -11,9 +11,10 @@ from torch import Tensor
 
 from models_store.cells import Cells, select_cells
 from models_store.cvae import CVAE
-from models_store.multivi import MULTIVI
 from models_store.scanvi import SCANVI
-from worker.adversary import AdversarialLoss
+from models_store.totalvi import TOTALVI
+from worker.adversary import Adversary
+from worker.protein_background import start_backgrounds
 
 Tick = Callable[[float], None]
 
@@ -37,6 +38,7 @@ class Optimiser:
     weight_decay: float = 1e-6
     decoupled: bool = False
     """Whether the weight decay is AdamW's."""
+    eps: float = ADAM_EPS
     clip: float = 50.0
     """Norm of the gradient beyond which it is cut."""
 
@@ -44,7 +46,7 @@ class Optimiser:
         """For these weights."""
         kind = torch.optim.AdamW if self.decoupled else torch.optim.Adam
         rate, decay = self.learning_rate, self.weight_decay
-        return kind(parameters, lr=rate, eps=ADAM_EPS, weight_decay=decay, fused=True)
+        return kind(parameters, lr=rate, eps=self.eps, weight_decay=decay, fused=True)
 
 
 OF_REGIONS = Optimiser(weight_decay=1e-3, decoupled=True, clip=math.inf)
@@ -101,6 +103,9 @@ def train_reference(
     """
     began = time.monotonic()
     _set_library_prior(cvae, training)
+    if isinstance(cvae, TOTALVI):
+        start_backgrounds(cvae, training, schedule.seed)
+    adversary = Adversary.where_needed(cvae, training)
     generator = torch.Generator().manual_seed(schedule.seed)
     device = training.x.device
     parameters = [p for p in cvae.parameters() if p.numel()]
@@ -112,8 +117,6 @@ def train_reference(
     )
     cvae.train()
     labelled = _labelled_minibatches(cvae, training, schedule.seed)
-    rival = _rival(cvae, asked)
-    loss_of = cvae.training_loss if rival is None else rival
     step = 0
     for _ in range(schedule.epochs):
         order = torch.randperm(len(training.x), generator=generator).to(device)
@@ -125,26 +128,23 @@ def train_reference(
             optimiser.zero_grad()
             noise = cvae.draw_noise(len(index), generator)
             minibatch = select_cells(training, index)
-            loss = loss_of(minibatch, noise, kl_weight, labelled=next(labelled))
+            projection = None if adversary is None else cvae.project(minibatch)
+            loss = cvae.training_loss(
+                minibatch, noise, kl_weight, projection=projection, labelled=next(labelled)
+            )
+            if adversary is not None and projection is not None:
+                weight = adversary.weight(kl_weight)
+                loss = loss + adversary.pressure(minibatch, projection, noise, weight)
             torch.autograd.backward(loss)
             if asked.clip < math.inf:
                 torch.nn.utils.clip_grad_norm_(parameters, asked.clip)
             optimiser.step()
-            if rival is not None:
-                rival.after_step()
             rate.step()
             step += 1
     cvae.eval()
     elbo = None if held_out is None else mean_elbo(cvae, held_out, seed=schedule.seed)
     accuracy = None if held_out is None else label_accuracy(cvae, held_out)
     return TrainedReference(schedule.epochs, elbo, time.monotonic() - began, accuracy)
-
-
-def _rival(cvae: CVAE, asked: Optimiser) -> AdversarialLoss | None:
-    """MULTIVI alone has one, where there are batches to tell apart (decision 0073)."""
-    if not isinstance(cvae, MULTIVI) or cvae.n_categories[0] == 1:
-        return None
-    return AdversarialLoss(cvae, weight_decay=asked.weight_decay)
 
 
 def _labelled_minibatches(cvae: CVAE, training: Cells, seed: int) -> Iterator[Cells | None]:
@@ -198,7 +198,9 @@ def mean_elbo(cvae: CVAE, cells: Cells, *, seed: int, draws: int = 5) -> float:
 
 def _set_library_prior(cvae: CVAE, training: Cells) -> None:
     """Mean and population variance of the log library of each batch (scvi-tools' prior)."""
-    totals = training.x.sum(-1)
+    a = cvae.architecture
+    # A library is of the genes alone where there are genes.
+    totals = (training.x[:, : a.n_genes] if a.n_genes else training.x).sum(-1)
     for batch in range(len(cvae.library_prior)):
         mine = torch.as_tensor(training.codes[0] == batch, device=totals.device)
         logs = totals[mine & (totals > 0)].log()

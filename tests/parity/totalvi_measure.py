@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -97,7 +98,8 @@ def _output_errors(case: TotalCase, side: TotalSide, posterior: Posterior, noise
     z = network.sample(posterior, noise.z)
     into = (torch.zeros(len(z), dtype=torch.int64), *cells.codes[1:])
     found = network.protein_foreground(z, into, cells.continuous, noise.background)
-    shares = network.gene_shares(z, into, cells.continuous)
+    as_of_batch = dataclasses.replace(cells, codes=into)
+    shares = network.decoded("normalised_expression", z, as_of_batch)
     return {
         "normalised expression": error(shares, torch.as_tensor(genes)),
         "protein foreground": error(found.expression, torch.as_tensor(proteins)),
