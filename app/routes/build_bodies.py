@@ -38,8 +38,13 @@ class BuildIn(Sent):
 
     query: Name
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
-    kind: Annotated[Literal["SCVI", "SCANVI"], BeforeValidator(_in_capitals)] = Field(
-        default="SCVI", description="SCANVI also learns the labels of the first labels key."
+    kind: Annotated[
+        Literal["SCVI", "SCANVI", "TOTALVI", "PEAKVI", "POISSONVI", "MULTIVI"],
+        BeforeValidator(_in_capitals),
+    ] = Field(
+        default="SCVI",
+        description="SCANVI also learns the labels of the first labels key; TOTALVI needs proteins "
+        "beside genes, PEAKVI and POISSONVI regions, MULTIVI genes and regions.",
     )
     batch_key: Name | None = None
     labels_key: Name | None = Field(default=None, description="Short for one of labels_keys.")
@@ -53,7 +58,16 @@ class BuildIn(Sent):
         description="SCANVI: train an SCVI first, then go on from it for a few epochs with labels.",
     )
     n_top_genes: int | None = Field(default=2000, gt=0)
-    genes: list[str] | None = None
+    n_top_regions: int | None = Field(
+        default=50_000,
+        gt=0,
+        description="Regions that are open in most cells; null: all that are open in any.",
+    )
+    genes: list[str] | None = Field(
+        default=None,
+        description="The panel's genes, instead of the most variable ones; of PEAKVI and "
+        "POISSONVI, its regions. Proteins are always all that have a count.",
+    )
     extra_categorical: list[Name] = Field(default=[])
     continuous: list[Name] = Field(default=[])
     size_factor_key: Name | None = None

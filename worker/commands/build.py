@@ -11,7 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from app.bell import PollingBell
-from app.commands.surroundings import ConditionKey, NoRecipeSearch, RefuseBelow, WarnBelow
+from app.commands.surroundings import (
+    ArchitectureOptions,
+    ConditionKey,
+    KindOption,
+    NoRecipeSearch,
+    Pretraining,
+    ProteinsKey,
+    RefuseBelow,
+    TopRegions,
+    UnlabeledCategory,
+    WarnBelow,
+)
 from app.jobs import claim_next, fail_job
 from app.keys import LOCAL_OWNER
 from app.licences import check_terms
@@ -35,26 +46,24 @@ def build(
     file: Annotated[Path, typer.Argument(help="An h5ad with raw counts.")],
     *,
     name: Annotated[str, typer.Option(help="The reference's name.")],
-    kind: Annotated[str, typer.Option(help="SCVI, or SCANVI, which learns labels.")] = "SCVI",
+    kind: KindOption = "SCVI",
     batch_key: Annotated[str | None, typer.Option(help="obs column of the batches.")] = None,
     labels_key: Annotated[Many, typer.Option(help="obs column of labels; repeatable.")] = None,
-    unlabeled_category: Annotated[
-        str | None, typer.Option(help="SCANVI: the label that stands for none.")
-    ] = None,
-    pretraining: Annotated[
-        bool, typer.Option("--pretraining", help="SCANVI: train an SCVI first.")
-    ] = False,
+    unlabeled_category: UnlabeledCategory = None,
+    pretraining: Pretraining = False,
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
+    n_top_regions: TopRegions = None,
     genes: Annotated[Path | None, typer.Option(help="A gene a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1)] = None,
     no_recipe_search: NoRecipeSearch = False,
     condition_key: ConditionKey = None,
     seed: Annotated[int, typer.Option()] = 0,
-    set_: Annotated[Many, typer.Option("--set", help="Architecture, as n_latent=20.")] = None,
+    set_: ArchitectureOptions = None,
     extra_categorical: Annotated[Many, typer.Option(help="obs column; repeatable.")] = None,
     continuous: Annotated[Many, typer.Option(help="obs column; repeatable.")] = None,
     size_factor_key: Annotated[str | None, typer.Option(help="obs column.")] = None,
     layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X; default X.")] = None,
+    proteins_key: ProteinsKey = None,
     licence: Annotated[str | None, typer.Option(help="SPDX identifier.")] = None,
     citation: Annotated[str | None, typer.Option()] = None,
     species: Annotated[str | None, typer.Option()] = None,
@@ -83,9 +92,10 @@ def build(
         "refuse_below": refuse_below,
         "warn_below": warn_below,
         "layer": layer,
+        "proteins_key": proteins_key,
     }
-    if n_top_genes is not None:
-        options["n_top_genes"] = n_top_genes
+    numbers = {"n_top_genes": n_top_genes, "n_top_regions": n_top_regions}
+    options |= {name: number for name, number in numbers.items() if number is not None}
     raise typer.Exit(_build(file, name, options))
 
 
@@ -124,6 +134,7 @@ def _submit(
             filename=file.name,
             options={
                 "layer": options["layer"],
+                "proteins_key": options["proteins_key"],
                 "input": "continuous" if continuous else "counts",
             },
             max_attempts=settings.max_attempts,
