@@ -14,6 +14,8 @@ of regions, `peakvi` models which regions are open, `totalvi` genes with protein
 any of the three."""
 Likelihood = Literal["nb", "zinb", "poisson", "normal"]
 Dispersion = Literal["gene", "gene-batch", "gene-label", "gene-cell"]
+ProteinDispersion = Literal["protein", "protein-batch", "protein-label"]
+Background = Literal["softplus", "exp"]
 Normalised = Literal["none", "encoder", "decoder", "both"]
 
 FEATURES_OF: dict[Kind, tuple[FeatureKind, ...]] = {
@@ -44,7 +46,8 @@ class Architecture(BaseModel):
     n_latent: int = Field(default=10, gt=0, le=1024)
     n_layers: int = Field(default=2, gt=0, le=16)
     n_layers_decoder: int | None = Field(default=None, gt=0, le=16)
-    """PEAKVI and MULTIVI: hidden layers of the decoders. None: as many as the encoders have."""
+    """PEAKVI, TOTALVI and MULTIVI: hidden layers of the decoders. None: as many as the encoders
+    have."""
     dropout_rate: float = Field(default=0.2, ge=0, lt=1)
     likelihood: Likelihood = "nb"
     dispersion: Dispersion = "gene"
@@ -61,6 +64,17 @@ class Architecture(BaseModel):
     """PEAKVI: an encoder of how deeply a cell was sequenced."""
     region_factors: bool = True
     """PEAKVI and MULTIVI: one factor for each region, of all cells."""
+    protein_dispersion: ProteinDispersion = "protein"
+    decoder_dropout_rate: float = Field(default=0.0, ge=0, lt=1)
+    """TOTALVI: of the decoder, where others have none."""
+    background: Background = "softplus"
+    """TOTALVI: what makes the sd of a protein's log background positive; `exp` before scvi-tools
+    1.2."""
+    protein_efficiency: bool = True
+    """TOTALVI: an efficiency of each batch, and what came to scvi-tools with it (1.3.1): counts
+    are divided by 1 + their mean, proteins count by the KL weight, and two weak priors."""
+    n_panels: int = Field(default=0, ge=0, le=100_000)
+    """TOTALVI: panels of proteins that have a background each. 0: each batch has one."""
 
     @model_validator(mode="after")
     def _has_features(self) -> Self:

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from models_store.layers import Codes
+from models_store.layers import Code, Codes
 
 Rows = Int[Tensor, " n"] | slice
 """Which cells: in that order and copied, or a range of them, seen in place."""
@@ -31,6 +31,10 @@ class Cells:
     """Label codes, for gene-label dispersion and for SCANVI; the number of labels stands for
     `unknown`."""
     size_factor: Float[Tensor, " c"] | None = None
+    measured: Bool[Tensor, "c p"] | None = None
+    """Which proteins a cell was measured for (see `protein_panels`); None: all of them."""
+    panel: Code | None = None
+    """The panel of proteins of a cell, where a reference's backgrounds are by panel."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,19 @@ class Posterior:
 @dataclass(frozen=True)
 class Noise:
     """Standard normal draws for the reparameterised z and, where a network has them, the latent
-    library and for each label the z2 of SCANVI."""
+    library, for each label the z2 of SCANVI, and the background of each protein."""
 
     z: Float[Tensor, "c z"]
     library: Float[Tensor, "c 1"] | None = None
     z2: Float[Tensor, "k c z"] | None = None
+    background: Float[Tensor, "c p"] | None = None
 
     def rows(self, rows: Rows) -> "Noise":
         """The draws of some of the cells."""
         library = None if self.library is None else take(self.library, rows)
-        return Noise(take(self.z, rows), library, None if self.z2 is None else self.z2[:, rows])
+        z2 = None if self.z2 is None else self.z2[:, rows]
+        background = None if self.background is None else take(self.background, rows)
+        return Noise(take(self.z, rows), library, z2, background)
 
 
 def select_cells(cells: Cells, rows: Rows) -> Cells:
@@ -107,4 +114,6 @@ def select_cells(cells: Cells, rows: Rows) -> Cells:
         continuous=each(cells.continuous),
         labels=each(cells.labels),
         size_factor=each(cells.size_factor),
+        measured=each(cells.measured),
+        panel=take(cells.panel, rows) if isinstance(cells.panel, Tensor) else cells.panel,
     )

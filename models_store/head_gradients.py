@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models_store.cells import Cells, select_cells, take
+from models_store.conditional_outputs import Sums, added
 from models_store.count_rows import CountRows
 from models_store.kernels import Logits, can_fuse, fused_gradient
 from models_store.reconstruction import reconstruction_gradients
@@ -34,6 +35,8 @@ class HeadGradients:
     log_library: Float[Tensor, "c 1"]
     """Of regions, by the logit of the depth."""
     log_theta: Float[Tensor, "c g"] | None
+    rows: Sequence[Sums] = ()
+    """Of each output that sees covariates, by its query rows."""
 
 
 @dataclass(frozen=True)
@@ -176,4 +179,5 @@ def _joined(parts: Sequence[HeadGradients]) -> HeadGradients:
         torch.cat([part.h for part in parts]),
         torch.cat([part.log_library for part in parts]),
         torch.cat(thetas) if thetas else None,
+        [added(sums) for sums in zip(*(part.rows for part in parts), strict=True)],
     )

@@ -16,12 +16,15 @@ from models_store.replayed_gradients import ReplayedGradients
 from models_store.row_sums import Gradients
 from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
+from models_store.total_gradients import TotalGradients
+from models_store.totalvi import TOTALVI
 
 NETWORKS: Mapping[Kind, type[CVAE]] = {
     "scvi": SCVI,
     "scanvi": SCANVI,
     "peakvi": PEAKVI,
     "poissonvi": POISSONVI,
+    "totalvi": TOTALVI,
 }
 
 
@@ -46,6 +49,8 @@ def step_gradients(
         threads: how many may share a step.
         minibatch_size: cells of most steps.
     """
+    if isinstance(grafted, TOTALVI):
+        return TotalGradients(grafted, cells, projection, threads=threads)
     if isinstance(grafted, PEAKVI):
         return PeakGradients(grafted, cells, projection, threads=threads)
     if not isinstance(grafted, SCVI):

@@ -1,6 +1,6 @@
 """The model card of a reference version: its manifest in sentences."""
 
-from models_store.manifest import Manifest
+from models_store.manifest import Architecture, Manifest
 from models_store.recipe_evidence import RecipeEvidence
 
 
@@ -12,13 +12,13 @@ def model_card(manifest: Manifest) -> str:
     lines = [
         f"# {manifest.name}, version {manifest.version}",
         "",
-        f"A reference of kind {kind}: {p.n_cells:,} cells, {a.n_genes:,} genes{of_species}.",
+        f"A reference of kind {kind}: {p.n_cells:,} cells, {_features(a)}{of_species}.",
         "",
         "| | |",
         "|---|---|",
         f"| latent dimensions | {a.n_latent} |",
         f"| layers x hidden units | {a.n_layers} x {a.n_hidden} |",
-        f"| likelihood, dispersion | {a.likelihood}, {a.dispersion} |",
+        f"| likelihood, dispersion | {_likelihood(manifest)} |",
         f"| batch column | {manifest.batch.key or 'none'} |",
         f"| batches | {batches}{' ...' if len(manifest.batch.categories) > 20 else ''} |",
         f"| held-out ELBO per cell | {_number(p.held_out_elbo)} |",
@@ -39,6 +39,18 @@ def model_card(manifest: Manifest) -> str:
             "change the latent coordinates of a query. Its latents are those of recipe `forward`.",
         ]
     return "\n".join([*lines, *_evidence(manifest.recipe_evidence)]) + "\n"
+
+
+def _features(architecture: Architecture) -> str:
+    """How many there are of each kind."""
+    return " and ".join(f"{n:,} {kind}s" for kind, n in architecture.counts().items() if n)
+
+
+def _likelihood(manifest: Manifest) -> str:
+    a = manifest.architecture
+    if manifest.kind == "peakvi":
+        return "Bernoulli, none"
+    return f"{a.likelihood}, {'none' if a.likelihood == 'poisson' else a.dispersion}"
 
 
 def _recipe(manifest: Manifest) -> str:

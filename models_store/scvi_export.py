@@ -108,7 +108,7 @@ def _state(network: SCVI, kind: Kind) -> Iterator[tuple[str, Tensor]]:
     modules = dict(network.named_modules())
     for ours, theirs in stacks.items():
         if isinstance(stack := modules.get(ours), FullyConnected):
-            yield from _stack(theirs, stack)
+            yield from stack_state(theirs, stack)
     for ours, theirs in heads.items():
         if isinstance(head := modules.get(ours), nn.Linear):
             name = head_name(theirs, network)
@@ -122,15 +122,21 @@ def _state(network: SCVI, kind: Kind) -> Iterator[tuple[str, Tensor]]:
         yield "y_prior", prior.unsqueeze(0)
 
 
-def _stack(theirs: str, stack: FullyConnected) -> Iterator[tuple[str, Tensor]]:
+def stack_state(theirs: str, stack: FullyConnected) -> Iterator[tuple[str, Tensor]]:
+    """Hidden layers and their norms under scvi-tools' names."""
     for i, (linear, block) in enumerate(zip(stack.linears, stack.blocks, strict=True)):
         assert isinstance(linear, ConditionalLinear)
         layer = f"{theirs}.fc_layers.Layer {i}"
-        blocks = [linear.W_x.T, *(_columns(table) for table in linear.covariate_rows())]
-        yield f"{layer}.0.weight", torch.cat(blocks, dim=1)
-        yield f"{layer}.0.bias", linear.b
+        yield from conditional_state(f"{layer}.0", linear)
         for name, values in (*block.named_parameters(), *block.named_buffers()):
             yield f"{layer}.1.{name.removeprefix('batch_norm.')}", values
+
+
+def conditional_state(theirs: str, linear: ConditionalLinear) -> Iterator[tuple[str, Tensor]]:
+    """A layer that may see covariates, as one wide matrix."""
+    blocks = [linear.W_x.T, *(_columns(table) for table in linear.covariate_rows())]
+    yield f"{theirs}.weight", torch.cat(blocks, dim=1)
+    yield f"{theirs}.bias", linear.b
 
 
 def _columns(table: CategoryRows) -> Tensor:
@@ -210,30 +216,30 @@ def _setup(manifest: Manifest, columns: QueryColumns) -> dict[str, Any]:
 
 
 def _fields(manifest: Manifest, columns: QueryColumns) -> dict[str, Any]:
-    genes, batch = _names(manifest.genes.ids), columns.categories[0]
+    genes, batch = names_array(manifest.genes.ids), columns.categories[0]
     fields = {
-        "X": _field(
+        "X": field(
             ("X", None),
             {"n_obs": columns.n_cells, "n_vars": len(genes), "column_names": genes},
             n_cells=columns.n_cells,
             n_vars=len(genes),
         ),
-        "batch": _field(
+        "batch": field(
             ("obs", "_scvi_batch"),
-            {"categorical_mapping": _names(batch), "original_key": columns.batch},
+            {"categorical_mapping": names_array(batch), "original_key": columns.batch},
             n_batch=len(batch),
         ),
         "labels": _labels(manifest, columns),
-        "size_factor": _field(("obs", columns.size_factor)) if columns.size_factor else _field(),
-        "extra_categorical_covs": _field(n_extra_categorical_covs=0),
-        "extra_continuous_covs": _field(n_extra_continuous_covs=0),
+        "size_factor": field(("obs", columns.size_factor)) if columns.size_factor else field(),
+        "extra_categorical_covs": field(n_extra_categorical_covs=0),
+        "extra_continuous_covs": field(n_extra_continuous_covs=0),
     }
     if columns.covariates:
-        fields["extra_categorical_covs"] = _field(
+        fields["extra_categorical_covs"] = field(
             ("obsm", "_scvi_extra_categorical_covs"),
             {
                 "mappings": {
-                    key: _names(names)
+                    key: names_array(names)
                     for key, names in zip(columns.covariates, columns.categories[1:], strict=True)
                 },
                 "field_keys": list(columns.covariates),
@@ -242,9 +248,9 @@ def _fields(manifest: Manifest, columns: QueryColumns) -> dict[str, Any]:
             n_extra_categorical_covs=len(columns.covariates),
         )
     if columns.continuous:
-        fields["extra_continuous_covs"] = _field(
+        fields["extra_continuous_covs"] = field(
             ("obsm", "_scvi_extra_continuous_covs"),
-            {"columns": _names(columns.continuous)},
+            {"columns": names_array(columns.continuous)},
             n_extra_continuous_covs=len(columns.continuous),
         )
     return fields
@@ -253,22 +259,23 @@ def _fields(manifest: Manifest, columns: QueryColumns) -> dict[str, Any]:
 def _labels(manifest: Manifest, columns: QueryColumns) -> dict[str, Any]:
     if columns.labels is None:
         mapping = {"categorical_mapping": np.array([0]), "original_key": "_scvi_labels"}
-        return _field(("obs", "_scvi_labels"), mapping, n_labels=1)
+        return field(("obs", "_scvi_labels"), mapping, n_labels=1)
     names = label_names(manifest)
     state: dict[str, Any] = {
-        "categorical_mapping": _names(names),
+        "categorical_mapping": names_array(names),
         "original_key": columns.labels,
     }
     if manifest.kind == "scanvi":
         state["unlabeled_category"] = unlabeled(manifest)
-    return _field(("obs", "_scvi_labels"), state, n_labels=len(names))
+    return field(("obs", "_scvi_labels"), state, n_labels=len(names))
 
 
-def _field(
+def field(
     where: tuple[str, str | None] | None = None,
     state: Mapping[str, Any] | None = None,
     **statistics: int,
 ) -> dict[str, Any]:
+    """One field of a registry: where it is, its state, and how many there are of what."""
     place = {} if where is None else {"attr_name": where[0], "attr_key": where[1]}
     return {
         "data_registry": place,
@@ -277,5 +284,6 @@ def _field(
     }
 
 
-def _names(values: Sequence[str]) -> np.ndarray[Any, np.dtype[np.object_]]:
+def names_array(values: Sequence[str]) -> np.ndarray[Any, np.dtype[np.object_]]:
+    """Names as scvi-tools keeps them."""
     return np.array(list(values), dtype=object)

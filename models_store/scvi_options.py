@@ -1,6 +1,6 @@
 """The options of a saved model as an architecture: defaults, and what no network here has."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -57,32 +57,43 @@ def architecture_of(save: Save) -> Architecture:
         UnsupportedSave: an option that no network here has.
         InconsistentSave: an option that is out of its range.
     """
-    _refuse_unknown(save)
+    refuse_unknown(save, DEFAULTS, WITHOUT_EFFECT)
     chosen = {**DEFAULTS, **{k: v for k, v in save.options.items() if k in DEFAULTS}}
     _refuse_combinations(save, chosen)
-    library: Literal["observed", "latent", "size_factor"] = (
-        "observed" if chosen["use_observed_lib_size"] else "latent"
+    return built(
+        n_genes=len(save.genes),
+        n_hidden=chosen["n_hidden"],
+        n_latent=chosen["n_latent"],
+        n_layers=chosen["n_layers"],
+        dropout_rate=chosen["dropout_rate"],
+        likelihood=chosen["gene_likelihood"],
+        dispersion=chosen["dispersion"],
+        latent_distribution=chosen["latent_distribution"],
+        library=library_of(save, observed=chosen["use_observed_lib_size"]),
+        log_variational=chosen["log_variational"],
+        encode_covariates=chosen["encode_covariates"],
+        deeply_inject_covariates=chosen["deeply_inject_covariates"],
+        batch_norm=chosen["use_batch_norm"],
+        layer_norm=chosen["use_layer_norm"],
+        linear_classifier=save.model == "SCANVI" and chosen["linear_classifier"],
     )
+
+
+def library_of(save: Save, *, observed: bool) -> Literal["observed", "latent", "size_factor"]:
+    """Where a cell's depth comes from; size factors win."""
     if save.size_factor_key is not None:
-        library = "size_factor"
+        return "size_factor"
+    return "observed" if observed else "latent"
+
+
+def built(**options: Any) -> Architecture:
+    """The architecture of these options.
+
+    Raises:
+        InconsistentSave: one is out of its range.
+    """
     try:
-        return Architecture(
-            n_genes=len(save.genes),
-            n_hidden=chosen["n_hidden"],
-            n_latent=chosen["n_latent"],
-            n_layers=chosen["n_layers"],
-            dropout_rate=chosen["dropout_rate"],
-            likelihood=chosen["gene_likelihood"],
-            dispersion=chosen["dispersion"],
-            latent_distribution=chosen["latent_distribution"],
-            library=library,
-            log_variational=chosen["log_variational"],
-            encode_covariates=chosen["encode_covariates"],
-            deeply_inject_covariates=chosen["deeply_inject_covariates"],
-            batch_norm=chosen["use_batch_norm"],
-            layer_norm=chosen["use_layer_norm"],
-            linear_classifier=save.model == "SCANVI" and chosen["linear_classifier"],
-        )
+        return Architecture.model_validate(options)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise InconsistentSave(
@@ -104,9 +115,14 @@ def _refuse_combinations(save: Save, chosen: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_unknown(save: Save) -> None:
+def refuse_unknown(save: Save, known: Container[str], without_effect: Container[str]) -> None:
+    """Refuse an option that is not known, unless it is at the one value that is supported.
+
+    Raises:
+        UnsupportedSave: it is at another.
+    """
     for name, value in save.options.items():
-        if name in DEFAULTS or name in WITHOUT_EFFECT or value in (None, {}, []):
+        if name in known or name in without_effect or value in (None, {}, []):
             continue
         if name in UNSUPPORTED and value == UNSUPPORTED[name]:
             continue

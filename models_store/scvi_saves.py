@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from models_store.manifest import Covariate, LabelLevel
 
-SUPPORTED = ("SCVI", "SCANVI")
+SUPPORTED = ("SCVI", "SCANVI", "TOTALVI")
 OWN_COLUMN = re.compile(r"^_scvi_\w+$")
 """What scvi-tools calls a column that it made itself, where the caller had named none."""
 
@@ -50,20 +50,30 @@ class Save:
     n_cells: int | None
     is_trained: bool
     is_legacy: bool
+    proteins: tuple[str, ...] = ()
+    n_panels: int = 0
+    """Panels of proteins that have a background each; 0: each batch has one."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns of the counts that the network sees."""
+        return self.genes + self.proteins
 
 
 def read_description(
-    genes: Sequence[Any], attributes: Mapping[str, Any], tensor_names: Iterable[str]
+    genes: Sequence[Any] | Mapping[str, Sequence[Any]],
+    attributes: Mapping[str, Any],
+    tensor_names: Iterable[str],
 ) -> Save:
     """Understand the attributes of a save.
 
     Args:
-        genes: its var_names.
+        genes: its var_names, of each modality where it was trained on several.
         attributes: its attributes as JSON, those that describe it.
         tensor_names: of its weights; they tell the class where no attribute does.
 
     Raises:
-        UnsupportedSave: the class is another than SCVI or SCANVI.
+        UnsupportedSave: the class is none of `SUPPORTED`.
         InconsistentSave: something is missing or contradicts something else.
     """
     if "registry_" in attributes:
@@ -75,16 +85,25 @@ def read_description(
         raise InconsistentSave("it says nothing of the data that it was trained on")
     if head["model"] not in SUPPORTED:
         raise UnsupportedSave(
-            f"it is a {head['model']} model, and {' and '.join(SUPPORTED)} are supported"
+            f"it is a {head['model']} model, and {', '.join(SUPPORTED)} are supported"
         )
-    if not isinstance(genes, list | tuple):
-        raise UnsupportedSave("it was trained on several modalities (MuData)")
+    if isinstance(genes, Mapping):
+        genes = _genes_of(genes, head)
     try:
         return _save(tuple(map(name_of, genes)), attributes, fields, head)
     except ValidationError as error:
         raise InconsistentSave(str(error.errors()[0]["msg"])) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InconsistentSave(f"its description is incomplete ({error!r})") from error
+
+
+def _genes_of(names: Mapping[str, Sequence[Any]], head: Mapping[str, Any]) -> Sequence[Any]:
+    """The genes among the modalities of a MuData."""
+    modalities = head["setup_args"].get("modalities")
+    told = (modalities or {}).get("rna_layer")
+    if head["model"] != "TOTALVI" or told is None or told not in names:
+        raise UnsupportedSave("it was trained on several modalities (MuData)")
+    return names[told]
 
 
 def name_of(value: Any) -> str:
@@ -131,7 +150,20 @@ def _save(
         n_cells=fields.get("X", {}).get("n_cells") or fields.get("X", {}).get("n_obs"),
         is_trained=attributes.get("is_trained_") is not False,
         is_legacy="registry_" not in attributes,
+        proteins=_proteins(head["model"], fields),
+        n_panels=len((fields.get("panel") or {}).get("categorical_mapping") or ()),
     )
+
+
+def _proteins(model: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
+    if model != "TOTALVI":
+        return ()
+    names = tuple(map(name_of, fields["proteins"]["column_names"]))
+    if not names:
+        raise InconsistentSave("it is a TOTALVI model without proteins")
+    if len(set(names)) != len(names):
+        raise InconsistentSave("it lists a protein twice, so weights could not be told apart")
+    return names
 
 
 def _registry(registry: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -160,6 +192,8 @@ def _setup_dict(setup: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
                 "original_key": mappings[column]["original_key"],
                 f"n_{name}": statistics.get("n_batch" if name == "batch" else "n_labels"),
             }
+    if (proteins := setup.get("protein_names")) is not None:
+        fields["proteins"] = {"column_names": proteins}
     if extra := setup.get("extra_categoricals"):
         fields["extra_categorical_covs"] = {
             "mappings": extra["mappings"],

@@ -1,28 +1,40 @@
 """scvi-tools' weights under Cellgraft's names: one table for each kind, every shape checked.
 
-scvi-tools keeps one wide matrix for a layer, [x | continuous | one-hot of each covariate]; here
-each covariate's columns become its table of rows, so surgery can add to one without moving
-another. A covariate of one category has no column there and a row of zeros here.
+What is a part of what: see `scvi_pieces`.
 """
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from models_store import totalvi_names
+from models_store.coders import Dispersion
 from models_store.cvae import CVAE
 from models_store.kinds import NETWORKS
 from models_store.layers import ConditionalLinear, FullyConnected
 from models_store.manifest import Architecture, Kind, LabelLevel
 from models_store.scvi import SCVI
 from models_store.scvi_options import architecture_of
+from models_store.scvi_pieces import (
+    Piece,
+    of_conditional,
+    of_head,
+    of_stack,
+    of_table,
+    same,
+    transposed,
+)
 from models_store.scvi_saves import InconsistentSave, Save
+from models_store.totalvi import TOTALVI
+from models_store.totalvi_options import total_architecture_of
 
 State = Mapping[str, Tensor]
 
-KINDS: Mapping[str, Kind] = {"SCVI": "scvi", "SCANVI": "scanvi"}
+KINDS: Mapping[str, Kind] = {"SCVI": "scvi", "SCANVI": "scanvi", "TOTALVI": "totalvi"}
 
 STACKS: Mapping[str, str] = {
     "z_encoder.layers": "z_encoder.encoder",
@@ -53,27 +65,21 @@ LABEL_HEADS: Mapping[str, str] = {
 TABLES: Mapping[Kind, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "scvi": (STACKS, HEADS),
     "scanvi": ({**STACKS, **LABEL_STACKS}, {**HEADS, **LABEL_HEADS}),
+    "totalvi": (totalvi_names.STACKS, totalvi_names.HEADS),
 }
 """Ours to theirs, for each kind: stacks of conditional layers, and plain linear layers."""
 LIBRARY_PRIOR = ("library_log_means", "library_log_vars")
 LINEAR_CLASSIFIER = "classifier.classifier.0"
+TYPICAL_DEPTH = 3000.0
+"""Counts of a cell's genes where nobody tells; it weighs genes and proteins against each other in
+what is expected of a cell, and enters nothing else."""
 
 UNUSED = re.compile(
     r"^(l_encoder|decoder\.px_r_decoder|decoder\.px_dropout_decoder)\."
+    r"|^(encoder\.l_gene_\w+|decoder\.px_dropout_decoder_gene)\."
     r"|\.num_batches_tracked$|^pyro_param_store"
 )
 """Weights that scvi-tools always saves, and that only some likelihoods and libraries look at."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One tensor of ours, the tensor of theirs that it is part of, and that one's due shape."""
-
-    ours: str
-    theirs: str
-    shape: tuple[int, ...]
-    take: Callable[[Tensor], Tensor]
-    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,11 @@ def convert(save: Save, state: State) -> ConvertedModel:
         InconsistentSave: a tensor is missing, too many, or not of the shape that the description
             asks for.
     """
-    architecture, kind = architecture_of(save), KINDS[save.model]
+    kind = KINDS[save.model]
+    if kind == "totalvi":
+        architecture = _as_its_version_had_it(total_architecture_of(save), state)
+    else:
+        architecture = architecture_of(save)
     save = _settled(save, state, architecture)
     network = NETWORKS[kind](
         architecture,
@@ -114,9 +124,18 @@ def convert(save: Save, state: State) -> ConvertedModel:
         if (values := _due(piece, state, save)) is not None:
             found[piece.ours] = values.contiguous()
     network.load_state_dict(found)
+    if isinstance(network, TOTALVI) and not network.library_is_latent:
+        # No save tells how deep its cells are, if their library was observed.
+        network.library_prior[:, 0] = math.log(TYPICAL_DEPTH)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     return ConvertedModel(kind, architecture, save, network.eval())
+
+
+def _as_its_version_had_it(a: Architecture, state: State) -> Architecture:
+    """An efficiency of each batch came with 1.3.1, and with it other maths ."""
+    there = totalvi_names.EFFICIENCY[1] in state
+    return a.model_copy(update={"protein_efficiency": there})
 
 
 def _due(piece: Piece, state: State, save: Save) -> Tensor | None:
@@ -141,9 +160,14 @@ def _sizes(save: Save) -> str:
     options = {name: save.options.get(name) for name in ("n_hidden", "n_latent", "n_layers")}
     told = ", ".join(f"{name} {value}" for name, value in options.items() if value is not None)
     return (
-        f"{len(save.genes):,} genes, {counts} categories and {len(save.continuous_covariates)} "
+        f"{_features(save)}, {counts} categories and {len(save.continuous_covariates)} "
         f"continuous covariates{', ' if told else ''}{told}"
     )
+
+
+def _features(save: Save) -> str:
+    proteins = f" and {len(save.proteins):,} proteins" if save.proteins else ""
+    return f"{len(save.genes):,} genes{proteins}"
 
 
 def _refuse_strangers(state: State, known: set[str], save: Save) -> None:
@@ -161,12 +185,12 @@ def _pieces(network: CVAE, kind: Kind) -> Iterator[Piece]:
     for ours, theirs in stacks.items():
         stack = modules.get(ours)
         if isinstance(stack, FullyConnected):
-            yield from _stack(ours, theirs, stack)
+            yield from of_stack(ours, theirs, stack)
     for ours, theirs in heads.items():
         head = modules.get(ours)
         if isinstance(head, nn.Linear):
-            yield from _head(ours, head_name(theirs, network), head)
-    yield from _dispersion(network)
+            yield from of_head(ours, head_name(theirs, network), head)
+    yield from _total(network) if isinstance(network, TOTALVI) else _dispersion(network)
     yield from _priors(network)
 
 
@@ -176,58 +200,29 @@ def head_name(theirs: str, network: CVAE) -> str:
     return LINEAR_CLASSIFIER if alone else theirs
 
 
-def _stack(ours: str, theirs: str, stack: FullyConnected) -> Iterator[Piece]:
-    for i, (linear, block) in enumerate(zip(stack.linears, stack.blocks, strict=True)):
-        assert isinstance(linear, ConditionalLinear)
-        layer = f"{theirs}.fc_layers.Layer {i}"
-        yield from _linear(f"{ours}.linears.{i}", f"{layer}.0", linear)
-        n_out = linear.b.shape[0]
-        names = (name for name, _ in block.named_parameters())
-        buffers = (name for name, _ in block.named_buffers())
-        for name in (*names, *buffers):
-            where = f"{layer}.1.{name.removeprefix('batch_norm.')}"
-            counts = name.endswith("num_batches_tracked")
-            shape = () if counts else (n_out,)
-            yield Piece(f"{ours}.blocks.{i}.{name}", where, shape, _same, optional=counts)
-
-
-def _linear(ours: str, theirs: str, linear: ConditionalLinear) -> Iterator[Piece]:
-    n_in, n_out = linear.W_x.shape
-    tables = [len(table.reference) for table in linear.covariate_rows()]
-    widths = [n if n > 1 else 0 for n in tables]
-    shape = (n_out, n_in + sum(widths))
-    yield Piece(f"{ours}.W_x", f"{theirs}.weight", shape, _columns(0, n_in))
-    yield Piece(f"{ours}.b", f"{theirs}.bias", (n_out,), _same)
-    start = n_in
-    for k, width in enumerate(widths):
-        if width:
-            take = _columns(start, start + width)
-            yield Piece(f"{ours}.covariates.{k}.reference", f"{theirs}.weight", shape, take)
-        start += width
-
-
-def _columns(start: int, stop: int) -> Callable[[Tensor], Tensor]:
-    return lambda weight: weight[:, start:stop].T
-
-
-def _same(values: Tensor) -> Tensor:
-    return values
-
-
-def _head(ours: str, theirs: str, head: nn.Linear) -> Iterator[Piece]:
-    n_out, n_in = head.weight.shape
-    yield Piece(f"{ours}.weight", f"{theirs}.weight", (n_out, n_in), _same)
-    yield Piece(f"{ours}.bias", f"{theirs}.bias", (n_out,), _same)
-
-
 def _dispersion(network: CVAE) -> Iterator[Piece]:
-    if not isinstance(network, SCVI):
-        return
-    n_rows, n_genes = network.dispersion.reference.shape
-    if network.architecture.dispersion == "gene":
-        yield Piece("dispersion.reference", "px_r", (n_genes,), lambda r: r.unsqueeze(0))
-    elif n_rows:
-        yield Piece("dispersion.reference", "px_r", (n_genes, n_rows), lambda r: r.T)
+    if isinstance(network, SCVI):
+        of_all = network.architecture.dispersion == "gene"
+        yield from of_table("dispersion", "px_r", network.dispersion, of_all=of_all)
+
+
+def _total(network: TOTALVI) -> Iterator[Piece]:
+    """What totalVI has beside stacks and heads."""
+    modules, a = dict(network.named_modules()), network.architecture
+    for ours, theirs in totalvi_names.OUTPUTS.items():
+        linear = modules.get(ours)
+        if isinstance(linear, ConditionalLinear):
+            yield from of_conditional(ours, f"{theirs}.fc_layers.Layer 0.0", linear)
+    of_all = {"dispersion": a.dispersion == "gene"}
+    of_all["proteins.dispersion"] = a.protein_dispersion == "protein"
+    tables = {**totalvi_names.DISPERSIONS, **totalvi_names.BACKGROUNDS}
+    for ours, theirs in tables.items():
+        table = modules[ours]
+        assert isinstance(table, Dispersion)
+        yield from of_table(ours, theirs, table, of_all=of_all.get(ours, False))
+    n_batches, n_proteins = network.proteins.log_efficiency.shape
+    if n_batches:
+        yield Piece(*totalvi_names.EFFICIENCY, (n_proteins, n_batches), transposed)
 
 
 def _with_joint_prior(state: State, a: Architecture) -> State:
@@ -248,7 +243,7 @@ def _priors(network: CVAE) -> Iterator[Piece]:
     if network.library_is_latent:
         shape = (network.n_categories[0], 2)
         # New batches bring their own prior, so a mapping misses nothing where there is none.
-        yield Piece("library_prior", "library_prior", shape, _same, optional=True)
+        yield Piece("library_prior", "library_prior", shape, same, optional=True)
     if "y_prior" in network.state_dict():
         n_labels = network.state_dict()["y_prior"].shape[0]
         yield Piece("y_prior", "y_prior", (1, n_labels), lambda prior: prior[0])

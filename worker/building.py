@@ -17,6 +17,7 @@ from models_store.encoding import Latents, encode, join_projections, project_blo
 from models_store.expectation import DRAWS
 from models_store.informativeness import informativeness
 from models_store.manifest import Manifest, OwnFit
+from models_store.protein_panels import with_measured
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import design_query
@@ -164,13 +165,14 @@ def _cells(query: CanonicalQuery, draft: Manifest, device: str) -> Cells:
     def there(values: npt.NDArray[np.generic] | None) -> torch.Tensor | None:
         return None if values is None else torch.from_numpy(values).to(device)
 
-    return Cells(
+    cells = Cells(
         torch.from_numpy(counts.dense(np.arange(query.n_cells))).to(device),
         tuple(torch.from_numpy(code).to(device) for code in design.codes),
         there(design.continuous),
         there(design.labels),
         there(design.size_factor),
     )
+    return with_measured(cells, draft.architecture.n_proteins)
 
 
 def _counts(query: CanonicalQuery, draft: Manifest) -> AlignedCounts:

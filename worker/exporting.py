@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from app.problems import UnexportableMapping
-from models_store.manifest import Manifest
+from models_store.manifest import Architecture, Manifest
 from models_store.scvi import SCVI
 from models_store.scvi_export import (
     QueryColumns,
@@ -24,6 +24,8 @@ from models_store.scvi_export import (
     state_dict,
 )
 from models_store.surgery import graft, load_query_weights
+from models_store.totalvi import TOTALVI
+from models_store.totalvi_export import PROTEINS, total_attributes, total_state_dict
 from worker.mapping import QUERY_WEIGHTS_FILE
 from worker.matched_query import MatchedQuery, match_query
 from worker.names import free_name
@@ -60,16 +62,21 @@ def export_mapping(order: MapOrder, results: Path) -> ExportedModel:
     manifest = matched.surgery.manifest
     _refuse_unknown_models(manifest)
     grafted = graft(matched.surgery.cvae, matched.surgery.design.n_new)
-    assert isinstance(grafted, SCVI)
     load_query_weights(grafted, load_file(results / QUERY_WEIGHTS_FILE))
     obs, columns = _obs(matched)
+    told = attributes(manifest, columns)
+    if isinstance(grafted, TOTALVI):
+        state, told = total_state_dict(grafted), total_attributes(manifest, columns)
+    else:
+        assert isinstance(grafted, SCVI)
+        state = state_dict(grafted, manifest.kind)
     _write_cells(order.out / CELLS_FILE, matched, obs)
     # Only written: what scvi-tools reads is a pickle, and nothing here ever reads one.
     torch.save(
         {
-            "model_state_dict": state_dict(grafted, manifest.kind),
-            "var_names": np.array(manifest.genes.ids, dtype=object),
-            "attr_dict": attributes(manifest, columns),
+            "model_state_dict": state,
+            "var_names": np.array(manifest.genes.ids[_genes(manifest)], dtype=object),
+            "attr_dict": told,
         },
         order.out / MODEL_FILE,
     )
@@ -84,6 +91,24 @@ def _refuse_unknown_models(manifest: Manifest) -> None:
             fix="Use the mapping's results as they are, or map onto a reference of another "
             "dispersion.",
         )
+
+    if manifest.kind == "totalvi" and not _has_its_like(manifest.architecture):
+        raise UnexportableMapping(
+            "scvi-tools 1.4.2 has no TOTALVI with this reference's maths: it is of a save with "
+            "panels of proteins, with dispersions by label, or of before 1.3.1.",
+            fix="Use the mapping's results as they are.",
+        )
+
+
+def _has_its_like(a: Architecture) -> bool:
+    by_label = any(by.endswith("-label") for by in (a.dispersion, a.protein_dispersion))
+    return a.protein_efficiency and not a.n_panels and not by_label
+
+
+def _genes(manifest: Manifest) -> slice:
+    """Where the features are that scvi-tools has in X: not the proteins."""
+    genes = manifest.genes.slices()["gene"]
+    return genes if manifest.kind == "totalvi" else slice(None)
 
 
 def _obs(matched: MatchedQuery) -> tuple[pd.DataFrame, QueryColumns]:
@@ -144,7 +169,13 @@ def _write_cells(path: Path, matched: MatchedQuery, obs: pd.DataFrame) -> None:
     """The counts in the order of the reference's genes; those that the query lacks are zero."""
     counts = matched.counts
     rows = [block for _, _, block in counts.blocks(0, counts.n_cells)]
-    var = pd.DataFrame(index=pd.Index(matched.surgery.manifest.genes.ids, dtype=object))
-    cells = anndata.AnnData(sp.vstack(rows, format="csr"), obs=obs, var=var)
+    manifest = matched.surgery.manifest
+    whole, ids = sp.vstack(rows, format="csr"), manifest.genes.ids
+    var = pd.DataFrame(index=pd.Index(ids[_genes(manifest)], dtype=object))
+    cells = anndata.AnnData(whole[:, _genes(manifest)], obs=obs, var=var)
+    if manifest.kind == "totalvi":
+        proteins = manifest.genes.slices()["protein"]
+        counts_of = whole[:, proteins].toarray()
+        cells.obsm[PROTEINS] = pd.DataFrame(counts_of, obs.index, list(ids[proteins]))
     with anndata.settings.override(allow_write_nullable_strings=True):
         cells.write_h5ad(path)

@@ -21,6 +21,7 @@ from models_store.cvae import CVAE
 from models_store.encoding import Latents, encode, encode_block
 from models_store.layers import Codes
 from models_store.manifest import Manifest
+from models_store.protein_panels import with_measured
 from models_store.recipe import Recipe
 from models_store.sparse_blocks import BlockProjector
 from models_store.surgery import graft, join_query_weights, load_query_weights, query_weights
@@ -96,11 +97,20 @@ class QuerySurgery:
             progress((first - start) / n)
             kept.add(project(rows, *(self._there(each, slice(first, last)) for each in numbers)))
             here = slice(first - start, last - start)
-            totals[here], occupied[here] = _totals(rows), np.diff(rows.indptr) > 0
+            totals[here], occupied[here] = self._totals(rows), np.diff(rows.indptr) > 0
             hashes[here] = row_hashes(rows)
         columns = [column[start:stop] for column in _content_columns(self.design)]
         folded = fold_hashes(hashes, columns)
         return ProjectedCells(start, stop, kept.finish(), totals, occupied, folded)
+
+    def _totals(self, rows: sp.csr_matrix) -> Tensor:
+        """Counts of each cell in float64, in which scipy would sum only after adding in float32.
+
+        A library is of the genes alone where there are genes.
+        """
+        a = self.manifest.architecture
+        counted = rows[:, : a.n_genes] if 0 < a.n_genes < a.n_features else rows
+        return torch.from_numpy(np.asarray(counted.astype(np.float64).sum(axis=1)).ravel())
 
     def fit(self, projected: ProjectedQuery, recipe: Recipe, progress: Progress) -> list[GroupFit]:
         """Fit every group by the recipe, each as if it were alone."""
@@ -233,18 +243,15 @@ class QuerySurgery:
     def _cells(self, x: npt.NDArray[np.float32], index: Index) -> Cells:
         design, on_device = self.design, torch.from_numpy(x).to(self.device)
         columns = (design.continuous, design.labels, design.size_factor)
-        return Cells(on_device, self._group_codes(index), *(self._there(c, index) for c in columns))
+        there = (self._there(column, index) for column in columns)
+        cells = Cells(on_device, self._group_codes(index), *there)
+        return with_measured(cells, self.manifest.architecture.n_proteins)
 
     def _codes(self, index: slice | Index) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(code[index]).to(self.device) for code in self.design.codes)
 
     def _there(self, values: npt.NDArray[np.generic] | None, index: slice | Index) -> Tensor | None:
         return None if values is None else torch.from_numpy(values[index]).to(self.device)
-
-
-def _totals(rows: sp.csr_matrix) -> Tensor:
-    """Counts of each cell in float64, in which scipy would sum only after adding in float32."""
-    return torch.from_numpy(np.asarray(rows.astype(np.float64).sum(axis=1)).ravel())
 
 
 def _seed(manifest: Manifest, hashes: UInt64) -> int:

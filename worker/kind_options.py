@@ -50,13 +50,16 @@ def refuse_foreign(kind: Kind, wanted: Mapping[str, Any]) -> None:
         )
 
 
-def sizes_of(kind: Kind, counts: Mapping[FeatureKind, int], wanted: Mapping[str, Any]) -> Any:
-    """Sizes of a network of regions that were not asked for: as scvi-tools has them.
+def sizes_of(
+    kind: Kind, counts: Mapping[FeatureKind, int], wanted: Mapping[str, Any]
+) -> dict[str, int]:
+    """Sizes of a network of regions where none are asked for: as scvi-tools has them.
 
     The root of the number of regions hidden units, and the root of these latent dimensions.
     """
     if kind not in OF_REGIONS:
         return {}
-    n_hidden = wanted.get("n_hidden") or max(1, math.isqrt(counts.get("region", 0)))
-    n_latent = wanted.get("n_latent") or max(1, math.isqrt(n_hidden))
-    return {"n_hidden": n_hidden, "n_latent": n_latent}
+    n_hidden = wanted.get("n_hidden", max(1, math.isqrt(counts.get("region", 0))))
+    if not isinstance(n_hidden, int) or n_hidden < 1:
+        return {}  # which the schema refuses
+    return {"n_hidden": n_hidden, "n_latent": max(1, math.isqrt(n_hidden))}

@@ -11,6 +11,7 @@ import torch
 
 from models_store.cells import Cells
 from models_store.manifest import Manifest
+from models_store.protein_panels import with_measured
 from worker.alignment import AlignedCounts, Index
 from worker.covariates import QueryDesign, design_query
 from worker.labels import label_names
@@ -79,13 +80,14 @@ class KnownCells:
         def there(values: npt.NDArray[np.generic] | None) -> torch.Tensor | None:
             return None if values is None else torch.from_numpy(values).to(device)
 
-        return Cells(
+        chosen = Cells(
             torch.from_numpy(self.counts.dense(cells)).to(device),
             tuple(torch.from_numpy(code).to(device) for code in design.codes),
             there(design.continuous),
             there(design.labels),
             there(design.size_factor),
         )
+        return with_measured(chosen, manifest.architecture.n_proteins)
 
 
 def _names(obs: pd.DataFrame, key: str | None, unlabeled: str | None) -> Names:

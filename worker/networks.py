@@ -58,12 +58,13 @@ def draft_architecture(options: dict[str, Any], kind: str) -> Architecture:
             fix="Give `n_top_genes`, `n_top_regions` or `genes` instead.",
             errors=[{"pointer": f"/architecture/{counted}", "detail": "follows from the genes"}],
         )
-    asked = kind_of(options)
-    refuse_foreign(asked, wanted)
     if options.get("size_factor_key"):
         wanted.setdefault("library", "size_factor")
+    asked = kind_of(options)
+    refuse_foreign(asked, wanted)
     feature: FeatureKind = "region" if asked in OF_REGIONS else "gene"
-    architecture = with_features(asked, wanted, {feature: 1})
+    # Sizes that follow from the number of features are left open.
+    architecture = _architecture({**DEFAULTS.get(asked, {}), **wanted}, {feature: 1})
     _check_consistent(architecture, options)
     if kind != ("continuous" if architecture.likelihood == "normal" else "counts"):
         raise InputKindMismatch(
@@ -84,9 +85,12 @@ def with_features(
     """
     known = wanted.model_dump(exclude_unset=True) if isinstance(wanted, Architecture) else wanted
     known = {**DEFAULTS.get(kind, {}), **known}
+    return _architecture({**sizes_of(kind, counts, known), **known}, counts)
+
+
+def _architecture(known: Mapping[str, Any], counts: Mapping[FeatureKind, int]) -> Architecture:
     features = {"n_genes": 0, **{f"n_{each}s": n for each, n in counts.items()}}
     try:
-        known |= sizes_of(kind, counts, known)
         return Architecture(**{**known, **features})
     except ValidationError as error:
         said = [(str(each["loc"][0]), _say(each)) for each in error.errors()]

@@ -54,7 +54,7 @@ def build(
     pretraining: Pretraining = False,
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
     n_top_regions: TopRegions = None,
-    genes: Annotated[Path | None, typer.Option(help="A gene a line, instead.")] = None,
+    genes: Annotated[Path | None, typer.Option(help="A gene (or peak) a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option()] = None,
     no_recipe_search: NoRecipeSearch = False,
     condition_key: ConditionKey = None,

@@ -53,7 +53,7 @@ def build(
     pretraining: Pretraining = False,
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
     n_top_regions: TopRegions = None,
-    genes: Annotated[Path | None, typer.Option(help="A gene a line, instead.")] = None,
+    genes: Annotated[Path | None, typer.Option(help="A gene (or peak) a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1)] = None,
     no_recipe_search: NoRecipeSearch = False,
     condition_key: ConditionKey = None,
@@ -78,6 +78,7 @@ def build(
         "unlabeled_category": unlabeled_category,
         "pretraining": pretraining,
         "genes": _read_genes(genes),
+        **_numbers(n_top_genes=n_top_genes, n_top_regions=n_top_regions),
         "extra_categorical": extra_categorical or [],
         "continuous": continuous or [],
         "size_factor_key": size_factor_key,
@@ -94,8 +95,6 @@ def build(
         "layer": layer,
         "proteins_key": proteins_key,
     }
-    numbers = {"n_top_genes": n_top_genes, "n_top_regions": n_top_regions}
-    options |= {name: number for name, number in numbers.items() if number is not None}
     raise typer.Exit(_build(file, name, options))
 
 
@@ -181,6 +180,11 @@ def _give_up(opened: Opened, watch: Watch, worker: str) -> None:
             only=watch.job_ids,
         ):
             fail_job(session, claim, lost)
+
+
+def _numbers(**given: int | None) -> dict[str, int]:
+    """Those that were said: the others have defaults of their own."""
+    return {name: number for name, number in given.items() if number is not None}
 
 
 def _read_genes(path: Path | None) -> list[str] | None:

@@ -19,6 +19,7 @@ from models_store import scvi_saves
 from models_store.bundle import CELLS_FILE, InvalidBundle, seal_bundle
 from models_store.digests import file_sha256
 from models_store.expectation import DRAWS, expected_expression
+from models_store.gene_panel import Genes, Modality
 from models_store.informativeness import informativeness
 from models_store.manifest import Manifest, OwnFit, Provenance, Thresholds
 from models_store.scvi_weights import ConvertedModel, convert
@@ -131,14 +132,14 @@ def _refusing() -> Iterator[None]:
 def _draft(order: ImportOrder, model: ConvertedModel) -> Manifest:
     """The manifest before the cells are known, with any expression for the time being."""
     save, options = model.save, order.options
-    n_genes = len(save.genes)
+    n_features = len(save.features)
     return Manifest(
         name=options.name,
         version=1,
         kind=model.kind,
         input="continuous" if model.architecture.likelihood == "normal" else "counts",
         architecture=model.architecture,
-        genes=gene_table({"index": list(save.genes)}, np.arange(n_genes)),
+        genes=_panel(save),
         species=options.species,
         thresholds=Thresholds.given(options.refuse_below, options.warn_below),
         batch=save.batch,
@@ -147,10 +148,27 @@ def _draft(order: ImportOrder, model: ConvertedModel) -> Manifest:
         size_factor_key=save.size_factor_key,
         labels=(save.labels,) if save.labels else (),
         unlabeled_category=save.unlabeled_category,
-        expected_expression=(1 / n_genes,) * n_genes,
+        expected_expression=(1 / n_features,) * n_features,
         licence=options.licence or licence_of(order.found.card),
         citation=options.citation,
         provenance=_provenance(order, model),
+    )
+
+
+def _panel(save: scvi_saves.Save) -> Genes:
+    """The genes under each kind of name that they are, and the proteins after them."""
+    genes = gene_table({"index": list(save.genes)}, np.arange(len(save.genes)))
+    if not save.proteins:
+        return genes
+    empty = ("",) * len(save.proteins)
+    return Genes(
+        ids=save.features,
+        symbols=None if genes.symbols is None else genes.symbols + empty,
+        ensembl=None if genes.ensembl is None else genes.ensembl + empty,
+        modalities=(
+            Modality(kind="gene", count=len(save.genes)),
+            Modality(kind="protein", count=len(save.proteins)),
+        ),
     )
 
 

@@ -89,9 +89,9 @@ def _option(name: str, value: Any) -> Any:
 
 
 UNSUPPORTED: dict[str, tuple[Any, str]] = {
-    "TOTALVI": (
-        lambda p: p["attr_dict"]["registry_"].update(model_name="TOTALVI"),
-        "it is a TOTALVI model, and SCVI and SCANVI are supported",
+    "LinearSCVI": (
+        lambda p: p["attr_dict"]["registry_"].update(model_name="LinearSCVI"),
+        "it is a LinearSCVI model, and SCVI, SCANVI, .* are supported",
     ),
     "an embedded batch": (_option("batch_representation", "embedding"), "batch_representation"),
     "an activation of its own": (

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from app.problems import UnsupportedSave
 from app.references import manifest_digest
 from tests.worker.engine.simulated import Simulated, nothing, write_canonical
 from worker.mapping import run_mapping
@@ -48,9 +47,15 @@ def test_a_published_model_is_imported(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["legacy_080/080_totalvi", "scvi_0150_totalvi"])
-def test_a_totalvi_model_is_refused_by_name(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedSave, match="TOTALVI model, and SCVI and SCANVI are supported"):
-        import_save(model(name), tmp_path)
+def test_a_totalvi_model_keeps_the_maths_of_its_version(name: str, tmp_path: Path) -> None:
+    manifest = import_save(model(name), tmp_path).manifest
+    legacy = name.startswith("legacy")
+    assert manifest.kind == "totalvi"
+    assert manifest.genes.counts() == {"gene": 100, "region": 0, "protein": 100}
+    assert manifest.architecture.background == ("exp" if legacy else "softplus")
+    assert manifest.architecture.protein_efficiency is not legacy
+    assert manifest.self_test is not None
+    assert manifest.self_test.padded_cells_map
 
 
 def test_pancreas_cells_map_onto_the_pancreas_model(tmp_path: Path) -> None:
