@@ -15,7 +15,9 @@ from app.database_errors import waited_for_lock
 from app.problems import IdempotencyKeyInProgress, IdempotencyKeyReused
 from app.tables import IdempotencyKey
 
-LATER = frozenset({"sample_key", "condition_key", "control_values", "cell_filter", "force"})
+LATER = frozenset(
+    {"sample_key", "condition_key", "control_values", "cell_filter", "outputs", "force"}
+)
 """What keys of earlier versions know nothing of: left out where it says nothing, so that a request
 which is repeated after an upgrade is still the same."""
 

@@ -15,6 +15,7 @@ READ_BY_WORKER = (
     "condition_key",
     "control_values",
     "cell_filter",
+    "outputs",
     "force",
 )
 
@@ -37,6 +38,8 @@ class MappingRequest:
     """The values of the condition column that are no treatment."""
     cell_filter: list[dict[str, Any]] | None = None
     """Which cells are mapped; see `app.cell_filters`."""
+    outputs: list[dict[str, Any]] | None = None
+    """What is decoded beyond the latent; see `app.outputs`."""
     force: bool = False
     """Map whatever the gene coverage; the verdict is then `fail`."""
     external_id: str | None = None

@@ -112,6 +112,11 @@ class UntrustedReferenceFile(Problem):
     title = "Nobody who is trusted has signed the reference file."
 
 
+class UnknownOutput(Problem):
+    status = 422
+    title = "The reference has no such output."
+
+
 class NotFinite(Problem):
     status = 422
     title = "The mapping gives numbers that are not finite."

@@ -36,6 +36,7 @@ DRAWS = int(os.environ.get("DRAWS", "20"))
 """Of each size of small queries, shared out among the seeds."""
 SIZES = (20, 50, 200, 1000)
 MOSTLY_LABELLED = 0.5
+MOST_BATCHES, OF_A_BATCH = 100, 30
 
 Slices = dict[str, Any]
 
@@ -132,6 +133,23 @@ def _draw(reference: BenchReference, chosen: Scenario, size: int, seed: int, dra
     return {way: landing.labels(by(query)) for way, by in OURS.items()}
 
 
+def _batches(chosen: Scenario, seed: int, folder: Path) -> Any:
+    """Ours on cells that are taken for many small batches, at random, each fitted by itself."""
+    reference = _reference(chosen, seed, folder)
+    order = np.random.default_rng(seed).permutation(chosen.query.n_obs)[: MOST_BATCHES * OF_A_BATCH]
+    cells = chosen.query[np.sort(order)].copy()
+    numbers = np.random.default_rng(seed).permutation(cells.n_obs) // OF_A_BATCH
+    cells.obs["batch"] = [f"batch {number}" for number in numbers]
+    part = Scenario(chosen.name, chosen.reference, cells, is_matched=chosen.is_matched)
+    query, landing = BenchQuery(reference, cells), Landing(reference, part, seed)
+    found: dict[str, Any] = {"batches": int(numbers.max()) + 1}
+    for way, by in OURS.items():
+        began = time.monotonic()
+        found[way] = landing.figures(by(query))
+        found[way]["seconds"] = round(time.monotonic() - began, 1)
+    return found
+
+
 def _together(chosen: Scenario, seed: int, folder: Path) -> Any:
     """An scVI trained on reference and query alike, batch by batch, where conditions are judged."""
     if chosen.control is None:
@@ -154,4 +172,5 @@ PARTS: dict[str, Callable[[Scenario, int, Path], Any]] = {
     "together": _together,
     "scvi-tools itself": _itself,
     "small": _small,
+    "batches": _batches,
 }

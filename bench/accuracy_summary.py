@@ -41,6 +41,7 @@ def summary(slices: Slices) -> dict[str, Any]:
         },
         "response": _response(ways, _by_scenario(slices, "together")),
         "small_queries": _small(_by_scenario(slices, "small")),
+        "many_batches": _batches(_by_scenario(slices, "batches")),
         "scvi_tools_itself": _itself(slices),
     }
     return {**tables, "lines": list(_lines(tables))}
@@ -159,6 +160,20 @@ def _draws(draws: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _batches(found: Mapping[str, list[dict[str, Any]]]) -> Table:
+    """Means over seeds of a query's cells taken for batches of 30."""
+    return {
+        name: {
+            "batches": max(seed["batches"] for seed in seeds),
+            **{
+                way: {figure: round(_mean(seeds, way, figure), 4) for figure in seeds[0][way]}
+                for way in ("forward", "default", "converged")
+            },
+        }
+        for name, seeds in found.items()
+    }
+
+
 def _itself(slices: Slices) -> Table:
     """How far our steps of their schedules are from theirs."""
     stepped, itself = (_by_scenario(slices, part) for part in ("ways", ITSELF))
@@ -193,6 +208,13 @@ def _lines(tables: Mapping[str, Table]) -> Iterator[str]:
             f"response, {name}: {row['ratio']} of that trained together, {_verdict(row)}; controls "
             f"mix {controls['default']}, trained together {controls['trained together']}"
         )
+    for name, row in tables["many_batches"].items():
+        told = ", ".join(
+            f"{way} {row[way].get('macro_f1', 0):.3f} / {row[way].get('mixing', 0):.2f} "
+            f"({row[way]['seconds']:.0f} s)"
+            for way in ("forward", "default", "converged")
+        )
+        yield f"{row['batches']} batches of 30, {name}: {told}"
     for name, row in tables["small_queries"].items():
         yield f"small, {name}: {row['difference']:+.4f} ({row['draws']} draws), {_verdict(row)}"
 

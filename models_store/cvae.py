@@ -20,6 +20,7 @@ from models_store.cells import Cells, Noise, Posterior, Projection
 from models_store.coders import Dispersion
 from models_store.layers import CategoryRows, Codes, ConditionalLinear
 from models_store.manifest import Architecture, Manifest
+from models_store.outputs import OutputName
 
 LN_SAMPLES = 5000
 LN_SEED = 0
@@ -57,6 +58,8 @@ class CVAE(nn.Module):
     """The parts of the network whose layers look at the batch and the extra covariates."""
     kl_share: ClassVar[float] = 1.0
     """What the loss in training takes of the KL divergence of z, at a KL weight of 1."""
+    outputs: ClassVar[tuple[OutputName, ...]] = ()
+    """What `decoded` gives."""
 
     def __init__(
         self,
@@ -129,6 +132,18 @@ class CVAE(nn.Module):
             labelled: cells that a classifier learns from, beside the minibatch; None: those of
                 the minibatch whose label is known.
         """
+
+    def decoded(
+        self, output: OutputName, z: Float[Tensor, "c z"], cells: Cells
+    ) -> Float[Tensor, "c f"]:
+        """One of the `outputs` at z, for all features of its kind.
+
+        Args:
+            output: see `models_store.outputs`.
+            z: as `sample` draws it.
+            cells: codes and covariates; counts are not looked at.
+        """
+        raise NotImplementedError(output)
 
     @property
     def library_is_latent(self) -> bool:

@@ -40,6 +40,9 @@ class Recipe(BaseModel):
     """Evaluations without a better held-out ELBO before the fit ends."""
     sample_size: int | None = Field(default=None, gt=0)
     """Cells of a batch that training sees; None: all."""
+    chance_distance: float = Field(default=0.0, ge=0)
+    """How far from their start the rows of a batch of few cells come to lie by chance, in units of
+    the reference's own spread: they are shrunk by it (`worker.shrinkage`). 0: not at all."""
     mixing_kept: float = Field(default=0.0, ge=0, le=1)
     """Share of the mixing with reference cells that a batch has at the start, and that its rows
     must leave it: they are taken so far only (`worker.restraint`). 0: all the way, as they are
@@ -61,6 +64,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         held_out=0.1,
         patience=2,
         sample_size=10_000,
+        chance_distance=4.0,
         mixing_kept=1.0,
     ),
     "converged": Recipe(

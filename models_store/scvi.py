@@ -21,6 +21,7 @@ from models_store.coders import Decoder, Dispersion, Encoder
 from models_store.cvae import CVAE, LossTerms
 from models_store.layers import Activation, Codes
 from models_store.manifest import Architecture
+from models_store.outputs import OutputName
 from models_store.reconstruction import (
     DecoderOutput,
     Head,
@@ -50,6 +51,7 @@ class SCVI(CVAE):
     """
 
     see_covariates = ("z_encoder", "library_encoder", "decoder")
+    outputs = ("normalised_expression",)
     activation: ClassVar[Activation] = "relu"
     """Of the hidden layers of encoders and decoder."""
 
@@ -217,6 +219,14 @@ class SCVI(CVAE):
         """The dispersion, where it is of each batch."""
         if self.architecture.dispersion == "gene-batch":
             yield self.dispersion
+
+    def decoded(
+        self, output: OutputName, z: Float[Tensor, "c z"], cells: Cells
+    ) -> Float[Tensor, "c g"]:
+        """The scale, which a library multiplies; with size factors its rows do not sum to 1."""
+        if cells.continuous is not None:
+            z = torch.cat([z, cells.continuous], dim=-1)
+        return self.head.scale(self.decoder.scale(self.decoder.layers(z, cells.codes)))
 
     def expected_shares(self, z: Float[Tensor, "c z"], codes: Codes) -> Float[Tensor, "c g"]:
         """μ (1 - σ(π)) / Σ_g μ (1 - σ(π)) at z, π of zinb alone; continuous covariates are 0."""

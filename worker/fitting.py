@@ -17,6 +17,7 @@ from models_store.recipe import Recipe
 from models_store.surgery import graft, penalised_rows, query_parameters, query_weights
 from worker.plateau import Plateau
 from worker.restraint import Restrained
+from worker.shrinkage import trusted_share
 from worker.training_cells import TrainingCells
 from worker.watch import Watch
 
@@ -40,11 +41,13 @@ class Fit:
     elbo_before: float
     elbo_after: float
     stop_reason: str
+    trusted: float
+    """Share of the way to the fitted rows that so many cells warrant (`worker.shrinkage`)."""
     shrinkage: float
     """Root mean square distance of the rows from their start, in units of the reference's own
     spread between batches: 0 is `forward`, 1 is as far as reference batches lie apart."""
     restrained: Restrained | None = None
-    """How far the fitted rows were gone along with; None: all the way, unasked."""
+    """How far the rows were then gone along with; None: all the way, unasked."""
 
 
 def fit(
@@ -81,6 +84,8 @@ def fit(
         before = watch.elbo(start)
         loop = _Loop(cvae, recipe, generator, watch, threads=threads)
         epochs, reason = loop.run(tick)
+        trusted = trusted_share(_distance(cvae), len(group), recipe.chance_distance)
+        _Line(start, cvae).at(trusted)
         restrained = None
         if restrain is not None and epochs:
             line = _Line(start, cvae)
@@ -96,6 +101,7 @@ def fit(
         elbo_before=before,
         elbo_after=after,
         stop_reason=reason,
+        trusted=trusted,
         shrinkage=_distance(cvae),
         restrained=restrained,
     )

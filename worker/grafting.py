@@ -153,6 +153,16 @@ class QuerySurgery:
             moved[cells] = (placed.double() - before.double()).norm(dim=1).numpy()
         return PlacedCells(mean, moved)
 
+    def blocks_to_decode(
+        self, projected: ProjectedQuery, weights: dict[str, Tensor]
+    ) -> Iterator[tuple[CVAE, Projection, Cells]]:
+        """For every block of cells the network with these weights, projections and covariates."""
+        grafted, design = self._grafted(weights), self.design
+        for cells, block, codes in self._blocks(projected):
+            columns = (design.continuous, design.labels, design.size_factor)
+            no_counts = block.z.new_empty(len(block.z), 0)
+            yield grafted, block, Cells(no_counts, codes, *(self._there(c, cells) for c in columns))
+
     def _grafted(self, weights: dict[str, Tensor] | None) -> CVAE:
         grafted = graft(self.cvae, self.design.n_new)
         if weights is not None:

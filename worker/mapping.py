@@ -16,6 +16,7 @@ from app.shards import READ_PROGRESS
 from models_store.encoding import label_probabilities
 from models_store.scanvi import SCANVI
 from worker.chosen_cells import Choice, chosen_cells
+from worker.decoded_values import write_outputs
 from worker.explained import Explained, explain_sample
 from worker.matched_query import MatchedQuery, match_query
 from worker.obs import listed
@@ -45,7 +46,8 @@ STAGES = {
     "loading": 0.0,
     "reading": 0.02,
     "fitting": READ_PROGRESS,
-    "encoding": 0.85,
+    "encoding": 0.84,
+    "decoding": 0.86,
     "explaining": 0.89,
     "writing": 0.9,
 }
@@ -115,6 +117,9 @@ def _map(
     with stages.stage("encoding"):
         weights = surgery.weights(fits)
         placed = surgery.place(projected, weights, stages.progress)
+    if matched.outputs:
+        with stages.stage("decoding"):
+            write_outputs(order.out, matched, projected, weights, stages.progress)
     with stages.stage("explaining"):
         explained = _explain(matched, order, projected)
     return MappedQuery(

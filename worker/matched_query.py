@@ -20,6 +20,7 @@ from worker.experiment import DesignKeys
 from worker.grafting import QuerySurgery
 from worker.orders import MapOrder, ShardOrder
 from worker.reference_cache import LoadedReference, ReferenceCache
+from worker.wanted_outputs import WantedOutput, wanted_outputs
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class MatchedQuery:
     counts: AlignedCounts
     surgery: QuerySurgery
     recipe: Recipe
+    outputs: list[WantedOutput]
 
 
 def match_query(order: MapOrder | ShardOrder, references: ReferenceCache) -> MatchedQuery:
@@ -57,6 +59,7 @@ def match_query(order: MapOrder | ShardOrder, references: ReferenceCache) -> Mat
         counts=counts,
         surgery=QuerySurgery(manifest, reference.cvae, counts, design, among=reference.latents),
         recipe=manifest.recipe(order.options.get("recipe") or "default"),
+        outputs=wanted_outputs(order.options, manifest, reference.cvae),
     )
 
 

@@ -197,6 +197,7 @@ def _group(mapped: MappedQuery, each: GroupFit) -> dict[str, Any]:
         "elbo_after": _round(found.elbo_after),
         "stop_reason": found.stop_reason,
         "penalty": mapped.recipe.penalty,
+        "trusted": _round(found.trusted),
         "shrinkage": _round(found.shrinkage),
         "restraint": _restraint(found.restrained),
     }

@@ -41,6 +41,13 @@ CellFilter = Annotated[
     str | None,
     typer.Option(help='Which cells to map, as JSON: {"column": "sex", "in": ["male"]}.'),
 ]
+Outputs = Annotated[
+    str | None,
+    typer.Option(
+        help="Files of decoded values, as JSON: "
+        '[{"output": "normalised_expression", "features": ["CD3E"]}].'
+    ),
+]
 ObsPolicy = Annotated[
     str | None, typer.Option(help="Columns that are kept: all, needed or listed.")
 ]
@@ -67,6 +74,7 @@ def map_(
     condition_key: ConditionKey = None,
     control_value: ControlValues = None,
     cell_filter: CellFilter = None,
+    outputs: Outputs = None,
     obs_policy: ObsPolicy = None,
     obs_keep: ObsKeep = None,
     recipe: Annotated[str, typer.Option(help="default, scvi-tools or forward.")] = "default",
@@ -92,6 +100,7 @@ def map_(
         "condition_key": condition_key,
         "control_values": control_value,
         "cell_filter": cell_filter,
+        "outputs": outputs,
         "obs_policy": obs_policy,
         "obs_keep": obs_keep,
         "recipe": recipe,

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from app.cell_filters import CellFilter
+from app.outputs import Outputs
 from app.routes.bodies import FORCE, Name, Sent, Tags
 from models_store.recipe import RecipeName
 
@@ -55,6 +56,9 @@ class MappingIn(Sent):
         default=None,
         description="Which cells are mapped: a clause, or a list of which all must hold. Results "
         "have exactly these cells, as if no other had been uploaded.",
+    )
+    outputs: Outputs = Field(
+        default=[], description="Files of decoded values, each asked for; none by default."
     )
     force: bool = Field(default=False, description=FORCE)
     external_id: Name | None = None

@@ -203,7 +203,7 @@ def delete(service: Served, caller: Submitter, mapping_id: str) -> None:
 
 
 def _request(body: MappingIn) -> mappings.MappingRequest:
-    fields = body.model_dump(exclude={"batch_key", "tags", "cell_filter"})
+    fields = body.model_dump(exclude={"batch_key", "tags", "cell_filter", "outputs"})
     batch_key = [body.batch_key] if isinstance(body.batch_key, str) else body.batch_key
     given = body.cell_filter
     clauses = given if isinstance(given, list) else [given] if given else []
@@ -211,6 +211,7 @@ def _request(body: MappingIn) -> mappings.MappingRequest:
         **fields,
         batch_key=batch_key or None,
         cell_filter=[clause.as_dict() for clause in clauses] or None,
+        outputs=[output.as_dict() for output in body.outputs] or None,
         tags=tuple(body.tags),
     )
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from app.cell_filters import Clause, parse_clauses
 from app.mapping_requests import MappingRequest
+from app.outputs import parse_outputs
 from app.problems import MalformedRequest
 from app.routes.answers import malformed
 from app.routes.bodies import FORCE, Name, Sent, Tags
@@ -145,6 +146,19 @@ class MapOptions(UploadOptions):
         "list of which all must hold.",
     )
 
+    outputs: str | None = Field(
+        default=None,
+        description="Files of decoded values, as JSON: a list such as "
+        '`[{"output": "normalised_expression", "features": ["CD3E"]}]`.',
+    )
+
+    @field_validator("outputs")
+    @classmethod
+    def _must_be_outputs(cls, given: str | None) -> str | None:
+        if given is not None:
+            parse_outputs(given)
+        return given
+
     @field_validator("cell_filter")
     @classmethod
     def _must_be_clauses(cls, given: str | None) -> str | None:
@@ -154,6 +168,10 @@ class MapOptions(UploadOptions):
 
     def clauses(self) -> list[Clause]:
         return [] if self.cell_filter is None else parse_clauses(self.cell_filter)
+
+    def _outputs(self) -> list[dict[str, Any]]:
+        given = [] if self.outputs is None else parse_outputs(self.outputs)
+        return [output.as_dict() for output in given]
 
     force: bool = Field(default=False, description=FORCE)
 
@@ -177,6 +195,7 @@ class MapOptions(UploadOptions):
             condition_key=self.condition_key,
             control_values=self.control_values or None,
             cell_filter=[clause.as_dict() for clause in self.clauses()] or None,
+            outputs=self._outputs() or None,
             force=self.force,
             external_id=self.external_id,
             tags=tuple(self.tag),

@@ -136,9 +136,10 @@ def test_provenance(service: Serving, mapping: dict[str, Any], query: dict[str, 
         assert batch["stop_reason"].startswith("converged")
         restraint = batch["restraint"]
         assert restraint["mixing"] >= restraint["mixing_forward"] - 1e-4
-        assert (batch["shrinkage"] > 0) == (restraint["share"] > 0)
+        gone = restraint["share"] * batch["trusted"]
+        assert (batch["shrinkage"] > 0) == (gone > 0)
         assert batch["movement"]["max"] >= batch["movement"]["mean"] >= 0
-        assert (batch["movement"]["max"] > 0) == (restraint["share"] > 0)
+        assert (batch["movement"]["max"] > 0) == (gone > 0)
         assert isinstance(batch["seed"], int)
     assert mapping["summary"]["batches"] == batches
 
@@ -156,6 +157,26 @@ def test_the_recipes(service: Serving, query: dict[str, Any]) -> None:
     told = json.loads(service.result(found["id"], "provenance.json"))
     assert told["surgery"]["batches"][0]["epochs"] == 400
     assert told["surgery"]["batches"][0]["stop_reason"] == "the recipe's number of epochs"
+
+
+def test_decoded_values_are_asked_for(service: Serving, query: dict[str, Any]) -> None:
+    named = service.curl(f"/v1/references/{REFERENCE}/versions/1/genes").json["ids"][:3]
+    asked = [{"output": "normalised_expression", "features": named}]
+    found = service.map(query["id"], batch_key="sample", recipe="forward", outputs=asked)
+    assert found["state"] == "succeeded", found["problem"]
+    values = pd.read_parquet(
+        io.BytesIO(service.result(found["id"], "normalised_expression.parquet"))
+    )
+    assert values.shape == (400, 3)
+    assert list(values.columns) == named
+    assert values.to_numpy().min() > 0
+    unknown = service.map(
+        query["id"], outputs=[{"output": "normalised_expression", "features": ["no-such-gene"]}]
+    )
+    assert (unknown["state"], unknown["problem"]["type"]) == ("failed", "unknown-output")
+    assert unknown["problem"]["errors"][0]["pointer"] == "/outputs/0/features"
+    refused = service.ask(query["id"], outputs=[{"output": "expression"}])
+    assert (refused.status, refused.json["type"]) == (422, "malformed-request")
 
 
 def test_events_are_streamed_to_the_end(service: Serving, query: dict[str, Any]) -> None:

@@ -51,6 +51,17 @@ def test_a_stronger_prior_moves_rows_less(surgery: QuerySurgery) -> None:
     assert distances[0] > distances[1] > distances[2]
 
 
+def test_rows_go_as_far_as_their_distance_warrants(surgery: QuerySurgery) -> None:
+    whole = RECIPES["default"].model_copy(update={"chance_distance": 0.0})
+    far = fitted(surgery, whole)
+    by_chance = far.shrinkage * 2  # of 50 cells; 400 make it less
+    fit = fitted(surgery, whole.model_copy(update={"chance_distance": by_chance}))
+    assert far.trusted == 1.0
+    assert fit.trusted == pytest.approx(1 - 4 * 50 / 400)
+    assert fit.shrinkage == pytest.approx(far.shrinkage * fit.trusted, rel=1e-4)
+    assert fit.elbo_before < fit.elbo_after < far.elbo_after
+
+
 def test_scvi_tools_starts_at_random_and_runs_its_epochs(surgery: QuerySurgery) -> None:
     recipe = RECIPES["scvi-tools"].model_copy(update={"max_epochs": 2})
     fit = fitted(surgery, recipe)

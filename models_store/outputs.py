@@ -1,0 +1,23 @@
+"""What networks decode beyond the latent, by name, torch-free.
+
+normalised_expression   each gene's share of the RNA of a cell, rows over all genes sum to 1
+accessibility           the probability that a region is open, cell and region factors left out
+protein_foreground      expected counts of a protein beyond its background
+protein_probability     the probability that a protein's count is foreground
+"""
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+from models_store.gene_panel import FeatureKind
+
+OutputName = Literal[
+    "normalised_expression", "accessibility", "protein_foreground", "protein_probability"
+]
+OUTPUTS: tuple[OutputName, ...] = get_args(OutputName)
+FEATURES_OF: Mapping[OutputName, FeatureKind] = {
+    "normalised_expression": "gene",
+    "accessibility": "region",
+    "protein_foreground": "protein",
+    "protein_probability": "protein",
+}
