@@ -8,6 +8,7 @@ import sys
 
 BENCHMARKS = (
     "epochs",
+    "peakvi",
     "convergence-simulated",
     "convergence-simulated-stopping",
     "convergence-pbmc",

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from models_store.manifest import Covariate, LabelLevel
 
-SUPPORTED = ("SCVI", "SCANVI", "TOTALVI")
+SUPPORTED = ("SCVI", "SCANVI", "TOTALVI", "PEAKVI", "POISSONVI")
 OWN_COLUMN = re.compile(r"^_scvi_\w+$")
 """What scvi-tools calls a column that it made itself, where the caller had named none."""
 
@@ -209,6 +209,7 @@ def _setup_dict(setup: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 MARKS = {
     "background_pro_alpha": "TOTALVI",
     "region_factors": "PEAKVI",
+    "z_decoder.px_decoder.": "PEAKVI",
     "alpha_posterior_logit_a": "AUTOZI",
     "decoder.factor_regressor": "LinearSCVI",
     "classifier.": "SCANVI",

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from models_store import totalvi_names
+from models_store import region_names, totalvi_names
 from models_store.coders import Dispersion
 from models_store.cvae import CVAE
 from models_store.kinds import NETWORKS
 from models_store.layers import ConditionalLinear, FullyConnected
 from models_store.manifest import Architecture, Kind, LabelLevel
+from models_store.peakvi import PEAKVI
+from models_store.region_options import region_architecture_of
 from models_store.scvi import SCVI
 from models_store.scvi_options import architecture_of
 from models_store.scvi_pieces import (
@@ -34,7 +36,13 @@ from models_store.totalvi_options import total_architecture_of
 
 State = Mapping[str, Tensor]
 
-KINDS: Mapping[str, Kind] = {"SCVI": "scvi", "SCANVI": "scanvi", "TOTALVI": "totalvi"}
+KINDS: Mapping[str, Kind] = {
+    "SCVI": "scvi",
+    "SCANVI": "scanvi",
+    "TOTALVI": "totalvi",
+    "PEAKVI": "peakvi",
+    "POISSONVI": "poissonvi",
+}
 
 STACKS: Mapping[str, str] = {
     "z_encoder.layers": "z_encoder.encoder",
@@ -66,6 +74,8 @@ TABLES: Mapping[Kind, tuple[Mapping[str, str], Mapping[str, str]]] = {
     "scvi": (STACKS, HEADS),
     "scanvi": ({**STACKS, **LABEL_STACKS}, {**HEADS, **LABEL_HEADS}),
     "totalvi": (totalvi_names.STACKS, totalvi_names.HEADS),
+    "peakvi": (region_names.STACKS, region_names.HEADS),
+    "poissonvi": (STACKS, HEADS),
 }
 """Ours to theirs, for each kind: stacks of conditional layers, and plain linear layers."""
 LIBRARY_PRIOR = ("library_log_means", "library_log_vars")
@@ -107,6 +117,8 @@ def convert(save: Save, state: State) -> ConvertedModel:
     kind = KINDS[save.model]
     if kind == "totalvi":
         architecture = _as_its_version_had_it(total_architecture_of(save), state)
+    elif kind in {"peakvi", "poissonvi"}:
+        architecture = region_architecture_of(save)
     else:
         architecture = architecture_of(save)
     save = _settled(save, state, architecture)
@@ -167,7 +179,8 @@ def _sizes(save: Save) -> str:
 
 def _features(save: Save) -> str:
     proteins = f" and {len(save.proteins):,} proteins" if save.proteins else ""
-    return f"{len(save.genes):,} genes{proteins}"
+    what = "regions" if save.model in {"PEAKVI", "POISSONVI"} else "genes"
+    return f"{len(save.genes):,} {what}{proteins}"
 
 
 def _refuse_strangers(state: State, known: set[str], save: Save) -> None:
@@ -204,6 +217,9 @@ def _dispersion(network: CVAE) -> Iterator[Piece]:
     if isinstance(network, SCVI):
         of_all = network.architecture.dispersion == "gene"
         yield from of_table("dispersion", "px_r", network.dispersion, of_all=of_all)
+    if isinstance(network, PEAKVI) and network.region_factors is not None:
+        shape = tuple(network.region_factors.shape)
+        yield Piece(region_names.FACTORS, region_names.FACTORS, shape, same)
 
 
 def _total(network: TOTALVI) -> Iterator[Piece]:

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from app.problems import UnexportableMapping
 from models_store.manifest import Architecture, Manifest
+from models_store.peakvi import PEAKVI
+from models_store.region_export import peak_state_dict, region_attributes
 from models_store.scvi import SCVI
 from models_store.scvi_export import (
     QueryColumns,
@@ -67,9 +69,13 @@ def export_mapping(order: MapOrder, results: Path) -> ExportedModel:
     told = attributes(manifest, columns)
     if isinstance(grafted, TOTALVI):
         state, told = total_state_dict(grafted), total_attributes(manifest, columns)
+    elif isinstance(grafted, PEAKVI):
+        state, told = peak_state_dict(grafted), region_attributes(manifest, columns)
     else:
         assert isinstance(grafted, SCVI)
         state = state_dict(grafted, manifest.kind)
+        if manifest.kind == "poissonvi":
+            told = region_attributes(manifest, columns)
     _write_cells(order.out / CELLS_FILE, matched, obs)
     # Only written: what scvi-tools reads is a pickle, and nothing here ever reads one.
     torch.save(

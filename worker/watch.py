@@ -62,9 +62,9 @@ class Watch:
     def score(self, cvae: CVAE, recipe: Recipe) -> float:
         """What must grow: the held-out ELBO, or the penalised one of the training cells.
 
-        Known labels count in it as they do in the loss.
+        Known labels count in it as they do in the loss, and so does the KL divergence of z.
         """
-        score = -float(self._terms(cvae).loss(1.0))
+        score = -float(self._terms(cvae).loss(cvae.kl_share))
         if self.held_out:
             return score
         return score - recipe.penalty * penalty(cvae, recipe.cells_beside_prior(len(self.training)))

@@ -52,8 +52,7 @@ def _regions(kind: Kind, name: str, *, extra: object = None, **options: object) 
     """A configuration of a kind of regions, with scvi-tools' own options of it unless said."""
     own = {"reference_batches", "query_batches", "n_continuous"}
     sizes = {"n_genes": 0, "n_regions": N_GENES, "dropout_rate": 0.1}
-    if kind == "poissonvi":
-        sizes |= {"likelihood": "poisson"}
+    sizes |= {"likelihood": "poisson"} if kind == "poissonvi" else {"log_variational": False}
     asked = {key: value for key, value in options.items() if key not in own}
     return Configuration(
         f"{kind.upper()}: {name}",

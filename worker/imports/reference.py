@@ -30,10 +30,12 @@ from worker.imports.order import ImportOrder, Report
 from worker.imports.reader import read_save_apart
 from worker.imports.reference_cells import ReferenceCells, read_reference_cells
 from worker.imports.save import WEIGHTS
+from worker.kind_options import OF_REGIONS
 from worker.own_fit import MOST_CELLS, measure_own_fit
 from worker.panel import gene_table
 from worker.recipe_search import plan_search
 from worker.reference_latents import sample_latents
+from worker.region_panel import region_table
 from worker.training_plan import TrainingPlan
 
 WRITING, WRITTEN = 0.4, 0.9
@@ -139,7 +141,7 @@ def _draft(order: ImportOrder, model: ConvertedModel) -> Manifest:
         kind=model.kind,
         input="continuous" if model.architecture.likelihood == "normal" else "counts",
         architecture=model.architecture,
-        genes=_panel(save),
+        genes=region_table(save.genes) if model.kind in OF_REGIONS else _panel(save),
         species=options.species,
         thresholds=Thresholds.given(options.refuse_below, options.warn_below),
         batch=save.batch,

@@ -63,7 +63,13 @@ def exported(reference: Reference, folder: Path, **options: Any) -> tuple[MapOrd
 def load(folder: Path) -> Any:
     import scvi
 
-    kind = scvi.model.SCANVI if "classifier" in str(_names(folder)) else scvi.model.SCVI
+    names = set(_names(folder))
+    known = [
+        (scvi.external.POISSONVI, "POISSONVI"),
+        (scvi.model.PEAKVI, "PEAKVI"),
+        (scvi.model.SCANVI, "SCANVI"),
+    ]
+    kind = next((kind for kind, name in known if name in names), scvi.model.SCVI)
     return kind.load(str(folder), accelerator="cpu")
 
 

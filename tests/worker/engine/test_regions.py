@@ -10,11 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 
 from app.problems import TooFewGenes, UntrainableReference
+from models_store.cells import Cells
+from models_store.kinds import NETWORKS
+from models_store.manifest import Architecture
 from models_store.model_card import model_card
 from models_store.peakvi import PEAKVI
 from models_store.poissonvi import POISSONVI
+from models_store.recipe import RECIPES
 from tests.worker.engine.simulated import (
     N_GENES,
     Reference,
@@ -30,6 +35,8 @@ from worker.networks import draft_architecture
 from worker.orders import BuildOrder
 from worker.reference_cache import ReferenceCache
 from worker.region_panel import choose_regions, region_table
+from worker.training_cells import TrainingCells
+from worker.watch import Watch
 
 KINDS = {"PEAKVI": PEAKVI, "POISSONVI": POISSONVI}
 N_OF_GENES = 20
@@ -127,6 +134,23 @@ def test_a_query_of_peaks_is_mapped(of_peaks: Reference, tmp_path: Path) -> None
     assert told["explained"]["explained"] is not None
     h5ad = pd.read_parquet(ordered.out / "latent.parquet")
     assert list(h5ad.index) == list(cells.obs.index)
+
+
+def test_a_fit_is_judged_by_what_it_learns_from() -> None:
+    """PEAKVI's KL weighs as little in the score as in the loss."""
+    network = NETWORKS["peakvi"](
+        Architecture(n_genes=0, n_regions=N_GENES, n_hidden=8, n_latent=3), n_categories=[2]
+    ).eval()
+    cells = Cells(torch.ones(40, N_GENES), (1,))
+    with torch.no_grad():
+        group = TrainingCells(cells, network.project(cells))
+    watch = Watch.of(group, RECIPES["default"].model_copy(update={"held_out": 0.5}), seed=0)
+    assert watch.held_out
+    with torch.no_grad():
+        expected = -float(watch._terms(network).loss(1 / 128))
+    scored = watch.score(network, RECIPES["default"])
+    assert scored == pytest.approx(expected)
+    assert watch.elbo(network) < scored
 
 
 def test_genes_are_no_regions(of_peaks: Reference, tmp_path: Path) -> None:
