@@ -9,7 +9,7 @@ protein_probability     the probability that a protein's count is foreground
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from models_store.gene_panel import FeatureKind
+from models_store.feature_kinds import FeatureKind
 
 OutputName = Literal[
     "normalised_expression", "accessibility", "protein_foreground", "protein_probability"
