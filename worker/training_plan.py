@@ -17,6 +17,7 @@ from worker.kind_options import OF_REGIONS
 from worker.label_training import train_after_scvi
 from worker.reference_training import OF_REGIONS as REGION_OPTIMISER
 from worker.reference_training import (
+    WARMUP_SHARE,
     Optimiser,
     Schedule,
     Tick,
@@ -24,6 +25,9 @@ from worker.reference_training import (
     default_epochs,
     train_reference,
 )
+
+WARMUP_EPOCHS = 50
+"""Of MULTIVI at most, as in scvi-tools: the epochs over which the KL weight rises to 1."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class TrainingPlan:
     device: str
     seed: int = 0
     max_epochs: int | None = None
-    """None: `default_epochs`."""
+    """None: `default_epochs`, and `region_epochs` for kinds of regions."""
     pretraining: bool = False
 
     @classmethod
@@ -61,13 +65,27 @@ class TrainingPlan:
         held_out: Cells | None = None,
     ) -> TrainedReference:
         """Train in place, for as long as so many cells need; see `train_reference`."""
-        of_regions = manifest.kind in OF_REGIONS or manifest.kind == "multivi"
-        schedule = Schedule(
-            self.max_epochs or default_epochs(n_cells),
-            self.seed,
-            optimiser=REGION_OPTIMISER if of_regions else Optimiser(),
-        )
+        schedule = self._schedule(manifest, n_cells)
         if self.pretraining and isinstance(cvae, SCANVI):
             plain = SCVI.of(manifest).to(self.device)
             return train_after_scvi(cvae, plain, training, held_out, schedule, tick)
         return train_reference(cvae, training, held_out, schedule, tick)
+
+    def _schedule(self, manifest: Manifest, n_cells: int) -> Schedule:
+        of_regions = manifest.kind in OF_REGIONS
+        epochs = region_epochs(n_cells) if of_regions else default_epochs(n_cells)
+        epochs, warmup = self.max_epochs or epochs, WARMUP_SHARE
+        if manifest.kind == "multivi":
+            warmup = min(warmup, WARMUP_EPOCHS / epochs)
+        sums_regions = of_regions or manifest.kind == "multivi"
+        optimiser = REGION_OPTIMISER if sums_regions else Optimiser()
+        return Schedule(epochs, self.seed, warmup, optimiser)
+
+
+def region_epochs(n_cells: int) -> int:
+    """Fewer than other kinds need, about 280 steps or 20 epochs.
+
+    With so many regions and so little KL a network learns its own cells by heart when it goes on
+    (decision 0071).
+    """
+    return max(20, min(200, round(36_000 / n_cells)))

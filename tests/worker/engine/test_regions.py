@@ -169,3 +169,14 @@ def test_the_card_counts_regions(of_peaks: Reference) -> None:
 
 def test_kinds_are_what_they_say(of_peaks: Reference) -> None:
     assert type(of_peaks.cvae) is KINDS[of_peaks.manifest.kind.upper()]
+
+
+def test_accessibility_of_chosen_regions(of_peaks: Reference, tmp_path: Path) -> None:
+    ids = of_peaks.manifest.genes.ids
+    wanted = [{"output": "accessibility", "features": [ids[4], ids[1]]}]
+    ordered = order(of_peaks, tmp_path, simulate({"c": 30}), outputs=wanted)
+    run_mapping(ordered, ReferenceCache(), nothing)
+    found = pd.read_parquet(ordered.out / "accessibility.parquet")
+    assert list(found.columns) == [ids[4], ids[1]]
+    assert found.shape == (30, 2)
+    assert ((found >= 0) & (found <= 1)).all(axis=None)
