@@ -19,18 +19,16 @@ from app.problems import (
     UntrainableReference,
 )
 from models_store.gene_panel import Genes
-from models_store.manifest import Covariate, Kind, LabelLevel, Manifest, Provenance, Thresholds
+from models_store.manifest import Covariate, LabelLevel, Manifest, Provenance, Thresholds
 from worker.batches import batch_names
 from worker.canonical import CanonicalQuery
 from worker.cell_columns import refuse_taken
 from worker.covariates import numbers_of, size_factors_of
-from worker.kind_options import OF_REGIONS
+from worker.feature_panel import choose_panel
 from worker.labels import label_names
 from worker.networks import draft_architecture, kind_of, with_features
 from worker.obs import category_names, find_column
 from worker.orders import BuildOrder
-from worker.panel import choose_genes, gene_table, genes_alone
-from worker.region_panel import N_TOP_REGIONS, choose_regions, region_table, regions_alone
 
 FEWEST_CELLS = 20
 
@@ -56,7 +54,7 @@ def draft_manifest(order: BuildOrder, query: CanonicalQuery) -> Manifest:
     if kind == "scanvi":
         described |= _predicted_level(obs, described["labels"], options.get("unlabeled_category"))
     counts = query.rows(0, query.n_cells)
-    chosen, panel = _panel(kind, query, counts, batch, options)
+    chosen, panel = choose_panel(kind, query, counts, batch, options)
     return Manifest(
         name=order.name,
         version=order.version,
@@ -66,37 +64,12 @@ def draft_manifest(order: BuildOrder, query: CanonicalQuery) -> Manifest:
         genes=panel,
         species=options.get("species"),
         thresholds=Thresholds.given(options.get("refuse_below"), options.get("warn_below")),
-        expected_expression=_expected(counts, chosen),
+        expected_expression=_expected(counts, chosen, panel),
         licence=options.get("licence"),
         citation=options.get("citation"),
         provenance=_provenance(order, query),
         **described,
     )
-
-
-def _panel(
-    kind: Kind,
-    query: CanonicalQuery,
-    counts: sp.csr_matrix,
-    batch: pd.Series,
-    options: dict[str, Any],
-) -> tuple[npt.NDArray[np.int64], Genes]:
-    """The chosen features of the file, and what they are called."""
-    columns, given = query.gene_columns(), options.get("genes")
-    if kind in OF_REGIONS:
-        regions, n_top = regions_alone(query), options.get("n_top_regions", N_TOP_REGIONS)
-        names = [columns["index"][at] for at in regions]
-        found = choose_regions(counts[:, regions], names, given=given, n_top=n_top)
-        return regions[found], region_table([names[at] for at in found])
-    genes = genes_alone(query)
-    found = choose_genes(
-        counts[:, genes],
-        {name: [names[at] for at in genes] for name, names in columns.items()},
-        batch,
-        given=given,
-        n_top=options.get("n_top_genes", 2000),
-    )
-    return genes[found], gene_table(columns, genes[found])
 
 
 def _columns(obs: pd.DataFrame, batch: pd.Series, options: dict[str, Any]) -> dict[str, Any]:
@@ -158,18 +131,31 @@ def _categories(names: pd.Series) -> tuple[str, ...]:
     return tuple(sorted(names.unique()))
 
 
-def _expected(counts: sp.csr_matrix, chosen: npt.NDArray[np.int64]) -> tuple[float, ...]:
-    """Mean over cells of each gene's share of the panel's counts."""
-    panel = counts[:, chosen]
-    totals = np.asarray(panel.sum(axis=1, dtype=np.float64)).ravel()
-    weights = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
-    shares = np.asarray(panel.T @ weights).ravel()
-    whole = shares.sum()
-    if not whole > 0:
+def _expected(
+    counts: sp.csr_matrix, chosen: npt.NDArray[np.int64], panel: Genes
+) -> tuple[float, ...]:
+    """Mean over cells of each feature's share of its kind's counts, by that kind's share of all.
+
+    Kinds are counted by other assays, and a cell may lack one: shares of all of a cell's counts
+    would say how much was sequenced for each.
+    """
+    runs = [counts[:, chosen[run]] for run in panel.slices().values() if run.stop > run.start]
+    totals = np.array([float(run.sum(dtype=np.float64)) for run in runs])
+    if not totals.sum() > 0:
         raise NoCells(
             "No cell has a count in the chosen genes.", fix="Choose genes that the cells express."
         )
-    return tuple(float(share) for share in shares / whole)
+    parts = [_shares(run) * weight for run, weight in zip(runs, totals / totals.sum(), strict=True)]
+    return tuple(np.concatenate(parts).tolist())
+
+
+def _shares(counts: sp.csr_matrix) -> npt.NDArray[np.float64]:
+    """Mean over cells of each feature's share of these counts; zeros where there are none."""
+    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    weights = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
+    shares = np.asarray(counts.T @ weights, dtype=np.float64).ravel()
+    whole = shares.sum()
+    return shares / whole if whole > 0 else shares
 
 
 def _provenance(order: BuildOrder, query: CanonicalQuery) -> Provenance:

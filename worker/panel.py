@@ -100,13 +100,18 @@ def gene_table(columns: dict[str, list[str]], chosen: npt.NDArray[np.int64]) -> 
         TooFewGenes: two chosen genes share a name, so weights could not be told apart.
     """
     index = _at(columns["index"], chosen)
+    require_distinct(index)
+    return named_genes(index, [_at(column, chosen) for column in columns.values()])
+
+
+def require_distinct(index: Sequence[str]) -> None:
+    """Raises TooFewGenes where two features of one kind share a name."""
     if len(set(index)) != len(index):
         twice = next(gene for gene in index if index.count(gene) > 1)
         raise TooFewGenes(
             f"The var index names {twice!r} more than once among the reference's genes.",
             fix="Make the var index unique (`adata.var_names_make_unique()`) and upload again.",
         )
-    return named_genes(index, [_at(column, chosen) for column in columns.values()])
 
 
 def named_genes(

@@ -10,11 +10,11 @@ from app.commands.mapping import (
     Files,
     Genome,
     Modality,
-    ProteinsKey,
     Samples,
     client_of,
     upload_bar,
 )
+from app.commands.surroundings import ProteinsKey
 from app.terminal import printable
 
 REFUSED = 1

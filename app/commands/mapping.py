@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from app.client import Client
+from app.commands.surroundings import ProteinsKey
 
 console = Console(stderr=True)
 
@@ -31,7 +32,6 @@ Samples = Annotated[
 ]
 Genome = Annotated[str | None, typer.Option(help="Of a 10x .h5 with several.")]
 Modality = Annotated[str | None, typer.Option(help="Of an h5mu: the one to take, alone.")]
-ProteinsKey = Annotated[str | None, typer.Option(help="Table of obsm with protein counts.")]
 BatchKey = Annotated[list[str] | None, typer.Option(help="obs column of the batches; repeatable.")]
 ConditionKey = Annotated[str | None, typer.Option(help="obs column: what was done to them.")]
 ControlValues = Annotated[

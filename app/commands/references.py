@@ -13,11 +13,16 @@ from rich.table import Table
 
 from app.aliases import aliases_of
 from app.commands.surroundings import (
-    KIND_HELP,
+    ArchitectureOptions,
     ConditionKey,
     DataDir,
+    KindOption,
     NoRecipeSearch,
+    Pretraining,
+    ProteinsKey,
     RefuseBelow,
+    TopRegions,
+    UnlabeledCategory,
     WarnBelow,
     become_worker,
     open_database,
@@ -35,8 +40,6 @@ commands = typer.Typer(help="Build and look after references.", no_args_is_help=
 Name = Annotated[str, typer.Argument(help="The reference's name.")]
 Version = Annotated[int | None, typer.Argument(help="Default: the newest ready one.")]
 Many = list[str] | None
-Setting = Annotated[Many, typer.Option("--set", help="Architecture, as n_latent=20; repeatable.")]
-Pretraining = Annotated[bool, typer.Option("--pretraining", help="SCANVI: train an SCVI first.")]
 
 
 @commands.command()
@@ -44,25 +47,24 @@ def build(
     file: Annotated[Path, typer.Argument(help="An h5ad with raw counts.")],
     *,
     name: Annotated[str, typer.Option(help="Lower-case letters, digits, dots, dashes.")],
-    kind: Annotated[str, typer.Option(help=KIND_HELP)] = "SCVI",
+    kind: KindOption = "SCVI",
     batch_key: Annotated[str | None, typer.Option(help="obs column of the batches.")] = None,
     labels_key: Annotated[Many, typer.Option(help="obs column of labels; repeatable.")] = None,
-    unlabeled_category: Annotated[
-        str | None, typer.Option(help="SCANVI: the label that stands for none.")
-    ] = None,
+    unlabeled_category: UnlabeledCategory = None,
     pretraining: Pretraining = False,
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
-    n_top_regions: Annotated[int | None, typer.Option(help="Most open peaks kept.")] = None,
+    n_top_regions: TopRegions = None,
     genes: Annotated[Path | None, typer.Option(help="A gene (or peak) a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option()] = None,
     no_recipe_search: NoRecipeSearch = False,
     condition_key: ConditionKey = None,
     seed: Annotated[int | None, typer.Option()] = None,
-    set_: Setting = None,
+    set_: ArchitectureOptions = None,
     extra_categorical: Annotated[Many, typer.Option(help="obs column; repeatable.")] = None,
     continuous: Annotated[Many, typer.Option(help="obs column; repeatable.")] = None,
     size_factor_key: Annotated[str | None, typer.Option(help="obs column.")] = None,
     layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X; default X.")] = None,
+    proteins_key: ProteinsKey = None,
     licence: Annotated[str | None, typer.Option(help="SPDX identifier.")] = None,
     citation: Annotated[str | None, typer.Option()] = None,
     species: Annotated[str | None, typer.Option()] = None,
@@ -93,6 +95,7 @@ def build(
         options("--continuous", continuous),
         option("--size-factor-key", size_factor_key),
         option("--layer", layer),
+        option("--proteins-key", proteins_key),
         option("--licence", licence),
         option("--citation", citation),
         option("--species", species),

@@ -31,7 +31,23 @@ NoRecipeSearch = Annotated[
     bool,
     typer.Option("--no-recipe-search", help="Take the release's default recipe; train no folds."),
 ]
-KIND_HELP = "SCVI; SCANVI, which learns labels; PEAKVI or POISSONVI, of peaks."
+ArchitectureOptions = Annotated[
+    list[str] | None, typer.Option("--set", help="Architecture, as n_latent=20; repeatable.")
+]
+UnlabeledCategory = Annotated[
+    str | None, typer.Option(help="SCANVI: the label that stands for none.")
+]
+Pretraining = Annotated[bool, typer.Option("--pretraining", help="SCANVI: train an SCVI first.")]
+KindOption = Annotated[
+    str, typer.Option("--kind", help="SCVI, SCANVI, TOTALVI, PEAKVI, POISSONVI or MULTIVI.")
+]
+TopRegions = Annotated[
+    int | None, typer.Option("--n-top-regions", help="Regions kept, open in most cells; 50,000.")
+]
+ProteinsKey = Annotated[
+    str | None,
+    typer.Option("--proteins-key", help="Table of obsm with protein counts."),
+]
 ConditionKey = Annotated[
     str | None, typer.Option(help="obs column of conditions that the default recipe is to keep.")
 ]

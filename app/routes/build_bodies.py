@@ -39,11 +39,12 @@ class BuildIn(Sent):
     query: Name
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     kind: Annotated[
-        Literal["SCVI", "SCANVI", "PEAKVI", "POISSONVI"], BeforeValidator(_in_capitals)
+        Literal["SCVI", "SCANVI", "TOTALVI", "PEAKVI", "POISSONVI", "MULTIVI"],
+        BeforeValidator(_in_capitals),
     ] = Field(
         default="SCVI",
-        description="SCANVI also learns the labels of the first labels key. PEAKVI and POISSONVI "
-        "are of peaks: PEAKVI of whether they are open, POISSONVI of their fragment counts.",
+        description="SCANVI also learns the labels of the first labels key; TOTALVI needs proteins "
+        "beside genes, PEAKVI and POISSONVI regions, MULTIVI genes and regions.",
     )
     batch_key: Name | None = None
     labels_key: Name | None = Field(default=None, description="Short for one of labels_keys.")
@@ -60,10 +61,13 @@ class BuildIn(Sent):
     n_top_regions: int | None = Field(
         default=50_000,
         gt=0,
-        description="Of peaks, those that are open in the most cells; null: all that any cell has "
-        "open.",
+        description="Regions that are open in most cells; null: all that are open in any.",
     )
-    genes: list[str] | None = None
+    genes: list[str] | None = Field(
+        default=None,
+        description="The panel's genes, instead of the most variable ones; of PEAKVI and "
+        "POISSONVI, its regions. Proteins are always all that have a count.",
+    )
     extra_categorical: list[Name] = Field(default=[])
     continuous: list[Name] = Field(default=[])
     size_factor_key: Name | None = None

@@ -88,7 +88,7 @@ def test_building_with_labels(
     named = ("kind", "unlabeled_category", "pretraining")
     assert [options[0][name] for name in named] == ["SCANVI", "unknown", True]
     assert [options[1][name] for name in named] == ["SCVI", None, False]
-    refused = client.post("/v1/references", json={**wanted, "kind": "TOTALVI"}).json()
+    refused = client.post("/v1/references", json={**wanted, "kind": "LINEARVI"}).json()
     assert (refused["type"], refused["errors"][0]["pointer"]) == ("malformed-request", "/kind")
 
 

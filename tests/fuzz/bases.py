@@ -92,6 +92,34 @@ def _h5mu(path: Path) -> None:
         files.write_frame(file, "var", files.names("gene", GENES), [])
 
 
+def _proteins(path: Path) -> None:
+    """Proteins in obsm, as a DataFrame and as an array with its names in uns."""
+    files.write_h5ad(path, _counts())
+    proteins = files.counts(CELLS, 3, seed=2)
+    with h5py.File(path, "a") as file:
+        obsm = file.create_group("obsm")
+        frame = files.write_frame(obsm, "adt", files.names("cell", CELLS), ["CD3", "CD4", "CD8"])
+        for at, name in enumerate(("CD3", "CD4", "CD8")):
+            frame[name] = proteins[:, at]
+        files.write_matrix(obsm, "protein_tags", proteins / 2, "dense")
+        file.create_dataset("uns/protein_names", data=["a", "b", "c"], dtype=files.TEXT)
+
+
+def _unpaired(path: Path) -> None:
+    """Genes, regions and proteins, each of other cells and in another order."""
+    cells = files.names("cell", CELLS)
+    parts = {"rna": (cells, GENES), "atac": ([*cells[::-1][:40], "x", "y"], 9), "prot": (cells, 3)}
+    with h5py.File(path, "w") as file:
+        for seed, (name, (own, width)) in enumerate(parts.items()):
+            group = file.create_group(f"mod/{name}")
+            matrix = files.counts(len(own), width, seed)
+            files.write_matrix(group, "X", matrix, ("csr", "csc", "dense")[seed])
+            obs = files.write_frame(group, "obs", own, ["sample"])
+            files.write_categorical(obs, "sample", [i % 2 for i in range(len(own))], ["a", "b"])
+            prefix = "gene" if name == "rna" else name
+            files.write_frame(group, "var", files.names(prefix, width), [])
+
+
 def _cell_ranger(path: Path) -> None:
     named = {"name": files.names("gene", GENES)}
     cell_ranger_files.write_v3(path, _counts(), extra=named, compression="gzip")
@@ -118,6 +146,8 @@ BASES: dict[str, Write] = {
     "checked": _checked,
     "soft": _soft,
     "h5mu": _h5mu,
+    "proteins": _proteins,
+    "unpaired": _unpaired,
     "10x-v3": _cell_ranger,
     "10x-v2": lambda path: cell_ranger_files.write_v2(path, {"hg19": _counts()}),
 }

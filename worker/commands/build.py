@@ -12,10 +12,15 @@ import typer
 
 from app.bell import PollingBell
 from app.commands.surroundings import (
-    KIND_HELP,
+    ArchitectureOptions,
     ConditionKey,
+    KindOption,
     NoRecipeSearch,
+    Pretraining,
+    ProteinsKey,
     RefuseBelow,
+    TopRegions,
+    UnlabeledCategory,
     WarnBelow,
 )
 from app.jobs import claim_next, fail_job
@@ -41,27 +46,24 @@ def build(
     file: Annotated[Path, typer.Argument(help="An h5ad with raw counts.")],
     *,
     name: Annotated[str, typer.Option(help="The reference's name.")],
-    kind: Annotated[str, typer.Option(help=KIND_HELP)] = "SCVI",
+    kind: KindOption = "SCVI",
     batch_key: Annotated[str | None, typer.Option(help="obs column of the batches.")] = None,
     labels_key: Annotated[Many, typer.Option(help="obs column of labels; repeatable.")] = None,
-    unlabeled_category: Annotated[
-        str | None, typer.Option(help="SCANVI: the label that stands for none.")
-    ] = None,
-    pretraining: Annotated[
-        bool, typer.Option("--pretraining", help="SCANVI: train an SCVI first.")
-    ] = False,
+    unlabeled_category: UnlabeledCategory = None,
+    pretraining: Pretraining = False,
     n_top_genes: Annotated[int | None, typer.Option(help="Most variable genes kept.")] = None,
-    n_top_regions: Annotated[int | None, typer.Option(help="Most open peaks kept.")] = None,
+    n_top_regions: TopRegions = None,
     genes: Annotated[Path | None, typer.Option(help="A gene (or peak) a line, instead.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1)] = None,
     no_recipe_search: NoRecipeSearch = False,
     condition_key: ConditionKey = None,
     seed: Annotated[int, typer.Option()] = 0,
-    set_: Annotated[Many, typer.Option("--set", help="Architecture, as n_latent=20.")] = None,
+    set_: ArchitectureOptions = None,
     extra_categorical: Annotated[Many, typer.Option(help="obs column; repeatable.")] = None,
     continuous: Annotated[Many, typer.Option(help="obs column; repeatable.")] = None,
     size_factor_key: Annotated[str | None, typer.Option(help="obs column.")] = None,
     layer: Annotated[str | None, typer.Option(help="layers/NAME or raw/X; default X.")] = None,
+    proteins_key: ProteinsKey = None,
     licence: Annotated[str | None, typer.Option(help="SPDX identifier.")] = None,
     citation: Annotated[str | None, typer.Option()] = None,
     species: Annotated[str | None, typer.Option()] = None,
@@ -91,6 +93,7 @@ def build(
         "refuse_below": refuse_below,
         "warn_below": warn_below,
         "layer": layer,
+        "proteins_key": proteins_key,
     }
     raise typer.Exit(_build(file, name, options))
 
@@ -130,6 +133,7 @@ def _submit(
             filename=file.name,
             options={
                 "layer": options["layer"],
+                "proteins_key": options["proteins_key"],
                 "input": "continuous" if continuous else "counts",
             },
             max_attempts=settings.max_attempts,

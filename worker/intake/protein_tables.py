@@ -140,7 +140,7 @@ class _Frame:
         return Attached.of_kind("protein", self.name, self.path, names, len(cells), read)
 
     def _bands(self, columns: list[str], n_cells: int, survey: Survey) -> Iterator[RowBlock]:
-        for first, last in blocks(n_cells, max(1, ENTRIES // len(columns))):
+        for first, last in blocks(n_cells, max(1, 4 * ENTRIES // len(columns))):
             band = np.stack([self._part(name, n_cells, first, last) for name in columns], axis=1)
             rows, places = np.nonzero(band)
             values = band[rows, places]

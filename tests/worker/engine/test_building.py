@@ -155,7 +155,7 @@ def test_what_is_wrong_is_told_before_genes_are_chosen(
     def too_late(*_: object, **__: object) -> None:
         raise AssertionError("genes were chosen")
 
-    monkeypatch.setattr(drafting, "choose_genes", too_late)
+    monkeypatch.setattr(drafting, "choose_panel", too_late)
     cells = simulate({"a": 60, "b": 60})
     cells.obs["barcode"] = cells.obs.index
     query = write_canonical(tmp_path / "canonical", cells)
