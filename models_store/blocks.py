@@ -4,6 +4,13 @@ from collections.abc import Iterator
 
 BLOCK = 1024
 """Cells in a block. Every cell passes through matrix products of just so many rows."""
+MOST_DECODED = 2**25
+"""Numbers of a decoder that are held at a time: 128 MB, whatever the number of features."""
+
+
+def decoded_at_once(n_features: int) -> int:
+    """Cells whose features are decoded together, where each figure is of a cell alone."""
+    return max(1, min(BLOCK, MOST_DECODED // n_features))
 
 
 def block_ranges(n_cells: int, start: int = 0) -> Iterator[tuple[int, int]]:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models_store.blocks import BLOCK
+from models_store.blocks import decoded_at_once
 from models_store.cvae import CVAE
 
 DRAWS = 8192
@@ -35,8 +35,9 @@ def expected_expression(
     if batches is not None:
         codes[0] = batches
     total = torch.zeros(cvae.architecture.n_features, dtype=torch.float64)
-    for start in range(0, len(z), BLOCK):
-        rows = slice(start, start + BLOCK)
+    at_once = decoded_at_once(len(total))
+    for start in range(0, len(z), at_once):
+        rows = slice(start, start + at_once)
         total += cvae.expected_shares(z[rows], [code[rows] for code in codes]).double().sum(0)
     return tuple((total / total.sum()).tolist())
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models_store.blocks import BLOCK
+from models_store.blocks import decoded_at_once
 from models_store.cvae import CVAE
 from models_store.expectation import DRAWS, SEED, draw_latents
 from models_store.layers import Codes
@@ -35,8 +35,9 @@ def informativeness(cvae: CVAE, z: Float[Tensor, "c z"] | None = None) -> tuple[
     codes: Codes = tuple(cvae.n_categories)
     total = torch.zeros(cvae.architecture.n_features, dtype=torch.float64, device=z.device)
     squares, first = total.clone(), None
-    for start in range(0, len(z), BLOCK):
-        roots = grafted.expected_shares(z[start : start + BLOCK], codes).double().sqrt()
+    at_once = decoded_at_once(len(total))
+    for start in range(0, len(z), at_once):
+        roots = grafted.expected_shares(z[start : start + at_once], codes).double().sqrt()
         # Around one cell: a gene that is level then has no variance, not one of rounding.
         first = roots[0] if first is None else first
         roots = roots - first

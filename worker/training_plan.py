@@ -25,6 +25,11 @@ from worker.reference_training import (
     train_reference,
 )
 
+REGION_EPOCHS = 0.25
+"""Of the epochs of other kinds, those of a kind of regions: with so many regions and so little KL
+it learns its own cells by heart when it goes on (decision 0071)."""
+FEWEST_EPOCHS = 20
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -33,7 +38,7 @@ class TrainingPlan:
     device: str
     seed: int = 0
     max_epochs: int | None = None
-    """None: `default_epochs`."""
+    """None: `default_epochs`, and fewer for kinds of regions."""
     pretraining: bool = False
 
     @classmethod
@@ -61,13 +66,15 @@ class TrainingPlan:
         held_out: Cells | None = None,
     ) -> TrainedReference:
         """Train in place, for as long as so many cells need; see `train_reference`."""
-        of_regions = manifest.kind in OF_REGIONS
-        schedule = Schedule(
-            self.max_epochs or default_epochs(n_cells),
-            self.seed,
-            optimiser=REGION_OPTIMISER if of_regions else Optimiser(),
-        )
+        schedule = self._schedule(manifest, n_cells)
         if self.pretraining and isinstance(cvae, SCANVI):
             plain = SCVI.of(manifest).to(self.device)
             return train_after_scvi(cvae, plain, training, held_out, schedule, tick)
         return train_reference(cvae, training, held_out, schedule, tick)
+
+    def _schedule(self, manifest: Manifest, n_cells: int) -> Schedule:
+        of_regions, epochs = manifest.kind in OF_REGIONS, default_epochs(n_cells)
+        if of_regions:
+            epochs = max(FEWEST_EPOCHS, round(epochs * REGION_EPOCHS))
+        optimiser = REGION_OPTIMISER if of_regions else Optimiser()
+        return Schedule(self.max_epochs or epochs, self.seed, optimiser=optimiser)
