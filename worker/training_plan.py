@@ -15,8 +15,8 @@ from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 from worker.kind_options import OF_REGIONS
 from worker.label_training import train_after_scvi
-from worker.reference_training import OF_REGIONS as REGION_OPTIMISER
 from worker.reference_training import (
+    OF_PROTEINS,
     Optimiser,
     Schedule,
     Tick,
@@ -24,6 +24,7 @@ from worker.reference_training import (
     default_epochs,
     train_reference,
 )
+from worker.reference_training import OF_REGIONS as REGION_OPTIMISER
 
 REGION_EPOCHS = 0.25
 """Of the epochs of other kinds, those of a kind of regions: with so many regions and so little KL
@@ -77,4 +78,6 @@ class TrainingPlan:
         if of_regions:
             epochs = max(FEWEST_EPOCHS, round(epochs * REGION_EPOCHS))
         optimiser = REGION_OPTIMISER if of_regions else Optimiser()
+        if manifest.kind == "totalvi":
+            optimiser = OF_PROTEINS
         return Schedule(self.max_epochs or epochs, self.seed, optimiser=optimiser)
