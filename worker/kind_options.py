@@ -16,17 +16,36 @@ OF_REGIONS: frozenset[Kind] = frozenset({"peakvi", "poissonvi"})
 DEFAULTS: Mapping[Kind, Mapping[str, Any]] = {
     "peakvi": {"dropout_rate": 0.1, "log_variational": False},
     "poissonvi": {"dropout_rate": 0.1, "likelihood": "poisson"},
+    "totalvi": {
+        "n_hidden": 256,
+        "n_latent": 20,
+        "n_layers_decoder": 1,
+        "decoder_dropout_rate": 0.2,
+    },
 }
 """Where they are others than the architecture's: scvi-tools' own."""
 
-_PEAK_OPTIONS = frozenset({"n_layers_decoder", "model_depth", "region_factors"})
+_REGION_OPTIONS = frozenset({"model_depth", "region_factors"})
+_PROTEIN_OPTIONS = frozenset({"protein_dispersion", "decoder_dropout_rate", "background"})
+_OF_SAVES = frozenset({"protein_efficiency", "n_panels"})
+_PEAK_OPTIONS = _REGION_OPTIONS | {"n_layers_decoder"}
 _LABEL_OPTIONS = frozenset({"linear_classifier"})
 _LIKELIHOODS = frozenset({"likelihood", "dispersion"})
 NO_OPTIONS: Mapping[Kind, frozenset[str]] = {
-    "scvi": _PEAK_OPTIONS,
-    "scanvi": _PEAK_OPTIONS,
-    "peakvi": _LABEL_OPTIONS | _LIKELIHOODS | {"library", "log_variational"},
-    "poissonvi": _PEAK_OPTIONS | _LABEL_OPTIONS | _LIKELIHOODS | {"batch_norm", "layer_norm"},
+    "scvi": _PEAK_OPTIONS | _PROTEIN_OPTIONS | _OF_SAVES,
+    "scanvi": _PEAK_OPTIONS | _PROTEIN_OPTIONS | _OF_SAVES,
+    "peakvi": _LABEL_OPTIONS
+    | _LIKELIHOODS
+    | _PROTEIN_OPTIONS
+    | _OF_SAVES
+    | {"library", "log_variational"},
+    "poissonvi": _PEAK_OPTIONS
+    | _LABEL_OPTIONS
+    | _LIKELIHOODS
+    | _PROTEIN_OPTIONS
+    | _OF_SAVES
+    | {"batch_norm", "layer_norm"},
+    "totalvi": _REGION_OPTIONS | _LABEL_OPTIONS | _OF_SAVES,
 }
 """Options of an architecture that a kind does not have, as scvi-tools' class of it has not."""
 
