@@ -210,10 +210,9 @@ def main() -> None:
         "seed": given.seed,
     }
     if given.only != "theirs":
-        latents, seconds = ours(
-            reference, query, given.epochs, given.recipe, given.seed, given.rate
-        )
-        result["ours"] = judge(latents) | {"seconds": seconds}
+        found, seconds = ours(reference, query, given.epochs, given.seed, given.rate)
+        for recipe, latents in found.items():
+            result[f"ours, {recipe}"] = judge(latents) | {"seconds": seconds[recipe]}
     if given.only != "ours":
         latents, seconds = theirs(reference, query, given.their_epochs, given.seed)
         result["theirs"] = judge(latents) | {"seconds": seconds}

@@ -13,20 +13,30 @@ from models_store.manifest import Kind
 OF_REGIONS: frozenset[Kind] = frozenset({"peakvi", "poissonvi"})
 """Kinds whose panel is of regions alone."""
 
+MOST_HIDDEN = 128
+"""Units of MULTIVI, however many features it has."""
+
 DEFAULTS: Mapping[Kind, Mapping[str, Any]] = {
     "peakvi": {"dropout_rate": 0.1, "log_variational": False},
     "poissonvi": {"dropout_rate": 0.1, "likelihood": "poisson"},
+    "multivi": {"dropout_rate": 0.1, "log_variational": False},
 }
 """Where they are others than the architecture's: scvi-tools' own."""
 
 _PEAK_OPTIONS = frozenset({"n_layers_decoder", "model_depth", "region_factors"})
 _LABEL_OPTIONS = frozenset({"linear_classifier"})
+_MULTI_OPTIONS = frozenset({"modality_weights", "modality_penalty"})
 _LIKELIHOODS = frozenset({"likelihood", "dispersion"})
 NO_OPTIONS: Mapping[Kind, frozenset[str]] = {
-    "scvi": _PEAK_OPTIONS,
-    "scanvi": _PEAK_OPTIONS,
-    "peakvi": _LABEL_OPTIONS | _LIKELIHOODS | {"library", "log_variational"},
-    "poissonvi": _PEAK_OPTIONS | _LABEL_OPTIONS | _LIKELIHOODS | {"batch_norm", "layer_norm"},
+    "scvi": _PEAK_OPTIONS | _MULTI_OPTIONS,
+    "scanvi": _PEAK_OPTIONS | _MULTI_OPTIONS,
+    "peakvi": _LABEL_OPTIONS | _LIKELIHOODS | _MULTI_OPTIONS | {"library", "log_variational"},
+    "poissonvi": _PEAK_OPTIONS
+    | _LABEL_OPTIONS
+    | _LIKELIHOODS
+    | _MULTI_OPTIONS
+    | {"batch_norm", "layer_norm"},
+    "multivi": _LABEL_OPTIONS | {"library", "log_variational", "model_depth"},
 }
 """Options of an architecture that a kind does not have, as scvi-tools' class of it has not."""
 
@@ -57,9 +67,11 @@ def sizes_of(
 
     The root of the number of regions hidden units, and the root of these latent dimensions.
     """
-    if kind not in OF_REGIONS:
+    if kind not in OF_REGIONS and kind != "multivi":
         return {}
-    n_hidden = wanted.get("n_hidden", max(1, math.isqrt(counts.get("region", 0))))
+    root = math.isqrt(counts.get("region", 0) or counts.get("gene", 0))
+    root = min(root, MOST_HIDDEN) if kind == "multivi" else root
+    n_hidden = wanted.get("n_hidden", max(1, root))
     if not isinstance(n_hidden, int) or n_hidden < 1:
         return {}  # which the schema refuses
     return {"n_hidden": n_hidden, "n_latent": max(1, math.isqrt(n_hidden))}
