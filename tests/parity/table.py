@@ -8,6 +8,7 @@ from models_store.manifest import Architecture
 
 from .configurations import CONFIGURATIONS, N_GENES, Configuration
 from .measure import KL_WEIGHTS, LIMITS, N_STEPS, Errors, compare_query, compare_reference, failures
+from .multivi_table import modality_lines
 
 INTRODUCTION = """\
 # Cellgraft's numbers beside scvi-tools 1.4.2
@@ -141,5 +142,6 @@ def render() -> str:
         _row("configuration", "batches", "what differs from the recommended one"),
         _row("---", "---", "---"),
         *map(_options, CONFIGURATIONS.values()),
+        *modality_lines(),
     ]
     return "\n".join(lines) + "\n"
