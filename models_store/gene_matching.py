@@ -12,14 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from models_store.feature_kinds import FeatureKind
 from models_store.gene_columns import GeneColumn, QueryGenes, Rows, best_told
-from models_store.gene_names import GENOME_SPECIES, spelling
-from models_store.gene_species import (
-    Species,
-    convention_of,
-    differ,
-    may_be_same,
-    surely_same,
-)
+from models_store.gene_names import spelling
+from models_store.gene_species import Species, differ
+from models_store.species_rules import SpeciesRules
 
 PanelColumn = Literal["ids", "symbols", "ensembl"]
 How = Literal["exact", "plain", "made-unique", "spelling"]
@@ -148,7 +143,7 @@ def match_genes(
     """
     theirs = panel.species or tuple(declared)
     found = [
-        _Matched.best(name, column, panel, expected, _Rules(query, column, theirs))
+        _Matched.best(name, column, panel, expected, SpeciesRules(query, column, theirs))
         for name, column in query.columns.items()
     ]
     best = max(found, key=lambda each: each.worth)
@@ -171,40 +166,6 @@ def _named(species: Sequence[Species]) -> tuple[str, ...]:
     return tuple(each.name for each in species)
 
 
-class _Rules:
-    """What keeps genes of two species apart that have one name."""
-
-    def __init__(self, query: QueryGenes, column: GeneColumn, reference: Sequence[Species]) -> None:
-        self._column, self._reference = column, reference
-        self._apart = differ(query.species, reference)
-        self._sure = surely_same(query.species, reference)
-
-    @cached_property
-    def foreign(self) -> frozenset[int]:
-        """Rows whose prefix is that of a genome of another species."""
-        if not self._reference:
-            return frozenset()
-        genomes = self._column.genomes
-        foreign = {genome for genome in set(genomes.values()) if self._is_foreign(genome)}
-        return frozenset(row for row, genome in genomes.items() if genome in foreign)
-
-    def _is_foreign(self, genome: str) -> bool:
-        name = GENOME_SPECIES.get(genome)
-        if name is None:
-            return False
-        one = Species(name, "genome")
-        return not any(may_be_same(one, other) for other in self._reference)
-
-    def may_respell(self, name: str, other: str) -> bool:
-        """Whether two names that differ in case may be one: `Actb` is no spelling of `ACTB`, unless
-        it is known by more than their case that both are of one species."""
-        if self._sure:
-            return True
-        if self._apart:
-            return False
-        return {convention_of(name), convention_of(other)} != {"UPPER", "Title"}
-
-
 @dataclass
 class _Matched:
     """One column of the query against the panel."""
@@ -225,7 +186,7 @@ class _Matched:
         column: GeneColumn,
         panel: PanelNames,
         expected: Sequence[float],
-        rules: _Rules,
+        rules: SpeciesRules,
     ) -> _Matched:
         tried: list[_Matched] = []
         for kind, theirs in panel.columns.items():
@@ -265,7 +226,7 @@ def _worth(positions: Sequence[int], expected: Sequence[float]) -> tuple[float, 
 
 
 def _meet(
-    query: GeneColumn, panel: GeneColumn, rules: _Rules
+    query: GeneColumn, panel: GeneColumn, rules: SpeciesRules
 ) -> tuple[list[int], list[How | None]]:
     positions, ways = [-1] * len(query), list[How | None]([None]) * len(query)
     taken: set[int] = set()
@@ -283,7 +244,7 @@ def _meet(
 
 
 def _steps(
-    query: GeneColumn, panel: GeneColumn, rules: _Rules
+    query: GeneColumn, panel: GeneColumn, rules: SpeciesRules
 ) -> Iterator[tuple[How, Iterator[tuple[Sequence[int], int]]]]:
     yield "exact", _pairs(query.exact, panel.exact)
     if not (query.is_plain and panel.is_plain):
@@ -301,7 +262,7 @@ def _pairs(query: Rows, panel: Rows) -> Iterator[tuple[Sequence[int], int]]:
 
 
 def _respelt(
-    query: GeneColumn, panel: GeneColumn, rules: _Rules
+    query: GeneColumn, panel: GeneColumn, rules: SpeciesRules
 ) -> Iterator[tuple[Sequence[int], int]]:
     for name, at in panel.plain.items():
         spelt = spelling(name)

@@ -19,6 +19,7 @@ from models_store.coders import Encoder
 from models_store.cvae import CVAE, LossTerms
 from models_store.layers import Codes
 from models_store.manifest import Architecture
+from models_store.outputs import OutputName
 from models_store.regions import (
     DepthEncoder,
     Openness,
@@ -45,6 +46,7 @@ class PEAKVI(CVAE):
 
     see_covariates: ClassVar = ("z_encoder", "depth_encoder", "decoder")
     kl_share: ClassVar[float] = KL_SHARE
+    outputs: ClassVar[tuple[OutputName, ...]] = ("accessibility",)
 
     def __init__(
         self,
@@ -139,18 +141,29 @@ class PEAKVI(CVAE):
         z: Float[Tensor, "c z"],
         codes: Codes,
         *,
+        continuous: Float[Tensor, "c n"] | None = None,
         regions: Tensor | None = None,
     ) -> Float[Tensor, "c r"]:
         """p of each region at z, without the depth of a cell and the factor of a region.
 
-        Continuous covariates are 0. `regions`: positions of those that are wanted, in order.
+        Args:
+            z: latents.
+            codes: the batch to decode into, and the extra covariates.
+            continuous: continuous covariates; None: 0.
+            regions: positions of those that are wanted, in order; None: all.
         """
-        continuous = self.no_continuous(len(z))
+        continuous = self.no_continuous(len(z)) if continuous is None else continuous
         seen = z if continuous is None else torch.cat([z, continuous], dim=-1)
         output = self.decoder.output
         rows = slice(None) if regions is None else regions
         h = self.decoder.layers(seen, codes)
         return torch.sigmoid(nn.functional.linear(h, output.weight[rows], output.bias[rows]))
+
+    def decoded(
+        self, output: OutputName, z: Float[Tensor, "c z"], cells: Cells
+    ) -> Float[Tensor, "c r"]:
+        """What `accessibility` gives."""
+        return self.accessibility(z, cells.codes, continuous=cells.continuous)
 
     def expected_shares(self, z: Float[Tensor, "c z"], codes: Codes) -> Float[Tensor, "c r"]:
         """p f / Σ_r p f: what shares of the regions seen open a shallow cell has."""

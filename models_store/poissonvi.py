@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models_store.cells import Cells
 from models_store.layers import Activation, Codes
+from models_store.outputs import OutputName
 from models_store.scvi import SCVI
 
 
@@ -14,21 +16,37 @@ class POISSONVI(SCVI):
     """The conditional VAE of one reference version; its likelihood is Poisson's."""
 
     activation: ClassVar[Activation] = "leaky_relu"
+    outputs: ClassVar[tuple[OutputName, ...]] = ("accessibility",)
 
     def accessibility(
         self,
         z: Float[Tensor, "c z"],
         codes: Codes,
         *,
+        continuous: Float[Tensor, "c n"] | None = None,
         regions: Tensor | None = None,
     ) -> Float[Tensor, "c r"]:
         """Each region's share of a cell's counts, as if all regions were as often open.
 
         As scvi-tools gives it: the bias of the output layer, which is what is a region's own, is
-        left out. Continuous covariates are 0. `regions`: positions of those that are wanted.
+        left out.
+
+        Args:
+            z: latents, on the simplex for `ln`.
+            codes: the batch to decode into, and the extra covariates.
+            continuous: continuous covariates; None: 0.
+            regions: positions of those that are wanted, in order; None: all.
         """
-        continuous = self.no_continuous(len(z))
+        continuous = self.no_continuous(len(z)) if continuous is None else continuous
         seen = z if continuous is None else torch.cat([z, continuous], dim=-1)
         logits = nn.functional.linear(self.decoder.layers(seen, codes), self.decoder.scale.weight)
         shares = self.head.scale(logits)
         return shares if regions is None else shares[:, regions]
+
+    def decoded(
+        self, output: OutputName, z: Float[Tensor, "c z"], cells: Cells
+    ) -> Float[Tensor, "c r"]:
+        """What `accessibility` gives; z is a posterior's mean."""
+        if self.architecture.latent_distribution == "ln":
+            z = torch.softmax(z, dim=-1)
+        return self.accessibility(z, cells.codes, continuous=cells.continuous)

@@ -51,7 +51,7 @@ class SCVI(CVAE):
     """
 
     see_covariates = ("z_encoder", "library_encoder", "decoder")
-    outputs = ("normalised_expression",)
+    outputs: ClassVar[tuple[OutputName, ...]] = ("normalised_expression",)
     activation: ClassVar[Activation] = "relu"
     """Of the hidden layers of encoders and decoder."""
 

@@ -26,11 +26,6 @@ from worker.reference_training import (
 )
 from worker.reference_training import OF_REGIONS as REGION_OPTIMISER
 
-REGION_EPOCHS = 0.25
-"""Of the epochs of other kinds, those of a kind of regions: with so many regions and so little KL
-it learns its own cells by heart when it goes on (decision 0071)."""
-FEWEST_EPOCHS = 20
-
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -39,7 +34,7 @@ class TrainingPlan:
     device: str
     seed: int = 0
     max_epochs: int | None = None
-    """None: `default_epochs`, and fewer for kinds of regions."""
+    """None: `default_epochs`, and `region_epochs` for kinds of regions."""
     pretraining: bool = False
 
     @classmethod
@@ -74,10 +69,18 @@ class TrainingPlan:
         return train_reference(cvae, training, held_out, schedule, tick)
 
     def _schedule(self, manifest: Manifest, n_cells: int) -> Schedule:
-        of_regions, epochs = manifest.kind in OF_REGIONS, default_epochs(n_cells)
-        if of_regions:
-            epochs = max(FEWEST_EPOCHS, round(epochs * REGION_EPOCHS))
+        of_regions = manifest.kind in OF_REGIONS
+        epochs = region_epochs(n_cells) if of_regions else default_epochs(n_cells)
         optimiser = REGION_OPTIMISER if of_regions else Optimiser()
         if manifest.kind == "totalvi":
             optimiser = OF_PROTEINS
         return Schedule(self.max_epochs or epochs, self.seed, optimiser=optimiser)
+
+
+def region_epochs(n_cells: int) -> int:
+    """Fewer than other kinds need, about 280 steps or 20 epochs.
+
+    With so many regions and so little KL a network learns its own cells by heart when it goes on
+    (decision 0071).
+    """
+    return max(20, min(200, round(36_000 / n_cells)))

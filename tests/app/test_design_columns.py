@@ -178,6 +178,13 @@ def test_options_that_make_no_sense_are_refused(
     assert (answer.status_code, answer.json()["type"]) == (422, "malformed-request")
 
 
+def test_which_table_holds_proteins_is_for_the_check(client: TestClient, query: Query) -> None:
+    given = {"reference": "pbmc", "proteins_key": "adt", "protein_names_key": "tags"}
+    answer = upload(client, "/v1/map/", batch_key="sample", **given)
+    told = client.get(answer.json()["links"]["query"]).json()["options"]
+    assert (told["proteins_key"], told["protein_names_key"]) == ("adt", "tags")
+
+
 def test_what_a_reference_needs_is_kept_with_the_keys(client: TestClient, query: Query) -> None:
     clause = json.dumps([{"column": "dose", "min": 1}])
     given = {"reference": "plated", "obs_policy": "needed", "cell_filter": clause}

@@ -63,6 +63,66 @@ def test_missing_genes_are_told_by_what_they_inform() -> None:
     }
 
 
+REGIONS, PROTEINS = ["chr1:1-9", "chr1:20-30"], ["CD3", "CD4"]
+TYPES = {"gene": "Gene Expression", "region": "Peaks", "protein": "Antibody Capture"}
+
+
+def mixed_coverage(
+    kind: str, panel: dict[str, list[str]], query: dict[str, list[str]]
+) -> tuple[Coverage, Manifest]:
+    """Of a query's features by a panel, both by kind; every feature has the same share."""
+    ids = [name for names in panel.values() for name in names]
+    runs = [{"kind": each, "count": len(names)} for each, names in panel.items()]
+    reference = Manifest.model_validate(
+        manifest(
+            kind=kind,
+            architecture={"n_genes": 0, **{f"n_{k}s": len(v) for k, v in panel.items()}},
+            genes={"ids": ids, "modalities": runs},
+            expected_expression=[1 / len(ids)] * len(ids),
+        )
+    )
+    names = [name for names in query.values() for name in names]
+    types = [TYPES[each] for each, names in query.items() for _ in names]
+    return cover(QueryGenes.of({"index": names}, types), reference), reference
+
+
+def test_proteins_refuse_nothing() -> None:
+    found, reference = mixed_coverage(
+        "totalvi", {"gene": GENES, "protein": PROTEINS}, {"gene": GENES}
+    )
+    assert (found.advice, found.kind, found.n_panel) == ("good", "gene", 4)
+    assert [(each["kind"], each["n_matched"]) for each in found.kinds] == [
+        ("gene", 4),
+        ("protein", 0),
+    ]
+    check_genes(found, reference, force=False)
+    without, _ = mixed_coverage(
+        "totalvi", {"gene": GENES, "protein": PROTEINS}, {"protein": PROTEINS}
+    )
+    assert (without.advice, without.n_matched) == ("refused", 0)
+
+
+@pytest.mark.parametrize(("n_regions", "advice"), [(2, "good"), (1, "low"), (0, "refused")])
+def test_regions_are_what_a_reference_of_regions_asks_for(n_regions: int, advice: str) -> None:
+    panel, query = {"region": REGIONS}, {"gene": GENES, "region": REGIONS[:n_regions]}
+    found, reference = mixed_coverage("peakvi", panel, query)
+    assert (found.advice, found.kind, found.n_matched) == (advice, "region", n_regions)
+    if advice == "refused":
+        with pytest.raises(TooFewGenes, match="0 of the 2 regions"):
+            check_genes(found, reference, force=False)
+
+
+def test_one_of_genes_and_regions_is_enough() -> None:
+    panel = {"gene": GENES, "region": REGIONS, "protein": PROTEINS}
+    atac, _ = mixed_coverage("multivi", panel, {"region": REGIONS})
+    assert (atac.advice, atac.kind) == ("good", "region")
+    rna, _ = mixed_coverage("multivi", panel, {"gene": GENES, "region": REGIONS[:1]})
+    assert (rna.advice, rna.kind, rna.missing_genes) == ("good", "gene", ())
+    few, _ = mixed_coverage("multivi", panel, {"region": REGIONS[:1], "gene": GENES[:1]})
+    assert (few.advice, few.kind) == ("low", "region")
+    assert [each["gene"] for each in few.missing_genes] == REGIONS[1:]
+
+
 def test_the_refusal_has_the_figures_and_force_passes_it_by() -> None:
     one, whole = coverage(GENES[:1]), Manifest.model_validate(manifest())
     with pytest.raises(

@@ -14,7 +14,6 @@ from models_store.cells import Cells, Noise, Posterior, select_cells
 from models_store.cvae import CVAE, LN_SAMPLES, LossTerms
 from models_store.kinds import step_gradients
 from models_store.peakvi import PEAKVI
-from models_store.poissonvi import POISSONVI
 from models_store.scanvi import SCANVI, LabelledLossTerms
 from models_store.surgery import query_parameters
 
@@ -167,13 +166,9 @@ def _label_errors(side: Side, posterior: Posterior) -> Errors:
 
 def _accessibility_errors(side: Side, posterior: Posterior) -> Errors:
     network = side.network
-    if side.accessibility is None or network.n_continuous:  # of which ours looks at none
+    if side.accessibility is None:
         return {}
-    z = posterior.m
-    if isinstance(network, POISSONVI):  # there, PEAKVI's mean stays off the simplex
-        z = network.sample(posterior, torch.zeros_like(z))
-    assert isinstance(network, PEAKVI | POISSONVI)
-    ours = network.accessibility(z, side.cells.codes)
+    ours = network.decoded("accessibility", posterior.m, side.cells)
     return {"accessibility": error(ours, torch.as_tensor(side.accessibility))}
 
 

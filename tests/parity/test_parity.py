@@ -26,12 +26,12 @@ def _more(name: str) -> int:
     """Quantities beyond those of SCVI.
 
     SCANVI has two of labels, and does not tell the library's KL apart. Kinds of regions have their
-    accessibility, where no continuous covariate is looked at; PEAKVI has no library.
+    accessibility; PEAKVI has no library.
     """
     c = CONFIGURATIONS[name]
     if c.kind == "scanvi":
         return 1
-    return (c.of_regions and not c.n_continuous) - (c.kind == "peakvi")
+    return c.of_regions - (c.kind == "peakvi")
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)

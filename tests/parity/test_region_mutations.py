@@ -74,15 +74,19 @@ def regions_have_no_factors(patch: Patch) -> None:
 def accessibility_with_factors(patch: Patch) -> None:
     original = peakvi.PEAKVI.accessibility
 
-    def accessibility(self: peakvi.PEAKVI, *args: Any) -> Tensor:
+    def accessibility(self: peakvi.PEAKVI, *args: Any, **more: Any) -> Tensor:
         assert self.region_factors is not None
-        return original(self, *args) * torch.sigmoid(self.region_factors)
+        return original(self, *args, **more) * torch.sigmoid(self.region_factors)
 
     patch.setattr(peakvi.PEAKVI, "accessibility", accessibility)
 
 
 def accessibility_as_expected_shares(patch: Patch) -> None:
-    patch.setattr(poissonvi.POISSONVI, "accessibility", poissonvi.POISSONVI.expected_shares)
+    patch.setattr(
+        poissonvi.POISSONVI,
+        "accessibility",
+        lambda self, z, codes, continuous: self.expected_shares(z, codes),
+    )
 
 
 def _scaled(original: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -36,6 +36,7 @@ from worker.orders import BuildOrder
 from worker.reference_cache import ReferenceCache
 from worker.region_panel import choose_regions, region_table
 from worker.training_cells import TrainingCells
+from worker.training_plan import region_epochs
 from worker.watch import Watch
 
 KINDS = {"PEAKVI": PEAKVI, "POISSONVI": POISSONVI}
@@ -169,3 +170,19 @@ def test_the_card_counts_regions(of_peaks: Reference) -> None:
 
 def test_kinds_are_what_they_say(of_peaks: Reference) -> None:
     assert type(of_peaks.cvae) is KINDS[of_peaks.manifest.kind.upper()]
+
+
+def test_accessibility_of_chosen_regions(of_peaks: Reference, tmp_path: Path) -> None:
+    ids = of_peaks.manifest.genes.ids
+    wanted = [{"output": "accessibility", "features": [ids[4], ids[1]]}]
+    ordered = order(of_peaks, tmp_path, simulate({"c": 30}), outputs=wanted)
+    run_mapping(ordered, ReferenceCache(), nothing)
+    found = pd.read_parquet(ordered.out / "accessibility.parquet")
+    assert list(found.columns) == [ids[4], ids[1]]
+    assert found.shape == (30, 2)
+    assert ((found >= 0) & (found <= 1)).all(axis=None)
+
+
+@pytest.mark.parametrize(("n_cells", "epochs"), [(50, 200), (1_800, 20), (100_000, 20)])
+def test_epochs_of_kinds_of_regions(n_cells: int, epochs: int) -> None:
+    assert region_epochs(n_cells) == epochs
