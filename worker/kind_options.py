@@ -20,23 +20,42 @@ DEFAULTS: Mapping[Kind, Mapping[str, Any]] = {
     "peakvi": {"dropout_rate": 0.1, "log_variational": False},
     "poissonvi": {"dropout_rate": 0.1, "likelihood": "poisson"},
     "multivi": {"dropout_rate": 0.1, "log_variational": False},
+    "totalvi": {
+        "n_hidden": 256,
+        "n_latent": 20,
+        "n_layers_decoder": 1,
+        "decoder_dropout_rate": 0.2,
+    },
 }
 """Where they are others than the architecture's: scvi-tools' own."""
 
-_PEAK_OPTIONS = frozenset({"n_layers_decoder", "model_depth", "region_factors"})
+_REGION_OPTIONS = frozenset({"model_depth", "region_factors"})
+_PROTEIN_OPTIONS = frozenset({"protein_dispersion", "decoder_dropout_rate", "background"})
+_OF_SAVES = frozenset({"protein_efficiency", "n_panels"})
+_PEAK_OPTIONS = _REGION_OPTIONS | {"n_layers_decoder"}
 _LABEL_OPTIONS = frozenset({"linear_classifier"})
 _MULTI_OPTIONS = frozenset({"modality_weights", "modality_penalty"})
 _LIKELIHOODS = frozenset({"likelihood", "dispersion"})
 NO_OPTIONS: Mapping[Kind, frozenset[str]] = {
-    "scvi": _PEAK_OPTIONS | _MULTI_OPTIONS,
-    "scanvi": _PEAK_OPTIONS | _MULTI_OPTIONS,
-    "peakvi": _LABEL_OPTIONS | _LIKELIHOODS | _MULTI_OPTIONS | {"library", "log_variational"},
+    "scvi": _PEAK_OPTIONS | _PROTEIN_OPTIONS | _MULTI_OPTIONS | _OF_SAVES,
+    "scanvi": _PEAK_OPTIONS | _PROTEIN_OPTIONS | _MULTI_OPTIONS | _OF_SAVES,
+    "peakvi": _LABEL_OPTIONS
+    | _LIKELIHOODS
+    | _PROTEIN_OPTIONS
+    | _MULTI_OPTIONS
+    | _OF_SAVES
+    | {"library", "log_variational"},
     "poissonvi": _PEAK_OPTIONS
     | _LABEL_OPTIONS
     | _LIKELIHOODS
+    | _PROTEIN_OPTIONS
     | _MULTI_OPTIONS
+    | _OF_SAVES
     | {"batch_norm", "layer_norm"},
-    "multivi": _LABEL_OPTIONS | {"library", "log_variational", "model_depth"},
+    "totalvi": _REGION_OPTIONS | _LABEL_OPTIONS | _MULTI_OPTIONS | _OF_SAVES,
+    "multivi": _LABEL_OPTIONS
+    | _OF_SAVES
+    | {"library", "log_variational", "model_depth", "background", "decoder_dropout_rate"},
 }
 """Options of an architecture that a kind does not have, as scvi-tools' class of it has not."""
 

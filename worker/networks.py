@@ -12,7 +12,7 @@ from models_store.manifest import Architecture, Kind
 from worker.kind_options import DEFAULTS, OF_REGIONS, refuse_foreign, sizes_of
 
 FIX = "Leave the option out, or choose a value as the manifest of a reference lists them."
-KINDS: tuple[Kind, ...] = ("scvi", "scanvi", "peakvi", "poissonvi", "multivi")
+KINDS: tuple[Kind, ...] = ("scvi", "scanvi", "peakvi", "poissonvi", "totalvi", "multivi")
 """Kinds that can be built."""
 COUNTED = frozenset({"n_genes", "n_regions", "n_proteins"})
 
@@ -128,6 +128,18 @@ def _check_labels(architecture: Architecture, options: dict[str, Any]) -> None:
         raise UntrainableReference(
             "SCANVI has a normal latent: its loss needs the density of the latent coordinates.",
             fix="Leave latent_distribution out.",
+        )
+    if kind == "totalvi" and (
+        architecture.dispersion == "gene-cell" or architecture.likelihood not in {"nb", "zinb"}
+    ):
+        raise UntrainableReference(
+            "TOTALVI has the likelihoods nb and zinb, and no dispersion of each cell.",
+            fix="Choose another likelihood or dispersion.",
+        )
+    if architecture.protein_dispersion == "protein-label" and not options.get("labels_keys"):
+        raise UntrainableReference(
+            "protein_dispersion=protein-label needs a labels column.",
+            fix="Name one with `labels_keys`.",
         )
     if architecture.dispersion == "gene-label" and not options.get("labels_keys"):
         raise UntrainableReference(

@@ -54,6 +54,10 @@ OF_REGIONS = Optimiser(weight_decay=1e-3, decoupled=True, clip=math.inf)
 regions, so their gradients are all long; Adam takes no notice (decision 0071)."""
 
 
+OF_PROTEINS = Optimiser(learning_rate=4e-3)
+"""For TOTALVI: scvi-tools' learning rate, with our eps and cosine (decision 0072)."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How long a reference trains, and by what. Learning rate falls along a cosine."""

@@ -15,8 +15,8 @@ from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 from worker.kind_options import OF_REGIONS
 from worker.label_training import train_after_scvi
-from worker.reference_training import OF_REGIONS as REGION_OPTIMISER
 from worker.reference_training import (
+    OF_PROTEINS,
     WARMUP_SHARE,
     Optimiser,
     Schedule,
@@ -25,6 +25,7 @@ from worker.reference_training import (
     default_epochs,
     train_reference,
 )
+from worker.reference_training import OF_REGIONS as REGION_OPTIMISER
 
 WARMUP_EPOCHS = 50
 """Of MULTIVI at most, as in scvi-tools: the epochs over which the KL weight rises to 1."""
@@ -75,10 +76,12 @@ class TrainingPlan:
         of_regions = manifest.kind in OF_REGIONS
         epochs = region_epochs(n_cells) if of_regions else default_epochs(n_cells)
         epochs, warmup = self.max_epochs or epochs, WARMUP_SHARE
-        if manifest.kind == "multivi":
-            warmup = min(warmup, WARMUP_EPOCHS / epochs)
         sums_regions = of_regions or manifest.kind == "multivi"
         optimiser = REGION_OPTIMISER if sums_regions else Optimiser()
+        if manifest.kind == "totalvi":
+            optimiser = OF_PROTEINS
+        if manifest.kind == "multivi":
+            warmup = min(warmup, WARMUP_EPOCHS / epochs)
         return Schedule(epochs, self.seed, warmup, optimiser)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Literal
 
 from models_store.manifest import Architecture
 
+from . import totalvi_measure
 from .configurations import CONFIGURATIONS, N_GENES, Configuration
 from .measure import KL_WEIGHTS, LIMITS, N_STEPS, Errors, compare_query, compare_reference, failures
 from .multivi_table import modality_lines
+from .totalvi_oracle import TOTALVI_CONFIGURATIONS, TotalConfiguration
 
 INTRODUCTION = """\
 # Cellgraft's numbers beside scvi-tools 1.4.2
@@ -38,12 +42,19 @@ everything else of the reference have their gradients zeroed; the dispersion of 
 - PEAKVI and POISSONVI are of {n} regions. The loss of PEAKVI is scvi-tools' over the square of the
   cells, which is a mean over cells again; **accessibility** is what `get_normalized_accessibility`
   gives at the mean of z.
+- Of TOTALVI, **reconstruction** is that of the genes and **proteins** that of the proteins;
+  **expression, foreground** is the worst of the normalised expression and of the proteins'
+  foreground and its probability, decoded into the first batch of the reference.
 - The latent of `ln` is a mean of 5,000 random draws, so its difference (*s.e.*) is in standard
   errors of the difference of two such means; the limit is {standard_errors:g}.
 
 The last digit depends on the processor. 0 means equal in every bit.
 """
 
+EVERY: dict[str, Configuration | TotalConfiguration] = {
+    **CONFIGURATIONS,
+    **TOTALVI_CONFIGURATIONS,
+}
 LOSS = [f"loss, w = {weight:g}" for weight in KL_WEIGHTS]
 FORWARD: dict[str, list[str]] = {
     "mean": ["posterior mean"],
@@ -55,6 +66,13 @@ FORWARD: dict[str, list[str]] = {
     "cross-entropy": ["cross-entropy"],
     "labels": ["label probabilities"],
     "accessibility": ["accessibility"],
+    "proteins": ["proteins"],
+    "KL background": ["KL background"],
+    "expression, foreground": [
+        "normalised expression",
+        "protein foreground",
+        "foreground probability",
+    ],
     "loss": LOSS,
 }
 REFERENCE = FORWARD | {
@@ -67,6 +85,14 @@ QUERY = FORWARD | {
     "way": ["way of the weights"],
     "frozen": ["frozen weights"],
 }
+
+
+def _of(name: str, which: Literal["reference", "query"]) -> Errors:
+    """A configuration's errors, measured as its family is."""
+    total = name in TOTALVI_CONFIGURATIONS
+    if which == "reference":
+        return (totalvi_measure.compare_reference if total else compare_reference)(name)
+    return (totalvi_measure.compare_query if total else compare_query)(name)
 
 
 def _figure(quantities: list[str], errors: Errors) -> str:
@@ -91,7 +117,7 @@ def _table(columns: dict[str, list[str]], compare: Callable[[str], Errors]) -> I
     yield _row("---", *("---:" for _ in columns), "---")
     limits = {q: LIMITS[q] for q in LIMITS if q != "latent, in standard errors"}
     yield _row("*limit*", *(_figure(qs, limits) for qs in columns.values()), "")
-    rows = {name: compare(name) for name in CONFIGURATIONS}
+    rows = {name: compare(name) for name in EVERY}
     for name, errors in rows.items():
         verdict = "**fail**" if failures(errors) else "pass"
         yield _row(name, *(_figure(qs, errors) for qs in columns.values()), verdict)
@@ -99,17 +125,20 @@ def _table(columns: dict[str, list[str]], compare: Callable[[str], Errors]) -> I
     yield _row("**worst**", *(_figure(qs, worst) for qs in columns.values()), "")
 
 
-def _options(c: Configuration) -> str:
+def _options(c: Configuration | TotalConfiguration) -> str:
     """What a configuration has that the recommended one has not."""
     options = [
         f"{key} {value}"
         for key, value in c.architecture.model_dump().items()
         if value != Architecture(n_genes=1).model_dump()[key]
-        and key not in {"n_genes", "n_regions", "n_hidden", "n_latent"}
+        and key not in {"n_genes", "n_regions", "n_proteins", "n_hidden", "n_latent"}
     ]
     for key, (here, there) in c.extra.items():
         options.append(f"{key} with {len(here)} values and {len(set(there) - set(here))} new")
-    if c.kind != Configuration("", c.architecture).kind:
+    if isinstance(c, TotalConfiguration):
+        options.insert(0, "kind totalvi")
+        options += [f"batch {batch} lacks {n} proteins" for batch, n in c.missing.items()]
+    elif c.kind != Configuration("", c.architecture).kind:
         options.insert(0, f"kind {c.kind}")
     if c.n_continuous:
         options.append(f"{c.n_continuous} continuous covariates")
@@ -134,14 +163,14 @@ def render() -> str:
             standard_errors=LIMITS["latent, in standard errors"],
         ),
         "## The reference\n",
-        *_table(REFERENCE, compare_reference),
+        *_table(REFERENCE, partial(_of, which="reference")),
         "\n## The query, after surgery\n",
-        *_table(QUERY, compare_query),
+        *_table(QUERY, partial(_of, which="query")),
         "\n## The configurations\n",
         "The recommended one: " + ", ".join(f"{k} {v}" for k, v in recommended.items()) + ".\n",
         _row("configuration", "batches", "what differs from the recommended one"),
         _row("---", "---", "---"),
-        *map(_options, CONFIGURATIONS.values()),
+        *map(_options, EVERY.values()),
         *modality_lines(),
     ]
     return "\n".join(lines) + "\n"

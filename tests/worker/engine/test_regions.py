@@ -36,6 +36,7 @@ from worker.orders import BuildOrder
 from worker.reference_cache import ReferenceCache
 from worker.region_panel import choose_regions, region_table
 from worker.training_cells import TrainingCells
+from worker.training_plan import region_epochs
 from worker.watch import Watch
 
 KINDS = {"PEAKVI": PEAKVI, "POISSONVI": POISSONVI}
@@ -180,3 +181,8 @@ def test_accessibility_of_chosen_regions(of_peaks: Reference, tmp_path: Path) ->
     assert list(found.columns) == [ids[4], ids[1]]
     assert found.shape == (30, 2)
     assert ((found >= 0) & (found <= 1)).all(axis=None)
+
+
+@pytest.mark.parametrize(("n_cells", "epochs"), [(50, 200), (1_800, 20), (100_000, 20)])
+def test_epochs_of_kinds_of_regions(n_cells: int, epochs: int) -> None:
+    assert region_epochs(n_cells) == epochs
