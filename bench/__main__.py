@@ -17,6 +17,7 @@ BENCHMARKS = (
     "building",
     "shards",
     "scanvi",
+    "totalvi-epochs",
     "imports",
     "intake",
     "warm",

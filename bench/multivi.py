@@ -37,7 +37,7 @@ OPEN_IN = 0.02
 NEIGHBOURS = 30
 WAYS = ("RNA", "chromatin", "both")
 OUR_RECIPES: tuple[RecipeName, ...] = ("forward", "default")
-THEIR_EPOCHS = 60
+THEIR_EPOCHS = 30
 """Of mapping."""
 
 
@@ -112,7 +112,7 @@ def _mapped(network: MULTIVI, x: Tensor, recipe: RecipeName, seed: int) -> np.nd
     return torch.cat(parts).numpy()
 
 
-def theirs(reference: Counts, query: Counts, epochs: int, seed: int) -> Any:
+def theirs(reference: Counts, query: Counts, epochs: int, seed: int, rate: float) -> Any:
     """scvi-tools' latents of each way, by its own reference and surgery."""
     import scvi
 
@@ -121,14 +121,14 @@ def theirs(reference: Counts, query: Counts, epochs: int, seed: int) -> Any:
     batches = [f"r{i % 2}" for i in range(len(reference.x))]
     began = time.monotonic()
     model = _their_model(_mudata(reference.x, reference.n_genes, batches))
-    model.train(max_epochs=epochs, **quiet)
+    model.train(max_epochs=epochs, lr=rate, **quiet)
     built, began = time.monotonic() - began, time.monotonic()
     x = torch.cat([query.seen(way) for way in WAYS])
     names = [way for way in WAYS for _ in range(len(query.x))]
     mapped = scvi.model.MULTIVI.load_query_data(
         _mudata(x, query.n_genes, names), model, accelerator="cpu"
     )
-    mapped.train(max_epochs=min(THEIR_EPOCHS, epochs), weight_decay=0.0, **quiet)
+    mapped.train(max_epochs=min(THEIR_EPOCHS, epochs), lr=rate, weight_decay=0.0, **quiet)
     latent = mapped.get_latent_representation()
     found = dict(zip(WAYS, np.split(latent, len(WAYS)), strict=True))
     return found, {"build": built, "map": time.monotonic() - began}
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--their-epochs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--their-rate", type=float, default=1e-4)
     parser.add_argument("--only", choices=("ours", "theirs"))
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -207,15 +208,17 @@ def main() -> None:
         "cells": {"reference": len(reference.x), "query": n_query},
         "features": {"genes": counts.n_genes, "regions": counts.x.shape[1] - counts.n_genes},
         "epochs": {"ours": given.epochs, "theirs": given.their_epochs},
+        "learning rates": {"ours": given.rate, "theirs": given.their_rate},
         "seed": given.seed,
     }
     if given.only != "theirs":
-        latents, seconds = ours(
-            reference, query, given.epochs, given.recipe, given.seed, given.rate
-        )
-        result["ours"] = judge(latents) | {"seconds": seconds}
+        found, seconds = ours(reference, query, given.epochs, given.seed, given.rate)
+        for recipe, latents in found.items():
+            result[f"ours, {recipe}"] = judge(latents) | {"seconds": seconds[recipe]}
     if given.only != "ours":
-        latents, seconds = theirs(reference, query, given.their_epochs, given.seed)
+        latents, seconds = theirs(
+            reference, query, given.their_epochs, given.seed, given.their_rate
+        )
         result["theirs"] = judge(latents) | {"seconds": seconds}
     print(json.dumps(result, indent=1))
     if given.out is not None:

@@ -12,7 +12,7 @@ from models_store.manifest import Architecture, Kind
 from worker.kind_options import DEFAULTS, OF_REGIONS, refuse_foreign, sizes_of
 
 FIX = "Leave the option out, or choose a value as the manifest of a reference lists them."
-KINDS: tuple[Kind, ...] = ("scvi", "scanvi", "peakvi", "poissonvi", "totalvi")
+KINDS: tuple[Kind, ...] = ("scvi", "scanvi", "peakvi", "poissonvi", "totalvi", "multivi")
 """Kinds that can be built."""
 COUNTED = frozenset({"n_genes", "n_regions", "n_proteins"})
 
@@ -114,6 +114,11 @@ def _check_consistent(architecture: Architecture, options: dict[str, Any]) -> No
 
 def _check_labels(architecture: Architecture, options: dict[str, Any]) -> None:
     kind = kind_of(options)
+    if kind == "multivi" and "label" in architecture.dispersion + architecture.protein_dispersion:
+        raise UntrainableReference(
+            "MULTIVI looks at no labels, and has no dispersion by label.",
+            fix="Choose dispersion `gene`, and protein_dispersion `protein`.",
+        )
     if kind == "scvi" and architecture.linear_classifier:
         raise UntrainableReference(
             "linear_classifier is an option of kind SCANVI; SCVI has no classifier.",

@@ -76,12 +76,12 @@ class TrainingPlan:
         of_regions = manifest.kind in OF_REGIONS
         epochs = region_epochs(n_cells) if of_regions else default_epochs(n_cells)
         epochs, warmup = self.max_epochs or epochs, WARMUP_SHARE
-        if manifest.kind == "multivi":
-            warmup = min(warmup, WARMUP_EPOCHS / epochs)
         sums_regions = of_regions or manifest.kind == "multivi"
         optimiser = REGION_OPTIMISER if sums_regions else Optimiser()
         if manifest.kind == "totalvi":
             optimiser = OF_PROTEINS
+        if manifest.kind == "multivi":
+            warmup = min(warmup, WARMUP_EPOCHS / epochs)
         return Schedule(epochs, self.seed, warmup, optimiser)
 
 

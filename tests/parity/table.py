@@ -11,6 +11,7 @@ from models_store.manifest import Architecture
 from . import totalvi_measure
 from .configurations import CONFIGURATIONS, N_GENES, Configuration
 from .measure import KL_WEIGHTS, LIMITS, N_STEPS, Errors, compare_query, compare_reference, failures
+from .multivi_table import modality_lines
 from .totalvi_oracle import TOTALVI_CONFIGURATIONS, TotalConfiguration
 
 INTRODUCTION = """\
@@ -170,5 +171,6 @@ def render() -> str:
         _row("configuration", "batches", "what differs from the recommended one"),
         _row("---", "---", "---"),
         *map(_options, EVERY.values()),
+        *modality_lines(),
     ]
     return "\n".join(lines) + "\n"

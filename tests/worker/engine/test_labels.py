@@ -81,7 +81,7 @@ def test_a_pretrained_scvi_gives_the_weights_that_labels_refine(tmp_path: Path) 
     ("options", "sentence"),
     [
         ({"kind": "SCANVI", "labels_keys": []}, "no column of labels"),
-        ({"kind": "TOTALVI"}, "no kind of reference"),
+        ({"kind": "AUTOZI"}, "no kind of reference"),
         ({"unlabeled_category": "x"}, "SCVI learns no labels"),
         ({"pretraining": True}, "SCVI learns no labels"),
         ({"architecture": {"linear_classifier": True}}, "SCVI has no classifier"),

@@ -1,0 +1,100 @@
+"""References of several modalities: what is built of a file, and queries that lack some of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from app.problems import UntrainableReference
+from app.references import manifest_digest
+from models_store.bundle import load_bundle
+from models_store.multivi import MULTIVI
+from tests.worker.engine.simulated import N_GENES, nothing, simulate, write_canonical
+from tests.worker.engine.test_regions import built, say_types
+from worker.mapping import run_mapping
+from worker.networks import draft_architecture
+from worker.orders import MapOrder
+from worker.reference_cache import ReferenceCache
+
+N_OF_GENES, N_OF_REGIONS = 25, 25
+TYPES = [
+    *["Gene Expression"] * N_OF_GENES,
+    *["Peaks"] * N_OF_REGIONS,
+    *["Antibody Capture"] * (N_GENES - N_OF_GENES - N_OF_REGIONS),
+]
+
+
+def test_all_three_kinds_of_features_are_taken(tmp_path: Path) -> None:
+    made: dict[str, Any] = built(tmp_path, TYPES, kind="multivi")
+    kinds = {run["kind"]: run["count"] for run in made["genes"]["modalities"]}
+    assert kinds == {"gene": 25, "region": 25, "protein": 10}
+    a = made["architecture"]
+    assert (a["n_hidden"], a["n_latent"], a["log_variational"]) == (5, 2, False)
+    assert made["self_test"]["reference_reproduced"]
+    assert made["self_test"]["padded_cells_map"]
+    assert sum(made["expected_expression"]) == pytest.approx(1)
+    _, network = load_bundle(tmp_path / "bundle")
+    assert isinstance(network, MULTIVI)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"dispersion": "gene-label"}, "no labels"),
+        ({"model_depth": False}, "no option of kind MULTIVI"),
+        ({"library": "latent"}, "no option of kind MULTIVI"),
+        ({"modality_weights": "cell"}, "modality_weights is 'cell'"),
+    ],
+)
+def test_options_that_it_has_not(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UntrainableReference, match=says):
+        draft_architecture({"kind": "MULTIVI", "architecture": options}, "counts")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("multivi")
+    made = built(folder, TYPES, kind="multivi", max_epochs=4)
+    (folder / "digest").write_text(manifest_digest(made))
+    return folder
+
+
+def _mapped(reference: Path, folder: Path, lacks: str) -> np.ndarray:
+    """Latents of 40 cells that were measured for all but some kinds of features."""
+    cells = simulate({"c": 40}, seed=3)
+    kept = [at for at, kind in enumerate(TYPES) if kind not in lacks]
+    counts = sp.lil_matrix(cells.counts.shape, dtype=np.float32)
+    counts[:, kept] = cells.counts[:, kept]
+    write_canonical(folder / "q", dataclasses.replace(cells, counts=counts.tocsr()))
+    say_types(folder / "q", TYPES)
+    (folder / "out").mkdir()
+    ordered = MapOrder(
+        mapping_id="m",
+        canonical=folder / "q",
+        bundle=reference / "bundle",
+        manifest_sha256=(reference / "digest").read_text(),
+        out=folder / "out",
+        options={"batch_key": ["batch"], "recipe": "default", "force": True},
+        query_facts={"filename": "q.h5ad", "sha256": "0" * 64},
+        threads=2,
+        device="cpu",
+    )
+    run_mapping(ordered, ReferenceCache(), nothing)
+    return pd.read_parquet(folder / "out" / "latent.parquet").to_numpy()
+
+
+def test_queries_that_lack_modalities_are_mapped(reference: Path, tmp_path: Path) -> None:
+    found = {
+        lacks: _mapped(reference, tmp_path / str(i), lacks)
+        for i, lacks in enumerate(("", "Peaks Antibody Capture", "Gene Expression"))
+    }
+    for latent in found.values():
+        assert latent.shape == (40, 2)
+        assert np.isfinite(latent).all()
+    assert len({latent.tobytes() for latent in found.values()}) == 3
