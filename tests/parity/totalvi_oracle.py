@@ -162,7 +162,8 @@ def simulate(configuration: TotalConfiguration, *, query: bool) -> Any:
     for batch, missing in configuration.missing.items():
         y[obs["batch"] == batch, :missing] = 0
     table = pd.DataFrame(obs, index=[f"cell{i}" for i in range(n)])
-    adata = anndata.AnnData(x.astype(np.float32), obs=table)
+    genes = pd.DataFrame(index=[f"GENE{i}" for i in range(N_GENES)])
+    adata = anndata.AnnData(x.astype(np.float32), obs=table, var=genes)
     names = [f"protein{i}" for i in range(N_PROTEINS)]
     adata.obsm["proteins"] = pd.DataFrame(y.astype(np.float32), table.index, names)
     return adata
