@@ -17,7 +17,7 @@ import pandas as pd
 from safetensors.torch import save
 from torch import Tensor
 
-from models_store.feature_kinds import kinds_of
+from models_store.feature_kinds import FeatureKind, kinds_of
 from worker.canonical import CanonicalQuery
 from worker.csv_text import ROWS, csv_header, csv_rows
 from worker.names import free_name
@@ -136,7 +136,23 @@ def annotated_obs(obs: pd.DataFrame, added: Mapping[str, Any]) -> pd.DataFrame:
 
 def _var(canonical: CanonicalQuery) -> pd.DataFrame:
     columns, types = canonical.gene_columns(), canonical.feature_types()
-    index = pd.Index(columns.pop("index"), dtype=object)
-    if types is not None and set(kinds_of(types)) != {"gene"}:
+    names = columns.pop("index")
+    if types is not None and set(kinds := kinds_of(types)) != {"gene"}:
+        names = _told_apart(names, kinds)
         columns[free_name(TYPES, columns)] = types
-    return pd.DataFrame(columns, index=index)
+    return pd.DataFrame(columns, index=pd.Index(names, dtype=object))
+
+
+def _told_apart(names: Sequence[str], kinds: Sequence[FeatureKind | None]) -> list[str]:
+    """What is no gene and is called as one gets its kind behind its name: `CD4-protein`.
+
+    Names that genes share stay as they were uploaded.
+    """
+    taken = {name for name, kind in zip(names, kinds, strict=True) if kind == "gene"}
+    found = []
+    for name, kind in zip(names, kinds, strict=True):
+        if kind != "gene":
+            name = free_name(f"{name}-{kind}" if kind and name in taken else name, taken)
+            taken.add(name)
+        found.append(name)
+    return found

@@ -61,6 +61,27 @@ def test_another_species_is_refused(recommended: Reference, tmp_path: Path) -> N
         run_mapping(ordered, ReferenceCache(), nothing)
 
 
+def test_proteins_beside_genes_move_no_latent(recommended: Reference, tmp_path: Path) -> None:
+    cells = simulate({"c": 20})
+    symbols = [f"GENE{i}" for i in range(cells.counts.shape[1])]
+    data = anndata.AnnData(cells.counts, obs=cells.obs, var=pd.DataFrame(index=symbols))
+    told = []
+    for name in ("alone", "beside"):
+        data.write_h5ad(tmp_path / f"{name}.h5ad")
+        ordered = order(recommended, tmp_path / name, cells)
+        check_here(tmp_path / f"{name}.h5ad", ordered.canonical)
+        told.append((run_mapping(ordered, ReferenceCache(), nothing), ordered.out))
+        proteins = np.random.default_rng(0).poisson(3, (20, 2))
+        # One is called as a gene is, and meets none.
+        data.obsm["protein_expression"] = pd.DataFrame(proteins, cells.obs.index, ["CD3", "GENE1"])
+    (plain, first), (joined, second) = told
+    assert (first / "latent.npy").read_bytes() == (second / "latent.npy").read_bytes()
+    assert plain["features"] == joined["features"]
+    assert joined["features"][0]["kind"] == "gene"
+    names = anndata.read_h5ad(second / "query.h5ad").var_names
+    assert names.tolist() == [*symbols, "CD3", "GENE1-protein"]
+
+
 def test_antibodies_are_in_no_panel_and_match_nothing(
     recommended: Reference, tmp_path: Path
 ) -> None:
