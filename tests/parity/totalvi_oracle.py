@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from models_store.cells import Cells, Noise, select_cells
-from models_store.manifest import Architecture
+from models_store.manifest import Architecture, Kind
 from models_store.protein_panels import measured_proteins
 from models_store.surgery import graft
 from models_store.totalvi import TOTALVI
@@ -46,6 +46,7 @@ class TotalConfiguration:
     """The panel of each batch."""
     extra: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
     n_continuous: int = 0
+    kind: Kind = "totalvi"
 
 
 def _architecture(**options: object) -> Architecture:
