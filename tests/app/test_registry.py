@@ -54,6 +54,15 @@ def test_a_query_when_ready(client: TestClient, database: Database, storage: Loc
                 }
             ],
             "missing_genes": [],
+            "kind": "gene",
+            "kinds": [
+                {
+                    "kind": "gene",
+                    "n_matched": 4,
+                    "n_panel": 4,
+                    "expected_expression_covered": 1.0,
+                }
+            ],
             "licence": None,
             "citation": None,
         }
