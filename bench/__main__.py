@@ -17,7 +17,7 @@ BENCHMARKS = (
     "building",
     "shards",
     "scanvi",
-    "totalvi-epochs",
+    "totalvi",
     "imports",
     "intake",
     "warm",

@@ -50,6 +50,10 @@ class Save:
     proteins: tuple[str, ...] = ()
     n_panels: int = 0
     """Panels of proteins that have a background each; 0: each batch has one."""
+    proteins_key: str | None = None
+    """The table of obsm that held the proteins, in the file that the model was trained on."""
+    protein_names_key: str | None = None
+    """Where in uns their names were, if the table had none."""
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -127,6 +131,8 @@ def _save(
         is_legacy="registry_" not in attributes,
         regions=found.regions,
         proteins=found.proteins,
+        proteins_key=setup.get("protein_expression_obsm_key"),
+        protein_names_key=setup.get("protein_names_uns_key"),
         n_panels=len((fields.get("panel") or {}).get("categorical_mapping") or ()),
     )
 
@@ -168,7 +174,9 @@ def _setup_dict(setup: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         fields["extra_continuous_covs"] = {"columns": columns}
     where = setup["data_registry"].get("X") or {}
     layer = where.get("attr_key") if where.get("attr_name") == "layers" else None
-    return fields, {"version": setup["scvi_version"], "setup_args": {"layer": layer}}
+    held = setup["data_registry"].get("protein_expression") or {}
+    arguments = {"layer": layer, "protein_expression_obsm_key": held.get("attr_key")}
+    return fields, {"version": setup["scvi_version"], "setup_args": arguments}
 
 
 MARKS = {

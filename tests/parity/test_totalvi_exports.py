@@ -36,7 +36,7 @@ EXPORTABLE = [
 def _manifest(name: str) -> Manifest:
     configuration = TOTALVI_CONFIGURATIONS[name]
     a = configuration.architecture
-    names = tuple(str(i) for i in range(a.n_genes)), tuple(f"protein{i}" for i in range(6))
+    names = tuple(f"GENE{i}" for i in range(a.n_genes)), tuple(f"protein{i}" for i in range(6))
     save = dataclasses.make_dataclass("Names", ["genes", "regions", "proteins", "features"])
     provenance = Provenance(
         cellgraft_version="0", torch_version="0", n_cells=1, seed=0, created_at=""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -95,6 +96,22 @@ def test_a_bundle_of_genes_and_proteins(tmp_path: Path) -> None:
     assert sum(manifest.expected_expression) == pytest.approx(1)
     assert manifest.self_test is not None
     assert manifest.self_test.weights_load
+
+
+@pytest.mark.parametrize("name", [*TOTALVI_CONFIGURATIONS][:3])
+def test_cells_with_their_proteins(name: str, tmp_path: Path) -> None:
+    """Of the file beside the save: genes of X, and proteins of the table that the save names."""
+    theirs = train_reference(TOTALVI_CONFIGURATIONS[name])
+    theirs.save(tmp_path / "save", save_anndata=True)
+    order = _order(tmp_path / "save", tmp_path / "work")
+    imported = run_import(order, lambda: 1, lambda *_: None)
+    table = pd.read_parquet(order.out / "cells.parquet")
+    mean = table[[f"latent_{i}" for i in range(4)]].to_numpy()
+    wanted = torch.as_tensor(theirs.get_latent_representation())
+    assert error(torch.from_numpy(mean), wanted) < LIMIT
+    assert imported.manifest.genes.counts() == {"gene": 30, "region": 0, "protein": 6}
+    assert imported.manifest.self_test is not None
+    assert imported.manifest.self_test.reference_reproduced
 
 
 MODELS = Path(__file__).parents[3] / "shared" / "models"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from models_store.cells import Cells, Noise, select_cells
-from models_store.manifest import Architecture
+from models_store.manifest import Architecture, Kind
 from models_store.protein_panels import measured_proteins
 from models_store.surgery import graft
 from models_store.totalvi import TOTALVI
@@ -46,6 +46,7 @@ class TotalConfiguration:
     """The panel of each batch."""
     extra: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
     n_continuous: int = 0
+    kind: Kind = "totalvi"
 
 
 def _architecture(**options: object) -> Architecture:
@@ -162,7 +163,8 @@ def simulate(configuration: TotalConfiguration, *, query: bool) -> Any:
     for batch, missing in configuration.missing.items():
         y[obs["batch"] == batch, :missing] = 0
     table = pd.DataFrame(obs, index=[f"cell{i}" for i in range(n)])
-    adata = anndata.AnnData(x.astype(np.float32), obs=table)
+    genes = pd.DataFrame(index=[f"GENE{i}" for i in range(N_GENES)])
+    adata = anndata.AnnData(x.astype(np.float32), obs=table, var=genes)
     names = [f"protein{i}" for i in range(N_PROTEINS)]
     adata.obsm["proteins"] = pd.DataFrame(y.astype(np.float32), table.index, names)
     return adata

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from h5py import Dataset
 
 from worker.intake import cells as obs_table
+from worker.intake.attached import Attached, widened
 from worker.intake.counts import Totals, write_counts
 from worker.intake.features import FeatureTable
 from worker.intake.findings import Findings, located, reading
@@ -45,6 +46,9 @@ class CellsRequest:
     input: str = "counts"
     latent_key: str | None = None
     umap_key: str | None = None
+    proteins_key: str | None = None
+    """The table of obsm that holds the proteins of the model; None: it has none."""
+    protein_names_key: str | None = None
 
 
 def read_cells(path: Path, request: CellsRequest, limits: Limits, sink: Sink) -> dict[str, Any]:
@@ -120,19 +124,34 @@ class _Cells:
                 f"{len(obs):,} cells and {len(var):,} genes.",
                 "Write the file again with write_h5ad.",
             )
-        totals = self._prove(matrix, obs, var)
-        self._write_genes(var)
+        query, proteins = self._query(), list[Attached]()
+        if self.request.proteins_key is not None:
+            proteins = query.attached(obs, Findings())
+        totals = self._prove(query, matrix, (obs, var), proteins)
+        self._write_genes(var, proteins)
         return {
             "counts_from": matrix.name,
-            "n_genes": len(var),
+            "n_genes": len(var) + sum(each.width for each in proteins),
             "nnz": totals.nnz,
         }
 
-    def _prove(self, matrix: Matrix, obs: Table, var: Table) -> Totals:
-        query, findings = H5ad(self.source), Findings()
+    def _query(self) -> H5ad:
+        asked = self.request
+        return H5ad(self.source, "", asked.proteins_key, asked.protein_names_key)
+
+    def _prove(
+        self,
+        query: H5ad,
+        matrix: Matrix,
+        tables: tuple[Table, Table],
+        proteins: Sequence[Attached],
+    ) -> Totals:
+        findings, (n_cells, n_genes) = Findings(), matrix.shape
         survey = Survey(whole=self.request.input == "counts")
-        totals = write_counts(query.blocks(matrix, survey), matrix.shape, self.sink, survey)
-        tell_faults(query, matrix, survey, (obs, var), findings)
+        blocks = widened(query.blocks(matrix, survey), n_genes, proteins, self.source.limits)
+        shape = (n_cells, n_genes + sum(each.width for each in proteins))
+        totals = write_counts(blocks, shape, self.sink, survey)
+        tell_faults(query, matrix, survey, tables, findings)
         if (problem := findings.problem()) is not None:
             raise problem
         return totals
@@ -154,8 +173,8 @@ class _Cells:
             facts["n_variance"] = self._numbers(variance, VARIANCE, n_cells)
         return facts
 
-    def _write_genes(self, var: Table) -> None:
-        self.sink.write("genes.json", FeatureTable.of(var, (), Findings()).as_json())
+    def _write_genes(self, var: Table, proteins: Sequence[Attached] = ()) -> None:
+        self.sink.write("genes.json", FeatureTable.of(var, proteins, Findings()).as_json())
 
     def _numbers(self, key: str, name: str, n_cells: int) -> int:
         """Stream an array of obsm to the sink as float32; how many columns it has."""

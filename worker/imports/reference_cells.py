@@ -96,6 +96,8 @@ def _request(order: ImportOrder, model: ConvertedModel) -> CellsRequest:
         input="continuous" if model.architecture.likelihood == "normal" else "counts",
         latent_key=options.latent_key,
         umap_key=options.umap_key,
+        proteins_key=save.proteins_key,
+        protein_names_key=save.protein_names_key,
     )
 
 
