@@ -38,6 +38,7 @@ from models_store.multivi_coders import (
     SizeEncoder,
     modality_encoder,
 )
+from models_store.outputs import OutputName
 from models_store.reconstruction import negative_log_likelihood, reconstruction_slope
 from models_store.regions import Openness, RegionDecoder, negative_log_bernoulli, openness_slope
 
@@ -68,6 +69,7 @@ class MULTIVI(CVAE):
         "region_decoder",
         "protein_decoder",
     )
+    outputs = ("normalised_expression", "accessibility", "protein_probability")
     mmd_weight: float = MMD_WEIGHT
     modality_weights: Tensor
 
@@ -240,33 +242,59 @@ class MULTIVI(CVAE):
         if self.protein_decoder is not None and self.protein_decoder.by_batch:
             yield self.protein_decoder.dispersion
 
-    def gene_shares(self, z: Float[Tensor, "c z"], codes: Codes) -> Float[Tensor, "c g"]:
+    def decoded(
+        self, output: OutputName, z: Float[Tensor, "c z"], cells: Cells
+    ) -> Float[Tensor, "c f"]:
+        """What the method below of each output gives, with the cells' continuous covariates."""
+        of = {
+            "normalised_expression": self.gene_shares,
+            "accessibility": self.accessibility,
+            "protein_probability": self.protein_foreground,
+        }
+        return of[output](z, cells.codes, cells.continuous)
+
+    def gene_shares(
+        self,
+        z: Float[Tensor, "c z"],
+        codes: Codes,
+        continuous: Float[Tensor, "c n"] | None = None,
+    ) -> Float[Tensor, "c g"]:
         """Normalised expression: each gene's share of the decoder's mean before zero inflation.
 
-        Continuous covariates are 0, here and in the other outputs.
+        Continuous covariates not given are 0, here and in the other outputs.
         """
         assert self.gene_decoder is not None
-        return self.gene_decoder.shares(self._without_continuous(z), codes)
+        return self.gene_decoder.shares(self._seen(z, continuous), codes)
 
     def accessibility(
-        self, z: Float[Tensor, "c z"], codes: Codes, *, regions: Tensor | None = None
+        self,
+        z: Float[Tensor, "c z"],
+        codes: Codes,
+        continuous: Float[Tensor, "c n"] | None = None,
+        *,
+        regions: Tensor | None = None,
     ) -> Float[Tensor, "c r"]:
         """p of each region at z, without the depth of a cell and the factor of a region.
 
         `regions`: positions of those that are wanted, in order.
         """
         assert self.region_decoder is not None
-        h = self.region_decoder.layers(self._without_continuous(z), codes)
+        h = self.region_decoder.layers(self._seen(z, continuous), codes)
         output = self.region_decoder.output
         weight, bias = torch.as_tensor(output.weight), torch.as_tensor(output.bias)
         if regions is not None:
             weight, bias = weight[regions], bias[regions]
         return torch.sigmoid(nn.functional.linear(h, weight, bias))
 
-    def protein_foreground(self, z: Float[Tensor, "c z"], codes: Codes) -> Float[Tensor, "c p"]:
+    def protein_foreground(
+        self,
+        z: Float[Tensor, "c z"],
+        codes: Codes,
+        continuous: Float[Tensor, "c n"] | None = None,
+    ) -> Float[Tensor, "c p"]:
         """1 - σ(π): the probability that a protein of a cell at z is above its background."""
         assert self.protein_decoder is not None
-        out = self.protein_decoder.mixing(self._without_continuous(z), codes)
+        out = self.protein_decoder.mixing(self._seen(z, continuous), codes)
         return torch.sigmoid(-out["proteins"])
 
     def expected_shares(self, z: Float[Tensor, "c z"], codes: Codes) -> Float[Tensor, "c n"]:
@@ -274,7 +302,7 @@ class MULTIVI(CVAE):
 
         How many counts a cell has of each is no part of z. Rows sum to 1.
         """
-        seen, found = self._without_continuous(z), list[Tensor]()
+        seen, found = self._seen(z, None), list[Tensor]()
         if self.gene_decoder is not None:
             found.append(self.gene_decoder.expected(seen, codes))
         if self.region_decoder is not None:
@@ -284,6 +312,8 @@ class MULTIVI(CVAE):
             found.append(self.protein_decoder.expected(seen, codes))
         return torch.cat([part / part.sum(-1, keepdim=True) for part in found], -1) / len(found)
 
-    def _without_continuous(self, z: Float[Tensor, "c z"]) -> Float[Tensor, "c n_in"]:
-        continuous = self.no_continuous(len(z))
+    def _seen(
+        self, z: Float[Tensor, "c z"], continuous: Float[Tensor, "c n"] | None
+    ) -> Float[Tensor, "c n_in"]:
+        continuous = self.no_continuous(len(z)) if continuous is None else continuous
         return z if continuous is None else torch.cat([z, continuous], dim=-1)

@@ -38,11 +38,13 @@ def wanted_outputs(options: dict[str, Any], manifest: Manifest, cvae: CVAE) -> l
     """
     asked: list[dict[str, Any]] = options.get("outputs") or []
     names = [each["output"] for each in asked]
+    panel = manifest.genes.counts()
+    given = [output for output in cvae.outputs if panel[FEATURES_OF[output]]]
     for at, each in enumerate(asked):
-        if each["output"] not in cvae.outputs:
+        if each["output"] not in given:
             raise _refused(
-                f"A reference of kind {manifest.kind} gives no {each['output']}; it gives "
-                f"{', '.join(cvae.outputs)}.",
+                f"The reference, of kind {manifest.kind}, gives no {each['output']}; it gives "
+                f"{', '.join(given)}.",
                 at,
                 "output",
                 fix="Ask for one of these, or leave the output out.",
