@@ -50,13 +50,9 @@ LEAK = 0.01
 
 
 class MULTIVI(CVAE):
-    """The conditional VAE of one reference version.
+    """The conditional VAE of one reference version of genes, regions and proteins.
 
-    Args:
-        architecture: sizes and options.
-        n_categories: categories of the batch, then of each extra covariate.
-        n_continuous: number of continuous covariates.
-        n_labels: number of labels, which nothing here looks at.
+    The arguments are those of `CVAE`; labels are not looked at.
     """
 
     see_covariates = (
@@ -259,10 +255,7 @@ class MULTIVI(CVAE):
         codes: Codes,
         continuous: Float[Tensor, "c n"] | None = None,
     ) -> Float[Tensor, "c g"]:
-        """Normalised expression: each gene's share of the decoder's mean before zero inflation.
-
-        Continuous covariates not given are 0, here and in the other outputs.
-        """
+        """Normalised expression, before zero inflation; continuous covariates not given are 0."""
         assert self.gene_decoder is not None
         return self.gene_decoder.shares(self._seen(z, continuous), codes)
 
@@ -271,20 +264,10 @@ class MULTIVI(CVAE):
         z: Float[Tensor, "c z"],
         codes: Codes,
         continuous: Float[Tensor, "c n"] | None = None,
-        *,
-        regions: Tensor | None = None,
     ) -> Float[Tensor, "c r"]:
-        """p of each region at z, without the depth of a cell and the factor of a region.
-
-        `regions`: positions of those that are wanted, in order.
-        """
+        """p of each region at z, without the depth of a cell and the factor of a region."""
         assert self.region_decoder is not None
-        h = self.region_decoder.layers(self._seen(z, continuous), codes)
-        output = self.region_decoder.output
-        weight, bias = torch.as_tensor(output.weight), torch.as_tensor(output.bias)
-        if regions is not None:
-            weight, bias = weight[regions], bias[regions]
-        return torch.sigmoid(nn.functional.linear(h, weight, bias))
+        return torch.sigmoid(self.region_decoder(self._seen(z, continuous), codes))
 
     def protein_foreground(
         self,
