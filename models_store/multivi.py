@@ -241,13 +241,11 @@ class MULTIVI(CVAE):
     def decoded(
         self, output: OutputName, z: Float[Tensor, "c z"], cells: Cells
     ) -> Float[Tensor, "c f"]:
-        """What the method below of each output gives, with the cells' continuous covariates."""
-        of = {
-            "normalised_expression": self.gene_shares,
-            "accessibility": self.accessibility,
-            "protein_probability": self.protein_foreground,
-        }
-        return of[output](z, cells.codes, cells.continuous)
+        """What the method of each output gives, with the cells' continuous covariates."""
+        if output == "normalised_expression":
+            return self.gene_shares(z, cells.codes, cells.continuous)
+        by = self.accessibility if output == "accessibility" else self.protein_foreground
+        return by(z, cells.codes, cells.continuous)
 
     def gene_shares(
         self,
