@@ -18,6 +18,7 @@ BENCHMARKS = (
     "shards",
     "scanvi",
     "totalvi",
+    "imputation",
     "imports",
     "intake",
     "warm",
