@@ -71,12 +71,14 @@ class Watch:
 
 
 def _summary(name: str, version: int, manifest: dict[str, Any]) -> str:
-    genes = len(manifest.get("genes", {}).get("ids", ()))
+    panel = manifest.get("genes", {})
+    runs = panel.get("modalities") or [{"kind": "gene", "count": len(panel.get("ids", ()))}]
+    features = ", ".join(f"{run['count']:,} {run['kind']}s" for run in runs)
     provenance = manifest.get("provenance", {})
     elbo = provenance.get("held_out_elbo")
     told = f", held-out ELBO {elbo:.2f} nats a cell" if elbo is not None else ""
     cells = provenance.get("n_cells", 0)
-    return f"Reference {name} version {version} is ready: {cells:,} cells, {genes:,} genes{told}."
+    return f"Reference {name} version {version} is ready: {cells:,} cells, {features}{told}."
 
 
 def _tell_problem(problem: Problem) -> None:
