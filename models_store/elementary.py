@@ -47,7 +47,11 @@ _L = tuple(
 )
 
 # Sums may not be reordered here: the small differences below are meant as they stand.
-_exact = numba.njit(fastmath={"contract"}, error_model="numpy")
+# What a kernel calls is always made part of it. Called as a function of its own it would be one
+# that is compiled by itself when the kernel is compiled, and the kernel's own when that is loaded
+# from the cache: not the same bytes.
+_exact = numba.njit(fastmath={"contract"}, error_model="numpy", forceinline=True)
+part_of_kernel = numba.njit(fastmath=True, error_model="numpy", forceinline=True)
 
 
 @_exact

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models_store.count_rows import CountRows
-from models_store.elementary import LOG2_E, exp2, log1p, rank, ranked
+from models_store.elementary import LOG2_E, exp2, log1p, part_of_kernel, rank, ranked
 from models_store.likelihoods import EPS
 from models_store.manifest import Likelihood
 
@@ -98,7 +98,7 @@ def warm_up() -> None:
 _fast = numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 
 
-@_fast
+@part_of_kernel
 def _softmax(logits, bias, e):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """e = exp(a - max a) of one cell; gives its sum."""
     top = rank(logits[0] + bias[0])
@@ -192,7 +192,7 @@ def _theta(x, share, depth, theta, psi_theta, out):  # type: ignore[no-untyped-d
                 out[c, g] -= t * (_digamma(x[c, g] + t) - psi_theta[row, g])
 
 
-@numba.njit(cache=True)
+@numba.njit(forceinline=True)
 def _digamma(y):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """ψ(y) for y > 0: the recurrence up to 6, then its asymptotic series (DLMF 5.11.2)."""
     y = np.float64(y)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models_store.elementary import LOG2_E, exp2, log1p
+from models_store.elementary import LOG2_E, exp2, log1p, part_of_kernel
 from models_store.likelihoods import EPS
 from models_store.manifest import Likelihood
 
@@ -54,7 +54,7 @@ def warm_up() -> None:
 _fast = numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 
 
-@_fast
+@part_of_kernel
 def _of_count(x, mu, theta, of_theta):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """What log NB(x) has beside log NB(0), for a count above zero."""
     there = np.float64(mu) + EPS
@@ -77,7 +77,7 @@ def _nb(x, mu, theta, of_theta, total):  # type: ignore[no-untyped-def]  # noqa:
         total[c] = found
 
 
-@_fast
+@part_of_kernel
 def _softplus(t):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return max(t, _ZERO) + log1p(exp2(-abs(t) * LOG2_E))
 

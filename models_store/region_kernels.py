@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models_store.count_rows import CountRows
-from models_store.elementary import LOG2_E, exp2
+from models_store.elementary import LOG2_E, exp2, part_of_kernel
 from models_store.kernels import Logits
 
 _ONE = np.float32(1)
@@ -65,13 +65,13 @@ _fast = numba.njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 
 
 # Nothing may be reordered here: 1 - k is 0 for a network without depths and factors.
-@numba.njit(fastmath={"contract"}, error_model="numpy")
+@numba.njit(fastmath={"contract"}, error_model="numpy", forceinline=True)
 def _rest(e, k):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """1 + e - k."""
     return max(e + (_ONE - k), _FLOOR)
 
 
-@_fast
+@part_of_kernel
 def _odds(logit, k):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """e, and one over (1 + e)(1 + e - k)."""
     e = exp2(min(-logit * LOG2_E, _FURTHEST))
