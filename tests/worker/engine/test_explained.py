@@ -157,7 +157,7 @@ def test_continuous_values_are_not_compared(tmp_path: Path) -> None:
 def test_every_configuration_gives_a_figure(reference: Reference) -> None:
     """Likelihoods, libraries, covariates: the shares that a decoder expects always sum to 1."""
     cells = simulate({"c": 120}, seed=3)
-    x = torch.from_numpy(cells.counts.toarray()[:, : reference.manifest.architecture.n_genes])
+    x = torch.from_numpy(cells.counts.toarray()[:, : reference.manifest.architecture.n_features])
     shares = reconstruct(reference.cvae, x)
     assert shares.shape == x.shape
     assert np.allclose(shares.sum(axis=1), 1)
