@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,37 @@ def test_a_sparse_table_with_damaged_pointers(check: Check, tmp_path: Path) -> N
     assert codes(check(path)[0]) == ["features-left-out"]
     with pytest.raises(UnreadableFile, match="outside the 3 positions"):
         check(path, proteins_key="protein_expression")
+
+
+def test_entries_that_add_up_to_too_much(check: Check, tmp_path: Path) -> None:
+    """Each of the two is allowed, and their sum is not."""
+    path = with_array(tmp_path / "query.h5ad", layout="csr")
+    cells = np.arange(files.CELLS + 1)
+    with h5py.File(path, "a") as file:
+        table = "obsm/protein_expression"
+        replace(file, f"{table}/data", np.full(2 * files.CELLS, 2.0**24, dtype=np.float32))
+        replace(file, f"{table}/indices", np.zeros(2 * files.CELLS, dtype=np.int32))
+        replace(file, f"{table}/indptr", 2 * cells)
+    report, query = check(path)
+    assert codes(report) == ["features-left-out"]
+    assert (whole(query) == files.counts()).all()
+    with pytest.raises(Problem, match="'CD3' in row 0") as caught:
+        check(path, proteins_key="protein_expression")
+    assert [each["code"] for each in caught.value.errors] == ["values-too-large"]
+    uploaded = [UploadedFile(path), UploadedFile(files.write_h5ad(tmp_path / "other.h5ad"))]
+    sink = CanonicalFolder(tmp_path / "canonical", quota=2**40)
+    report = check_upload(uploaded, Request(), Limits(), sink)
+    sink.finish(report)
+    assert "features-left-out" in codes(report)
+
+
+def test_many_names_are_looked_through_once() -> None:
+    names = [f"p{at}" for at in range(40_000)]
+    attached = Attached("x", "/x", ["adt"] * 40_001, [*names, names[-1]], 1, lambda _: iter(()))
+    begun = time.process_time()
+    with pytest.raises(Problem, match="'p39999' more than once"):
+        attached.proved()
+    assert time.process_time() - begun < 3
 
 
 def test_in_the_sandbox(sandboxed: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
