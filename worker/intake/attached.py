@@ -136,9 +136,17 @@ def tell_joined(attached: Sequence[Attached], findings: Findings) -> None:
         findings.tell(
             "features-joined",
             each.path,
-            f"{said} are taken from `{each.name}`, as features beside those of the matrix.",
+            f"{said} are taken from `{each.name}`, as features beside those of the matrix"
+            f"{_told_rows(each)}.",
             "Nothing needs doing; they are never matched with genes of a reference.",
         )
+
+
+def _told_rows(attached: Attached) -> str:
+    taken = attached.n_rows if attached.rows is None else int((attached.rows >= 0).sum())
+    if taken == attached.n_rows:
+        return ""
+    return f"; of its {attached.n_rows:,} rows the {taken:,} whose cells the query has"
 
 
 def widened(

@@ -77,7 +77,7 @@ def _main(found: Sequence[str]) -> str | None:
 
 
 class H5mu(H5ad):
-    """See `QueryFile`. Cells are those of the first modality, then those that only others have."""
+    """See `QueryFile`. Cells are those of the first modality, then those that only regions have."""
 
     format = "h5mu"
 

@@ -50,22 +50,45 @@ def test_genes_and_proteins_of_the_same_cells(layout: str, check: Check, tmp_pat
 
 
 def test_unpaired_cells_are_kept(check: Check, tmp_path: Path) -> None:
-    parts = {"atac": ([9, 2, 7], "chr1:1-"), "rna": ([1, 2, 3], "gene"), "cite": ([3, 5], "CD")}
+    """Those of genes and of regions; cells with proteins alone are none."""
+    parts = {
+        "adt": ([5, 7], "CD"), "atac": ([9, 2, 7], "chr1:1-"), "rna": ([1, 2, 3], "gene"),
+        "cite": ([3, 5], "CITE"),
+    }  # fmt: skip
     path = write(tmp_path / "query.h5mu", parts)
     report, query = check(path)
-    assert report["features"] == {"gene": 5, "region": 4, "protein": 6}
-    assert query.obs().index.tolist() == [f"cell{at}" for at in (1, 2, 3, 9, 7, 5)]
-    genes, regions, proteins = (
-        np.zeros((6, 5)), np.zeros((6, 4)), np.zeros((6, 6))
+    assert report["features"] == {"gene": 6, "region": 5, "protein": 11}
+    assert query.obs().index.tolist() == [f"cell{at}" for at in (1, 2, 3, 9, 7)]
+    genes, tags, regions, proteins = (
+        np.zeros((5, 6)), np.zeros((5, 4)), np.zeros((5, 5)), np.zeros((5, 7))
     )  # fmt: skip
-    genes[[0, 1, 2]] = files.counts(3, 5, 1)
-    regions[[3, 1, 4]] = files.counts(3, 4, 0)
-    proteins[[2, 5]] = files.counts(2, 6, 2)
-    assert (whole(query) == np.hstack([genes, regions, proteins])).all()
+    genes[[0, 1, 2]] = files.counts(3, 6, 2)
+    tags[4] = files.counts(2, 4, 0)[1]
+    regions[[3, 1, 4]] = files.counts(3, 5, 1)
+    proteins[2] = files.counts(2, 7, 3)[0]
+    assert (whole(query) == np.hstack([genes, tags, regions, proteins])).all()
     obs = query.obs()
-    assert obs["sample"].tolist() == ["b"] * 6
-    assert obs["depth_rna"].isna().tolist() == [False] * 3 + [True] * 3
+    assert obs["sample"].tolist() == ["b"] * 5
+    assert obs["depth_rna"].isna().tolist() == [False] * 3 + [True] * 2
     assert "empty-cells" not in codes(report)
+    told = {each["pointer"]: each["detail"] for each in report["problems"]}
+    assert "of its 2 rows the 1 whose cells" in told["/mod/cite/X"]
+    assert "rows" not in told["/mod/atac/X"]
+
+
+def test_proteins_of_all_droplets_are_taken_for_the_cells(check: Check, tmp_path: Path) -> None:
+    path, droplets = tmp_path / "query.h5mu", 700
+    names = [f"cell{at}" for at in range(droplets)]
+    cells = names[5:600:50]
+    proteins = np.zeros((droplets, 3), dtype=np.float32)
+    proteins[5:600:50] = 500 + np.arange(len(cells))[:, None]
+    with h5py.File(path, "w") as file:
+        modality(file, "rna", files.counts(len(cells), 4), cells, "gene", "csr")
+        modality(file, "prot", proteins, names, "CD", "csr")
+    report, query = check(path)
+    assert codes(report) == ["features-joined", "other-features"]
+    assert query.obs().index.tolist() == cells
+    assert (whole(query) == np.hstack([files.counts(len(cells), 4), proteins[5:600:50]])).all()
 
 
 def test_without_genes_regions_come_first(check: Check, tmp_path: Path) -> None:
