@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.problems import Problem
-from models_store.feature_kinds import TYPES, kind_of_word, kinds_of
+from models_store.feature_kinds import TYPES, FeatureKind, kind_of_word, kinds_of
 from worker.intake.attached import Attached, tell_left_out
 from worker.intake.choice import Choice
 from worker.intake.columns import Column
@@ -84,8 +84,7 @@ class H5mu(H5ad):
     def __init__(
         self, source: Source, modality: str, others: Sequence[str], choice: Choice
     ) -> None:
-        root = f"{MODALITIES}/{modality}"
-        super().__init__(source, root, choice.proteins, choice.protein_names)
+        super().__init__(source, f"{MODALITIES}/{modality}", choice)
         self.modality, self.others = modality, others
 
     @cached_property
@@ -98,11 +97,13 @@ class H5mu(H5ad):
             found.own = super().cells(Findings())
         except Problem:
             return found  # told where the cells are read
+        known = self._own_features()
         for name in self.others:
             try:
                 modality = Modality.opened(self.source, MODALITIES, name)
                 if modality is not None:
                     _require_distinct(found.own)
+                    _require_new(modality.features, known)
                     found.modalities.append(modality)
             except Problem as problem:
                 found.faults.append((name, problem))
@@ -221,3 +222,15 @@ class _Beside:
 def _require_distinct(own: Table) -> None:
     if pc.count_distinct(own.index).as_py() != len(own):
         raise located("features-repeat", own.path, f"{own.path} names cells more than once.")
+
+
+def _require_new(features: Attached, known: set[tuple[FeatureKind | None, str]]) -> None:
+    """Nothing of it is known yet; by the next modality all is."""
+    for each in zip(kinds_of(features.types), features.names, strict=True):
+        if each in known:
+            raise located(
+                "features-repeat",
+                features.path,
+                f"`{features.name}` repeats {each[1]!r}, which the file has before.",
+            )
+    known.update(zip(kinds_of(features.types), features.names, strict=True))

@@ -282,6 +282,37 @@ def test_a_table_beside_proteins_of_the_matrix_is_another_form_of_them(
     assert query.n_genes == files.GENES
 
 
+def with_antibodies(group: h5py.Group, prefix: str = "gene") -> None:
+    """Of the features of var the last two become antibodies."""
+    del group["var"]
+    names = [*files.names(prefix, files.GENES - 2), *PROTEINS[:2]]
+    var = files.write_frame(group, "var", names, ["feature_types"])
+    types = ["Gene Expression", "Antibody Capture"]
+    files.write_categorical(var, "feature_types", [0] * 6 + [1] * 2, types)
+
+
+def test_proteins_of_raw_come_before_a_table_of_them(check: Check, tmp_path: Path) -> None:
+    path = with_frame(tmp_path / "query.h5ad")
+    with h5py.File(path, "a") as file:
+        raw = file.create_group("raw")
+        files.write_matrix(raw, "X", files.counts(seed=3), "csr")
+        files.write_frame(raw, "var", [], [])
+        with_antibodies(raw)
+    report, query = check(path)
+    assert (report["counts_from"], report["features"]) == ("raw/X", {"gene": 6, "protein": 2})
+    assert (whole(query) == files.counts(seed=3)).all()
+    assert report["dropped"]["obsm"] == ["protein_expression"]
+    with pytest.raises(Problem) as caught:
+        check(path, proteins_key="protein_expression")
+    assert [each["code"] for each in caught.value.errors] == ["features-repeat"]
+    # Of a matrix without them they are the table's.
+    assert (whole(check(path, layer="X")[1]) == expected()).all()
+    with h5py.File(path, "a") as file:
+        files.write_matrix(file.create_group("layers"), "counts", files.counts(), "csr")
+    assert (whole(check(path)[1]) == expected()).all()
+    assert (whole(check(path, layer="raw/X")[1]) == files.counts(seed=3)).all()
+
+
 def test_several_files_have_their_proteins_joined(tmp_path: Path) -> None:
     first = with_frame(tmp_path / "first.h5ad")
     second = files.write_h5ad(tmp_path / "second.h5ad")

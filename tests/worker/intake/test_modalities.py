@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
+from app.problems import Problem
+
 from . import files
 from .conftest import Checked
 from .test_attached import codes, whole
@@ -136,3 +138,37 @@ def test_a_modality_of_another_kind_is_dropped(check: Check, tmp_path: Path) -> 
     report, query = check(write(tmp_path / "query.h5mu", parts))
     assert report["dropped"]["modalities"] == ["gex", "hashtags"]
     assert (query.n_cells, query.n_genes) == (2, 4)
+
+
+def test_a_modality_that_repeats_features_is_left_out(check: Check, tmp_path: Path) -> None:
+    cells = [1, 2, 3]
+    path = tmp_path / "query.h5mu"
+    parts = {"adt": (cells, "CD"), "prot": ([3, 2, 1], "CD"), "rna": (cells, "gene")}
+    report, query = check(write(path, parts))
+    assert (report["joined"], report["dropped"]["modalities"]) == (["adt"], ["prot"])
+    assert codes(report) == ["features-left-out", "features-joined", "other-features"]
+    genes, proteins = files.counts(3, 6, 2), files.counts(3, 4, 0)
+    assert (whole(query) == np.hstack([genes, proteins])).all()
+    with h5py.File(path, "a") as file:
+        del file["mod/rna/var"]
+        names = [*files.names("gene", 4), "CD0", "CD9"]
+        var = files.write_frame(file["mod/rna"], "var", names, ["feature_types"])
+        types = ["Gene Expression", "Antibody Capture"]
+        files.write_categorical(var, "feature_types", [0] * 4 + [1] * 2, types)
+    report, query = check(path)
+    assert report["dropped"]["modalities"] == ["adt", "prot"]
+    assert report["features"] == {"gene": 4, "protein": 2}
+    assert (whole(query) == genes).all()
+
+
+def test_a_table_that_was_asked_for_may_not_repeat_a_modality(check: Check, tmp_path: Path) -> None:
+    cells = [1, 2, 3]
+    path = write(tmp_path / "query.h5mu", {"prot": (cells, "CD"), "rna": (cells, "gene")})
+    with h5py.File(path, "a") as file:
+        obsm = file["mod/rna"].create_group("obsm")
+        frame = files.write_frame(obsm, "adt", [f"cell{at}" for at in cells], ["CD1"])
+        frame["CD1"] = np.ones(3)
+    for samples in (), ("one",):  # one file by itself, and as a sample of several
+        with pytest.raises(Problem) as caught:
+            check(path, proteins_key="adt", samples=samples)
+        assert [each["code"] for each in caught.value.errors] == ["features-repeat"]
