@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,8 @@ class H5mu(H5ad):
                     found.modalities.append(modality)
             except Problem as problem:
                 found.faults.append((name, problem))
-        found.union = Union.of(found.own.index, found.modalities) if found.modalities else None
+        if found.modalities:
+            found.join()
         return found
 
     def facts(self) -> dict[str, Any]:
@@ -217,6 +219,22 @@ class _Beside:
     modalities: list[Modality] = field(default_factory=list)
     faults: list[tuple[str, Problem]] = field(default_factory=list)
     union: Union | None = None
+
+    def join(self) -> None:
+        """The cells of all; a modality that has none of them is left out."""
+        assert self.own is not None
+        whole = Union.of(self.own.index, self.modalities)
+        met = [bool((rows >= 0).any()) for rows in whole.rows]
+        for each, has_cells in zip(self.modalities, met, strict=True):
+            if not has_cells:
+                self.faults.append((each.name, _strange(each)))
+        self.modalities = list(compress(self.modalities, met))
+        self.union = replace(whole, rows=list(compress(whole.rows, met)))
+
+
+def _strange(modality: Modality) -> Problem:
+    path = modality.obs.path
+    return located("shape-mismatch", path, f"{path} names none of the cells of the query.")
 
 
 def _require_distinct(own: Table) -> None:

@@ -172,3 +172,11 @@ def test_a_table_that_was_asked_for_may_not_repeat_a_modality(check: Check, tmp_
         with pytest.raises(Problem) as caught:
             check(path, proteins_key="adt", samples=samples)
         assert [each["code"] for each in caught.value.errors] == ["features-repeat"]
+
+
+def test_proteins_of_other_cells_are_left_out(check: Check, tmp_path: Path) -> None:
+    path = write(tmp_path / "query.h5mu", {"rna": ([1, 2], "gene"), "prot": ([3, 4], "CD")})
+    report, query = check(path)
+    assert codes(report) == ["features-left-out"]
+    assert report["dropped"]["modalities"] == ["prot"]
+    assert (whole(query) == files.counts(2, 4)).all()
