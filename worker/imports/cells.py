@@ -13,6 +13,7 @@ from h5py import Dataset
 
 from worker.intake import cells as obs_table
 from worker.intake.attached import Attached, widened
+from worker.intake.choice import Choice
 from worker.intake.counts import Totals, write_counts
 from worker.intake.features import FeatureTable
 from worker.intake.findings import Findings, located, reading
@@ -137,7 +138,8 @@ class _Cells:
 
     def _query(self) -> H5ad:
         asked = self.request
-        return H5ad(self.source, "", asked.proteins_key, asked.protein_names_key)
+        choice = Choice(proteins=asked.proteins_key, protein_names=asked.protein_names_key)
+        return H5ad(self.source, "", choice)
 
     def _prove(
         self,

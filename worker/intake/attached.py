@@ -9,11 +9,11 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from scipy.sparse import csr_matrix
 
 from app.problems import Problem
 from models_store.feature_kinds import TYPES, FeatureKind, kinds_of
+from worker.intake.counts import with_sums
 from worker.intake.findings import Findings, located
 from worker.intake.limits import Limits
 from worker.intake.rows import ENTRIES, RowBlock, ranges
@@ -73,10 +73,11 @@ class Attached:
         """The same, all of it read once.
 
         Raises:
-            Problem: names repeat, the structure is damaged, or the values are no counts.
+            Problem: names repeat, the structure is damaged, or the values are no counts, alone or
+                added up.
         """
-        if pc.count_distinct(pa.array(self.names, pa.string())).as_py() != self.width:
-            twice = next(name for name in self.names if self.names.count(name) > 1)
+        twice = first_repeat(self.names, set())
+        if twice is not None:
             raise located(
                 "features-repeat",
                 self.path,
@@ -87,6 +88,8 @@ class Attached:
         for block in self.read(survey):
             sizes[block.first : block.first + len(block)] = np.diff(block.indptr)
             at = block.first + len(block)
+            if survey.is_clean:
+                with_sums(block, self.width, survey)
             if not survey.is_clean:
                 raise self._no_counts(survey)
         if at != self.n_rows:
@@ -104,6 +107,15 @@ class Attached:
             f"`{self.name}` holds values that {SAID[code]}; the first is {fault.value:.6g}{where}.",
             IN_COUNTS,
         )
+
+
+def first_repeat(names: Iterable[str], seen: set[str]) -> str | None:
+    """The first name that was seen before; the others are added to what was seen."""
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def tell_left_out(problem: Problem, name: str, what: str, findings: Findings) -> None:
@@ -124,9 +136,17 @@ def tell_joined(attached: Sequence[Attached], findings: Findings) -> None:
         findings.tell(
             "features-joined",
             each.path,
-            f"{said} are taken from `{each.name}`, as features beside those of the matrix.",
+            f"{said} are taken from `{each.name}`, as features beside those of the matrix"
+            f"{_told_rows(each)}.",
             "Nothing needs doing; they are never matched with genes of a reference.",
         )
+
+
+def _told_rows(attached: Attached) -> str:
+    taken = attached.n_rows if attached.rows is None else int((attached.rows >= 0).sum())
+    if taken == attached.n_rows:
+        return ""
+    return f"; of its {attached.n_rows:,} rows the {taken:,} whose cells the query has"
 
 
 def widened(

@@ -79,7 +79,13 @@ class Request:
 
     @property
     def choice(self) -> Choice:
-        return Choice(self.genome, self.modality, self.proteins_key, self.protein_names_key)
+        return Choice(
+            genome=self.genome,
+            modality=self.modality,
+            proteins=self.proteins_key,
+            protein_names=self.protein_names_key,
+            layer=self.layer,
+        )
 
     @property
     def wanted(self) -> Wanted:

@@ -15,3 +15,5 @@ class Choice:
     """The table of obsm that holds proteins."""
     protein_names: str | None = None
     """The list in uns that names its columns."""
+    layer: str | None = None
+    """The matrix; None: found by what it holds."""

@@ -79,9 +79,8 @@ def write_counts(
     for raw in blocks:
         if not survey.is_clean:
             continue
-        block = canonical(raw, n_genes)
-        if len(block.values) and block.values.max() > largest_value(whole=survey.whole):
-            _note_large_sum(block, survey)
+        block = with_sums(raw, n_genes, survey)
+        if not survey.is_clean:
             continue
         totals.add(block)
         sink.write("indices.npy", block.indices.astype("<i4", copy=False))
@@ -91,10 +90,14 @@ def write_counts(
     return totals
 
 
-def _note_large_sum(block: RowBlock, survey: Survey) -> None:
-    at = int(block.values.argmax())
-    row = block.first + int(np.searchsorted(block.indptr, at, side="right")) - 1
-    survey.note_sum(row, int(block.indices[at]), float(block.values[at]))
+def with_sums(raw: RowBlock, n_genes: int, survey: Survey) -> RowBlock:
+    """The canonical rows; the survey is told of a sum that is too large."""
+    block = canonical(raw, n_genes)
+    if len(block.values) and block.values.max() > largest_value(whole=survey.whole):
+        at = int(block.values.argmax())
+        row = block.first + int(np.searchsorted(block.indptr, at, side="right")) - 1
+        survey.note_sum(row, int(block.indices[at]), float(block.values[at]))
+    return block
 
 
 def warn_about_counts(totals: Totals, findings: Findings) -> None:

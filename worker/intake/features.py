@@ -11,7 +11,7 @@ from typing import Any, Self
 from models_store.feature_kinds import TYPES
 from models_store.gene_columns import QueryGenes
 from models_store.gene_names import NO_NAME
-from worker.intake.attached import WHAT, Attached
+from worker.intake.attached import WHAT, Attached, first_repeat
 from worker.intake.feature_types import feature_types, tell_other_features
 from worker.intake.findings import Findings, located
 from worker.intake.genes import INDEX, gene_columns
@@ -52,7 +52,7 @@ class FeatureTable:
         for kind in WHAT:
             rows = self.genes.rows_of(kind)
             seen = {self.index[row] for row in rows if row < n_main}
-            twice = _first_repeat([self.index[row] for row in rows if row >= n_main], seen)
+            twice = first_repeat([self.index[row] for row in rows if row >= n_main], seen)
             if twice is not None:
                 names = " and ".join(f"`{each.name}`" for each in attached)
                 raise located(
@@ -78,11 +78,3 @@ class FeatureTable:
         if self.types is not None:
             table["feature_types"] = self.types
         return json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _first_repeat(names: Sequence[str], seen: set[str]) -> str | None:
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.problems import Problem
-from models_store.feature_kinds import kinds_of
+from models_store.feature_kinds import FeatureKind, kinds_of
 from worker.intake.attached import Attached
+from worker.intake.choice import Choice
 from worker.intake.counts import raw_blocks
 from worker.intake.dense import first_band
-from worker.intake.feature_types import TYPE_COLUMNS, feature_types
+from worker.intake.feature_types import feature_types
 from worker.intake.findings import Findings
 from worker.intake.matrices import Matrix, available, locate, usual_places
 from worker.intake.protein_tables import ProteinTables, find_proteins
@@ -29,16 +30,9 @@ class H5ad:
 
     format = "h5ad"
 
-    def __init__(
-        self,
-        source: Source,
-        root: str = "",
-        proteins: str | None = None,
-        named_by: str | None = None,
-    ) -> None:
-        """`proteins`: the table of obsm that holds them; `named_by`: their names in uns."""
-        self.source, self.root = source, root
-        self._tables = ProteinTables(source, root, proteins, named_by)
+    def __init__(self, source: Source, root: str = "", choice: Choice | None = None) -> None:
+        self.source, self.root, self.choice = source, root, choice or Choice()
+        self._tables = ProteinTables(source, root, self.choice.proteins, self.choice.protein_names)
         self._proteins: Attached | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -80,12 +74,28 @@ class H5ad:
 
     def _has_proteins(self) -> bool:
         """Whether the matrix itself has some: then a table is another form of them."""
-        path = f"{self.root}/var"
+        return any(kind == "protein" for kind, _ in self._own_features())
+
+    def _own_features(self) -> set[tuple[FeatureKind | None, str]]:
+        """Kind and name of what var has, and the table of the matrix that is looked at first."""
+        found: set[tuple[FeatureKind | None, str]] = set()
+        for matrix in (None, self._first_elsewhere()):
+            try:
+                var = self.genes(matrix, Findings())
+            except Problem:
+                continue  # told where the genes are read
+            kinds = kinds_of(feature_types(var) or [""] * len(var))
+            found.update(zip(kinds, var.index.to_pylist(), strict=True))
+        return found
+
+    def _first_elsewhere(self) -> Matrix | None:
+        """The matrix that was asked for, or is looked at first, where its genes are not in var."""
+        name = self.choice.layer or next(iter(self.candidates()), None)
         try:
-            var = read_table(self.source, path, Findings(), only=TYPE_COLUMNS)
+            matrix = locate(self.source, name, self.root)
         except Problem:
-            return False
-        return "protein" in kinds_of(feature_types(var) or ())
+            return None
+        return None if matrix.var_path == f"{self.root}/var" else matrix
 
     def dropped(self, matrix: Matrix) -> dict[str, list[str]]:
         found = {

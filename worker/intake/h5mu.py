@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.problems import Problem
-from models_store.feature_kinds import TYPES, kind_of_word, kinds_of
+from models_store.feature_kinds import TYPES, FeatureKind, kind_of_word, kinds_of
 from worker.intake.attached import Attached, tell_left_out
 from worker.intake.choice import Choice
 from worker.intake.columns import Column
@@ -77,15 +78,14 @@ def _main(found: Sequence[str]) -> str | None:
 
 
 class H5mu(H5ad):
-    """See `QueryFile`. Cells are those of the first modality, then those that only others have."""
+    """See `QueryFile`. Cells are those of the first modality, then those that only regions have."""
 
     format = "h5mu"
 
     def __init__(
         self, source: Source, modality: str, others: Sequence[str], choice: Choice
     ) -> None:
-        root = f"{MODALITIES}/{modality}"
-        super().__init__(source, root, choice.proteins, choice.protein_names)
+        super().__init__(source, f"{MODALITIES}/{modality}", choice)
         self.modality, self.others = modality, others
 
     @cached_property
@@ -98,15 +98,18 @@ class H5mu(H5ad):
             found.own = super().cells(Findings())
         except Problem:
             return found  # told where the cells are read
+        known = self._own_features()
         for name in self.others:
             try:
                 modality = Modality.opened(self.source, MODALITIES, name)
                 if modality is not None:
                     _require_distinct(found.own)
+                    _require_new(modality.features, known)
                     found.modalities.append(modality)
             except Problem as problem:
                 found.faults.append((name, problem))
-        found.union = Union.of(found.own.index, found.modalities) if found.modalities else None
+        if found.modalities:
+            found.join()
         return found
 
     def facts(self) -> dict[str, Any]:
@@ -217,7 +220,35 @@ class _Beside:
     faults: list[tuple[str, Problem]] = field(default_factory=list)
     union: Union | None = None
 
+    def join(self) -> None:
+        """The cells of all; a modality that has none of them is left out."""
+        assert self.own is not None
+        whole = Union.of(self.own.index, self.modalities)
+        met = [bool((rows >= 0).any()) for rows in whole.rows]
+        for each, has_cells in zip(self.modalities, met, strict=True):
+            if not has_cells:
+                self.faults.append((each.name, _strange(each)))
+        self.modalities = list(compress(self.modalities, met))
+        self.union = replace(whole, rows=list(compress(whole.rows, met)))
+
+
+def _strange(modality: Modality) -> Problem:
+    path = modality.obs.path
+    return located("shape-mismatch", path, f"{path} names none of the cells of the query.")
+
 
 def _require_distinct(own: Table) -> None:
     if pc.count_distinct(own.index).as_py() != len(own):
         raise located("features-repeat", own.path, f"{own.path} names cells more than once.")
+
+
+def _require_new(features: Attached, known: set[tuple[FeatureKind | None, str]]) -> None:
+    """Nothing of it is known yet; by the next modality all is."""
+    for each in zip(kinds_of(features.types), features.names, strict=True):
+        if each in known:
+            raise located(
+                "features-repeat",
+                features.path,
+                f"`{features.name}` repeats {each[1]!r}, which the file has before.",
+            )
+    known.update(zip(kinds_of(features.types), features.names, strict=True))

@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 
+from app.problems import Problem
 from worker.intake.attached import Attached, stored_by, widened
+from worker.intake.findings import located
 from worker.intake.limits import Limits
 from worker.intake.rows import RowBlock, select
 from worker.intake.values import Array, Survey
@@ -24,11 +26,16 @@ def join_attached(
         parts: of each file, proved.
         n_cells: of each file.
         reopen: the same of one file, to be read; only one is open at a time.
+
+    Raises:
+        Problem: two tables of one file hold the same feature, whose counts would be added up.
     """
     known: dict[tuple[str, str], int] = {}
     places = []
     for part in parts:
         own = [key for each in part for key in zip(each.types, each.names, strict=True)]
+        if len(set(own)) != len(own):
+            raise _repeated(part)
         places.append(np.array([known.setdefault(key, len(known)) for key in own], dtype=np.int32))
     if not known:
         return None
@@ -50,6 +57,16 @@ def join_attached(
         n_rows=sum(n_cells),
         read=read,
         sizes=_sizes(parts, n_cells),
+    )
+
+
+def _repeated(part: Sequence[Attached]) -> Problem:
+    names = " and ".join(f"`{each.name}`" for each in part)
+    return located(
+        "features-repeat",
+        part[0].path,
+        f"{names} of one file name the same feature.",
+        "Keep one of the two, or name the modality that you mean with modality=...",
     )
 
 

@@ -22,7 +22,7 @@ def recognise(source: Source, choice: Choice) -> QueryFile:
     if source.has("/mod"):
         return open_modality(source, choice)
     if source.has("/obs") or source.has("/var"):
-        return H5ad(source, "", choice.proteins, choice.protein_names)
+        return H5ad(source, "", choice)
     if is_v3(source):
         return CellRangerV3(source, choice.genome)
     if genomes_of(source):

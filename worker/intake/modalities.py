@@ -31,6 +31,11 @@ class Modality:
     obs: Table
     features: Attached
 
+    @property
+    def adds_cells(self) -> bool:
+        """Proteins alone are no cell: often their barcodes were never filtered."""
+        return "region" in kinds_of(self.features.types)
+
     @classmethod
     def opened(cls, source: Source, root: str, name: str) -> Self | None:
         """The modality with the first of its matrices that holds counts.
@@ -95,7 +100,7 @@ def _features(file: H5ad, name: str, matrix: Matrix, types: list[str], obs: Tabl
 
 @dataclass(frozen=True)
 class Union:
-    """The cells of several modalities: those of the first, then those that only others have."""
+    """The cells of several modalities: those of the first, then those that only regions have."""
 
     own: pa.Array
     added: list[tuple[Modality, Array]]
@@ -106,22 +111,19 @@ class Union:
     @classmethod
     def of(cls, own: pa.Array, others: Sequence[Modality]) -> Self:
         known = {name: row for row, name in enumerate(own.to_pylist())}
-        added, places = [], []
+        added, rows = [], []
         for each in others:
-            place = np.empty(len(each.obs), dtype=np.int64)
-            new = []
-            for row, name in enumerate(each.obs.index.to_pylist()):
-                if name not in known:
-                    known[name] = len(known)
-                    new.append(row)
-                place[row] = known[name]
-            places.append(place)
+            names = each.obs.index.to_pylist() if each.adds_cells else []
+            new = [row for row, name in enumerate(names) if name not in known]
+            known |= {names[row]: len(known) + at for at, row in enumerate(new)}
             if new:
                 added.append((each, np.array(new, dtype=np.int64)))
-        rows = []
-        for place in places:
+        for each in others:
+            names = each.obs.index.to_pylist()
+            place = np.array([known.get(name, -1) for name in names], dtype=np.int64)
+            there = np.flatnonzero(place >= 0)
             found = np.full(len(known), -1, dtype=np.int64)
-            found[place] = np.arange(len(place))
+            found[place[there]] = there
             rows.append(found)
         return cls(own, added, rows)
 

@@ -133,6 +133,8 @@ def _where(fault: Fault, names: Names) -> str:
     if obs is None or var is None or fault.place is None:
         return ""
     row, column = fault.place
+    if column >= len(var):  # of a feature that stands beside the matrix
+        return ""
     cell, gene = obs.index[row].as_py(), var.index[column].as_py()
     return f", for cell {cell!r} (row {row}) and gene {gene!r} (column {column})"
 

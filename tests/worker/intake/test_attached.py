@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,37 @@ def test_a_sparse_table_with_damaged_pointers(check: Check, tmp_path: Path) -> N
         check(path, proteins_key="protein_expression")
 
 
+def test_entries_that_add_up_to_too_much(check: Check, tmp_path: Path) -> None:
+    """Each of the two is allowed, and their sum is not."""
+    path = with_array(tmp_path / "query.h5ad", layout="csr")
+    cells = np.arange(files.CELLS + 1)
+    with h5py.File(path, "a") as file:
+        table = "obsm/protein_expression"
+        replace(file, f"{table}/data", np.full(2 * files.CELLS, 2.0**24, dtype=np.float32))
+        replace(file, f"{table}/indices", np.zeros(2 * files.CELLS, dtype=np.int32))
+        replace(file, f"{table}/indptr", 2 * cells)
+    report, query = check(path)
+    assert codes(report) == ["features-left-out"]
+    assert (whole(query) == files.counts()).all()
+    with pytest.raises(Problem, match="'CD3' in row 0") as caught:
+        check(path, proteins_key="protein_expression")
+    assert [each["code"] for each in caught.value.errors] == ["values-too-large"]
+    uploaded = [UploadedFile(path), UploadedFile(files.write_h5ad(tmp_path / "other.h5ad"))]
+    sink = CanonicalFolder(tmp_path / "canonical", quota=2**40)
+    report = check_upload(uploaded, Request(), Limits(), sink)
+    sink.finish(report)
+    assert "features-left-out" in codes(report)
+
+
+def test_many_names_are_looked_through_once() -> None:
+    names = [f"p{at}" for at in range(40_000)]
+    attached = Attached("x", "/x", ["adt"] * 40_001, [*names, names[-1]], 1, lambda _: iter(()))
+    begun = time.process_time()
+    with pytest.raises(Problem, match="'p39999' more than once"):
+        attached.proved()
+    assert time.process_time() - begun < 3
+
+
 def test_in_the_sandbox(sandboxed: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     report = sandboxed(
         with_frame(tmp_path / "query.h5ad", "tags"), proteins_key="tags", input="counts"
@@ -248,6 +280,37 @@ def test_a_table_beside_proteins_of_the_matrix_is_another_form_of_them(
     report, query = check(path)
     assert report["features"] == {"gene": 6, "protein": 2}
     assert query.n_genes == files.GENES
+
+
+def with_antibodies(group: h5py.Group, prefix: str = "gene") -> None:
+    """Of the features of var the last two become antibodies."""
+    del group["var"]
+    names = [*files.names(prefix, files.GENES - 2), *PROTEINS[:2]]
+    var = files.write_frame(group, "var", names, ["feature_types"])
+    types = ["Gene Expression", "Antibody Capture"]
+    files.write_categorical(var, "feature_types", [0] * 6 + [1] * 2, types)
+
+
+def test_proteins_of_raw_come_before_a_table_of_them(check: Check, tmp_path: Path) -> None:
+    path = with_frame(tmp_path / "query.h5ad")
+    with h5py.File(path, "a") as file:
+        raw = file.create_group("raw")
+        files.write_matrix(raw, "X", files.counts(seed=3), "csr")
+        files.write_frame(raw, "var", [], [])
+        with_antibodies(raw)
+    report, query = check(path)
+    assert (report["counts_from"], report["features"]) == ("raw/X", {"gene": 6, "protein": 2})
+    assert (whole(query) == files.counts(seed=3)).all()
+    assert report["dropped"]["obsm"] == ["protein_expression"]
+    with pytest.raises(Problem) as caught:
+        check(path, proteins_key="protein_expression")
+    assert [each["code"] for each in caught.value.errors] == ["features-repeat"]
+    # Of a matrix without them they are the table's.
+    assert (whole(check(path, layer="X")[1]) == expected()).all()
+    with h5py.File(path, "a") as file:
+        files.write_matrix(file.create_group("layers"), "counts", files.counts(), "csr")
+    assert (whole(check(path)[1]) == expected()).all()
+    assert (whole(check(path, layer="raw/X")[1]) == files.counts(seed=3)).all()
 
 
 def test_several_files_have_their_proteins_joined(tmp_path: Path) -> None:

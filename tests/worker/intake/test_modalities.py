@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
+from app.problems import Problem
+
 from . import files
 from .conftest import Checked
 from .test_attached import codes, whole
@@ -50,22 +52,45 @@ def test_genes_and_proteins_of_the_same_cells(layout: str, check: Check, tmp_pat
 
 
 def test_unpaired_cells_are_kept(check: Check, tmp_path: Path) -> None:
-    parts = {"atac": ([9, 2, 7], "chr1:1-"), "rna": ([1, 2, 3], "gene"), "cite": ([3, 5], "CD")}
+    """Those of genes and of regions; cells with proteins alone are none."""
+    parts = {
+        "adt": ([5, 7], "CD"), "atac": ([9, 2, 7], "chr1:1-"), "rna": ([1, 2, 3], "gene"),
+        "cite": ([3, 5], "CITE"),
+    }  # fmt: skip
     path = write(tmp_path / "query.h5mu", parts)
     report, query = check(path)
-    assert report["features"] == {"gene": 5, "region": 4, "protein": 6}
-    assert query.obs().index.tolist() == [f"cell{at}" for at in (1, 2, 3, 9, 7, 5)]
-    genes, regions, proteins = (
-        np.zeros((6, 5)), np.zeros((6, 4)), np.zeros((6, 6))
+    assert report["features"] == {"gene": 6, "region": 5, "protein": 11}
+    assert query.obs().index.tolist() == [f"cell{at}" for at in (1, 2, 3, 9, 7)]
+    genes, tags, regions, proteins = (
+        np.zeros((5, 6)), np.zeros((5, 4)), np.zeros((5, 5)), np.zeros((5, 7))
     )  # fmt: skip
-    genes[[0, 1, 2]] = files.counts(3, 5, 1)
-    regions[[3, 1, 4]] = files.counts(3, 4, 0)
-    proteins[[2, 5]] = files.counts(2, 6, 2)
-    assert (whole(query) == np.hstack([genes, regions, proteins])).all()
+    genes[[0, 1, 2]] = files.counts(3, 6, 2)
+    tags[4] = files.counts(2, 4, 0)[1]
+    regions[[3, 1, 4]] = files.counts(3, 5, 1)
+    proteins[2] = files.counts(2, 7, 3)[0]
+    assert (whole(query) == np.hstack([genes, tags, regions, proteins])).all()
     obs = query.obs()
-    assert obs["sample"].tolist() == ["b"] * 6
-    assert obs["depth_rna"].isna().tolist() == [False] * 3 + [True] * 3
+    assert obs["sample"].tolist() == ["b"] * 5
+    assert obs["depth_rna"].isna().tolist() == [False] * 3 + [True] * 2
     assert "empty-cells" not in codes(report)
+    told = {each["pointer"]: each["detail"] for each in report["problems"]}
+    assert "of its 2 rows the 1 whose cells" in told["/mod/cite/X"]
+    assert "rows" not in told["/mod/atac/X"]
+
+
+def test_proteins_of_all_droplets_are_taken_for_the_cells(check: Check, tmp_path: Path) -> None:
+    path, droplets = tmp_path / "query.h5mu", 700
+    names = [f"cell{at}" for at in range(droplets)]
+    cells = names[5:600:50]
+    proteins = np.zeros((droplets, 3), dtype=np.float32)
+    proteins[5:600:50] = 500 + np.arange(len(cells))[:, None]
+    with h5py.File(path, "w") as file:
+        modality(file, "rna", files.counts(len(cells), 4), cells, "gene", "csr")
+        modality(file, "prot", proteins, names, "CD", "csr")
+    report, query = check(path)
+    assert codes(report) == ["features-joined", "other-features"]
+    assert query.obs().index.tolist() == cells
+    assert (whole(query) == np.hstack([files.counts(len(cells), 4), proteins[5:600:50]])).all()
 
 
 def test_without_genes_regions_come_first(check: Check, tmp_path: Path) -> None:
@@ -113,3 +138,45 @@ def test_a_modality_of_another_kind_is_dropped(check: Check, tmp_path: Path) -> 
     report, query = check(write(tmp_path / "query.h5mu", parts))
     assert report["dropped"]["modalities"] == ["gex", "hashtags"]
     assert (query.n_cells, query.n_genes) == (2, 4)
+
+
+def test_a_modality_that_repeats_features_is_left_out(check: Check, tmp_path: Path) -> None:
+    cells = [1, 2, 3]
+    path = tmp_path / "query.h5mu"
+    parts = {"adt": (cells, "CD"), "prot": ([3, 2, 1], "CD"), "rna": (cells, "gene")}
+    report, query = check(write(path, parts))
+    assert (report["joined"], report["dropped"]["modalities"]) == (["adt"], ["prot"])
+    assert codes(report) == ["features-left-out", "features-joined", "other-features"]
+    genes, proteins = files.counts(3, 6, 2), files.counts(3, 4, 0)
+    assert (whole(query) == np.hstack([genes, proteins])).all()
+    with h5py.File(path, "a") as file:
+        del file["mod/rna/var"]
+        names = [*files.names("gene", 4), "CD0", "CD9"]
+        var = files.write_frame(file["mod/rna"], "var", names, ["feature_types"])
+        types = ["Gene Expression", "Antibody Capture"]
+        files.write_categorical(var, "feature_types", [0] * 4 + [1] * 2, types)
+    report, query = check(path)
+    assert report["dropped"]["modalities"] == ["adt", "prot"]
+    assert report["features"] == {"gene": 4, "protein": 2}
+    assert (whole(query) == genes).all()
+
+
+def test_a_table_that_was_asked_for_may_not_repeat_a_modality(check: Check, tmp_path: Path) -> None:
+    cells = [1, 2, 3]
+    path = write(tmp_path / "query.h5mu", {"prot": (cells, "CD"), "rna": (cells, "gene")})
+    with h5py.File(path, "a") as file:
+        obsm = file["mod/rna"].create_group("obsm")
+        frame = files.write_frame(obsm, "adt", [f"cell{at}" for at in cells], ["CD1"])
+        frame["CD1"] = np.ones(3)
+    for samples in (), ("one",):  # one file by itself, and as a sample of several
+        with pytest.raises(Problem) as caught:
+            check(path, proteins_key="adt", samples=samples)
+        assert [each["code"] for each in caught.value.errors] == ["features-repeat"]
+
+
+def test_proteins_of_other_cells_are_left_out(check: Check, tmp_path: Path) -> None:
+    path = write(tmp_path / "query.h5mu", {"rna": ([1, 2], "gene"), "prot": ([3, 4], "CD")})
+    report, query = check(path)
+    assert codes(report) == ["features-left-out"]
+    assert report["dropped"]["modalities"] == ["prot"]
+    assert (whole(query) == files.counts(2, 4)).all()
