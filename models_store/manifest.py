@@ -201,8 +201,8 @@ class Manifest(_Frozen):
     def _columns_are_named(self) -> Self:
         if (self.architecture.library == "size_factor") != (self.size_factor_key is not None):
             raise ValueError("a size factor library and `size_factor_key` belong together")
-        if self.architecture.dispersion == "gene-label" and not self.labels:
-            raise ValueError("gene-label dispersion needs a label level")
+        if self.architecture.dispersion_by_label and not self.labels:
+            raise ValueError("dispersion by label needs a label level")
         return self
 
     @model_validator(mode="after")

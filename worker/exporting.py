@@ -129,8 +129,7 @@ def _refuse_unknown_models(manifest: Manifest) -> None:
 
 
 def _has_its_like(a: Architecture) -> bool:
-    by_label = any(by.endswith("-label") for by in (a.dispersion, a.protein_dispersion))
-    return a.protein_efficiency and not a.n_panels and not by_label
+    return a.protein_efficiency and not a.n_panels and not a.dispersion_by_label
 
 
 def _genes(manifest: Manifest) -> slice:

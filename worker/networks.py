@@ -114,7 +114,7 @@ def _check_consistent(architecture: Architecture, options: dict[str, Any]) -> No
 
 def _check_labels(architecture: Architecture, options: dict[str, Any]) -> None:
     kind = kind_of(options)
-    if kind == "multivi" and "label" in architecture.dispersion + architecture.protein_dispersion:
+    if kind == "multivi" and architecture.dispersion_by_label:
         raise UntrainableReference(
             "MULTIVI looks at no labels, and has no dispersion by label.",
             fix="Choose dispersion `gene`, and protein_dispersion `protein`.",

@@ -51,24 +51,28 @@ def cells(batches: dict[str, int], *, seed: int = 0, lacking: str = "") -> Simul
     return Simulated(sp.csr_matrix(counts), made.obs)
 
 
-@pytest.fixture(scope="module")
-def total(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    folder = tmp_path_factory.mktemp("total")
-    write_canonical(folder / "q", cells({"a": 60, "b": 50}, lacking="b"))
+def build(folder: Path, made: Simulated, **architecture: Any) -> Reference:
+    write_canonical(folder / "q", made)
     say_types(folder / "q")
     (folder / "bundle").mkdir()
     options = {
         "kind": "TOTALVI",
         "batch_key": "batch",
+        "labels_keys": ["cell_type"],
         "max_epochs": 2,
         "recipe_search": "off",
         "n_top_genes": None,
-        "architecture": {"n_hidden": 16, "n_latent": 4},
+        "architecture": {"n_hidden": 16, "n_latent": 4, **architecture},
     }
     ordered = BuildOrder("total", 1, folder / "q", folder / "bundle", options, {}, 1, "cpu")
     run_build(ordered, nothing)
     manifest, cvae = load_bundle(folder / "bundle")
     return Reference(folder / "bundle", manifest, cvae)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def total(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    return build(tmp_path_factory.mktemp("total"), cells({"a": 60, "b": 50}, lacking="b"))
 
 
 def latents(reference: Reference, query: Simulated, folder: Path) -> pd.DataFrame:
@@ -112,6 +116,17 @@ def test_alone_in_a_plate_and_without_proteins(total: Reference, tmp_path: Path)
     found = latents(total, dataclasses.replace(mine, counts=sp.csr_matrix(bare)), tmp_path / "bare")
     assert np.isfinite(found.to_numpy()).all()
     assert not found.equals(alone)
+
+
+def test_proteins_may_vary_by_label(tmp_path: Path) -> None:
+    made = build(tmp_path, cells({"a": 40, "b": 40}), protein_dispersion="protein-label")
+    assert isinstance(made.cvae, TOTALVI)
+    assert made.cvae.proteins.dispersion.reference.shape == (2, N_PROTEINS)
+    mapped = order(made, tmp_path / "query", cells({"new": 40}, seed=3), labels_key="cell_type")
+    say_types(mapped.canonical)
+    run_mapping(mapped, ReferenceCache(), nothing)
+    told = json.loads((mapped.out / "provenance.json").read_text())
+    assert told["labels"]["n_labelled"] == 40
 
 
 @pytest.mark.parametrize("bare", [False, True])
