@@ -136,6 +136,11 @@ def _check_labels(architecture: Architecture, options: dict[str, Any]) -> None:
             "TOTALVI has the likelihoods nb and zinb, and no dispersion of each cell.",
             fix="Choose another likelihood or dispersion.",
         )
+    if kind == "multivi" and architecture.likelihood == "normal":
+        raise UntrainableReference(
+            "MULTIVI models counts, and has no likelihood `normal`.",
+            fix="Choose another likelihood and upload raw counts, or build kind SCVI.",
+        )
     if architecture.protein_dispersion == "protein-label" and not options.get("labels_keys"):
         raise UntrainableReference(
             "protein_dispersion=protein-label needs a labels column.",

@@ -57,6 +57,12 @@ def test_options_that_it_has_not(options: dict[str, Any], says: str) -> None:
         draft_architecture({"kind": "MULTIVI", "architecture": options}, "counts")
 
 
+def test_values_that_are_no_counts_are_refused() -> None:
+    normal = {"kind": "MULTIVI", "architecture": {"likelihood": "normal"}}
+    with pytest.raises(UntrainableReference, match="MULTIVI models counts"):
+        draft_architecture(normal, "continuous")
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("multivi")
