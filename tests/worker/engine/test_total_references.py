@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from app.problems import UnexportableMapping, UntrainableReference
 from models_store.bundle import load_bundle
 from models_store.recipe import RECIPES
 from models_store.totalvi import TOTALVI
@@ -28,8 +29,10 @@ from worker.alignment import AlignedCounts
 from worker.building import run_build
 from worker.canonical import CanonicalQuery
 from worker.covariates import design_query
+from worker.exporting import _refuse_unknown_models
 from worker.grafting import QuerySurgery
 from worker.mapping import run_mapping
+from worker.networks import draft_architecture
 from worker.orders import BuildOrder
 from worker.reference_cache import ReferenceCache
 
@@ -127,6 +130,18 @@ def test_proteins_may_vary_by_label(tmp_path: Path) -> None:
     run_mapping(mapped, ReferenceCache(), nothing)
     told = json.loads((mapped.out / "provenance.json").read_text())
     assert told["labels"]["n_labelled"] == 40
+
+
+def test_covariates_are_injected_deeply_or_there_is_no_such_model(total: Reference) -> None:
+    first_layer = {"kind": "TOTALVI", "architecture": {"deeply_inject_covariates": False}}
+    with pytest.raises(UntrainableReference, match="no option of kind TOTALVI"):
+        draft_architecture(first_layer, "counts")
+    shallow = {"deeply_inject_covariates": False}
+    architecture = total.manifest.architecture.model_copy(update=shallow)
+    manifest = total.manifest.model_copy(update={"architecture": architecture})
+    _refuse_unknown_models(total.manifest)
+    with pytest.raises(UnexportableMapping, match="no TOTALVI"):
+        _refuse_unknown_models(manifest)
 
 
 @pytest.mark.parametrize("bare", [False, True])
