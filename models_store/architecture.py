@@ -89,6 +89,11 @@ class Architecture(BaseModel):
         return self
 
     @property
+    def dispersion_by_label(self) -> bool:
+        """Whether the likelihood of genes or proteins reads the label of a cell."""
+        return self.dispersion == "gene-label" or self.protein_dispersion == "protein-label"
+
+    @property
     def n_features(self) -> int:
         """Columns of the counts that the network sees: genes, then regions, then proteins."""
         return sum(self.counts().values())

@@ -16,6 +16,7 @@ from models_store.architecture import Dispersion as Dispersion
 from models_store.architecture import Kind as Kind
 from models_store.architecture import Likelihood as Likelihood
 from models_store.architecture import Normalised as Normalised
+from models_store.feature_kinds import KINDS, FeatureKind
 from models_store.gene_columns import QueryGenes
 from models_store.gene_matching import GeneMatch
 from models_store.gene_panel import Genes
@@ -113,11 +114,20 @@ class OwnFit(_Frozen):
     """Counts a cell, in the panel."""
     misfit: float
     """Nats a count; about 0 for a network that knows its cells."""
+    by_kind: Mapping[FeatureKind, float] | None = None
+    """The same of the counts of each kind of feature. None: the panel has one kind."""
     error: float
     """The standard error of the misfit."""
     n_cells: int
     cells: Literal["held-out", "all"]
     """Whether these cells were kept from training."""
+
+    def weighed(self, weights: Sequence[float]) -> float:
+        """The misfit of cells with these shares of the counts in each of `KINDS`."""
+        if self.by_kind is None:
+            return self.misfit
+        known = [self.by_kind.get(kind, self.misfit) for kind in KINDS]
+        return sum(weight * nats for weight, nats in zip(weights, known, strict=True))
 
 
 class SelfTest(_Frozen):
@@ -201,8 +211,8 @@ class Manifest(_Frozen):
     def _columns_are_named(self) -> Self:
         if (self.architecture.library == "size_factor") != (self.size_factor_key is not None):
             raise ValueError("a size factor library and `size_factor_key` belong together")
-        if self.architecture.dispersion == "gene-label" and not self.labels:
-            raise ValueError("gene-label dispersion needs a label level")
+        if self.architecture.dispersion_by_label and not self.labels:
+            raise ValueError("dispersion by label needs a label level")
         return self
 
     @model_validator(mode="after")

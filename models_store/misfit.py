@@ -6,11 +6,14 @@ decoder gives at the cells' own latents,
     misfit = KL(q || r) = Σ_g q_g log(q_g / r_g)
 
 by the jackknife over cells, which takes off what the noise of few counts adds (Quenouille 1956).
-Shares have no depth, and a gene that the cells lack is left out of both, so neither enters.
-Notation as in `layers`: c cells, g genes, z latent.
+Shares have no depth, and a gene that the cells lack is left out of both, so neither enters. Nor
+does how many counts a cell has of genes, of regions and of proteins: r has as much of each as q.
+Notation as in `layers`: c cells, g genes, z latent; k runs of features of one kind.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +45,14 @@ class Misfit:
     q: Floats
     r: Floats
     by_gene: Floats
+    weights: Floats
+    """The share of the counts in each run, (k,)."""
+    by_run: Floats
+    """Nats a count of each run, (k,); NaN where it has none."""
+
+    def weighed(self, weights: Floats) -> float:
+        """What it would be with these shares of the counts in each run; unknown runs are as all."""
+        return float(weights @ np.where(np.isnan(self.by_run), self.nats, self.by_run))
 
 
 @torch.no_grad()
@@ -70,25 +81,50 @@ def _cells(cvae: CVAE, x: Float[Tensor, "c g"], codes: Codes) -> Cells:
     return Cells(x, codes, cvae.no_continuous(len(x)), None, x.new_ones(len(x)))
 
 
-def misfit(x: Floats, shares: Floats, covered: Flags) -> Misfit:
+def misfit(x: Floats, shares: Floats, covered: Flags, runs: Sequence[int]) -> Misfit:
     """How far cells are from their reconstruction.
 
     Args:
         x: counts, (c, g), at least one of each cell's in covered genes; two cells or more.
         shares: of the same cells, as `reconstruct` gives them.
         covered: genes that the cells were measured for, (g,).
+        runs: how many features there are of each kind, (k,); g in sum.
     """
-    q_cells, r_cells = _normalised(x[:, covered]), _normalised(shares[:, covered])
+    slices = _covered_runs(covered, runs)
+    x, shares = x[:, covered], shares[:, covered]
+    weights = _by_run(x, slices)
+    weights /= weights.sum(0)
+    inside = [_normalised(shares[:, run]) for run in slices]
+    q_cells = _normalised(x)
+    r_cells = np.concatenate([w[:, None] * r for w, r in zip(weights, inside, strict=True)], axis=1)
     n = len(q_cells)
     q, r = q_cells.sum(0), r_cells.sum(0)
     whole = _parts(q / n, r / n)
     blocks = [slice(at, at + JACKKNIFE_BLOCK) for at in range(0, n, JACKKNIFE_BLOCK)]
     without = np.concatenate(
-        [_parts((q - q_cells[b]) / (n - 1), (r - r_cells[b]) / (n - 1)).sum(-1) for b in blocks]
+        [
+            _by_run(_parts((q - q_cells[b]) / (n - 1), (r - r_cells[b]) / (n - 1)), slices)
+            for b in blocks
+        ],
+        axis=1,
     )
-    nats = n * whole.sum() - (n - 1) * without.mean()
-    error = np.sqrt((n - 1) / n * np.square(without - without.mean()).sum())
-    return Misfit(float(nats), float(error), q / n, r / n, whole)
+    nats = n * _by_run(whole[None], slices)[:, 0] - (n - 1) * without.mean(1)
+    total, weight = without.sum(0), weights.mean(1)
+    error = np.sqrt((n - 1) / n * np.square(total - total.mean()).sum())
+    by_run = np.divide(nats, weight, out=np.full_like(nats, np.nan), where=weight > 0)
+    return Misfit(float(nats.sum()), float(error), q / n, r / n, whole, weight, by_run)
+
+
+def _covered_runs(covered: Flags, runs: Sequence[int]) -> list[slice]:
+    """Where the covered features of each run stand among all that are covered."""
+    seen = np.concatenate([[0], np.cumsum(covered)])
+    ends = seen[np.cumsum([0, *runs])].tolist()
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def _by_run(rows: Floats, slices: Sequence[slice]) -> Floats:
+    """The sum of each row over each run, (k, rows)."""
+    return np.stack([rows[:, run].sum(axis=-1) for run in slices])
 
 
 def _normalised(rows: Floats) -> Floats:

@@ -81,7 +81,7 @@ class MULTIVI(CVAE):
             architecture, n_categories=n_categories, n_continuous=n_continuous, n_labels=n_labels
         )
         a = architecture
-        if a.dispersion == "gene-label" or a.protein_dispersion == "protein-label":
+        if a.dispersion_by_label:
             raise ValueError("MULTIVI looks at no labels")
         if a.likelihood == "normal" or a.library != "observed":
             raise ValueError("MULTIVI models counts, and encodes the library itself")

@@ -100,7 +100,7 @@ def unlabeled(manifest: Manifest) -> str:
 
 def looks_at_labels(manifest: Manifest) -> bool:
     """Whether the network reads the label of a cell."""
-    return manifest.kind == "scanvi" or manifest.architecture.dispersion == "gene-label"
+    return manifest.kind == "scanvi" or manifest.architecture.dispersion_by_label
 
 
 def _state(network: SCVI, kind: Kind) -> Iterator[tuple[str, Tensor]]:

@@ -119,11 +119,10 @@ class TOTALVI(CVAE):
         `log_x`: log(1 + x), where it is known; only older saves look at it.
         """
         a, x = self.architecture, cells.x
-        if not a.protein_efficiency:
-            x = torch.log1p(x) if log_x is None else log_x
-        else:
+        if a.protein_efficiency:
             x = torch.cat([part / (1 + part.mean(-1, keepdim=True)) for part in self.split(x)], -1)
-            x = torch.log1p(x) if a.log_variational else x
+        if a.log_variational:
+            x = torch.log1p(x) if a.protein_efficiency or log_x is None else log_x
         if a.encode_covariates and cells.continuous is not None:
             x = torch.cat([x, cells.continuous], dim=-1)
         library = None

@@ -29,6 +29,7 @@ from worker.own_fit import (
 )
 from worker.reference_cache import LoadedReference
 from worker.thinning import (
+    Floats,
     first_by_content,
     in_order_of_content,
     thinned,
@@ -92,7 +93,7 @@ def explain(
     found = misfit_of(reference.cvae, thinned(deep, size), covered)
     if not np.isfinite(found.nats):
         return Explained(None, "the forward pass gives numbers that are not finite")
-    own, cells = _own_misfit(reference, folder, size)
+    own, cells = _own_misfit(reference, folder, size, found.weights)
     return Explained(
         explained=round(float(np.exp(min(0.0, own - found.nats))), 4),
         misfit=round(found.nats, 4),
@@ -138,15 +139,18 @@ def _library_size(totals: npt.NDArray[np.float64], sizes: tuple[int, ...]) -> in
     return max(reached, default=min(sizes))
 
 
-def _own_misfit(reference: LoadedReference, folder: Path, size: int) -> tuple[float, str]:
+def _own_misfit(
+    reference: LoadedReference, folder: Path, size: int, weights: Floats
+) -> tuple[float, str]:
+    """Of own cells with as large a share of counts in each kind of feature as the query has."""
     manifest = reference.manifest
     for own in manifest.own_fit or ():
         if own.library_size == size:
-            return own.misfit, own.cells
+            return own.weighed(weights.tolist()), own.cells
     if size not in reference.simulated:
         simulated = simulated_own_fit(reference.cvae, folder, manifest, size)
-        reference.simulated[size] = simulated.nats
-    return reference.simulated[size], "simulated"
+        reference.simulated[size] = simulated
+    return reference.simulated[size].weighed(weights), "simulated"
 
 
 def _unexplained(manifest: Manifest, found: Misfit, covered: Flags) -> tuple[dict[str, Any], ...]:

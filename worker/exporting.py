@@ -116,7 +116,8 @@ def _refuse_unknown_models(manifest: Manifest) -> None:
     if manifest.kind == "totalvi" and not _has_its_like(manifest.architecture):
         raise UnexportableMapping(
             "scvi-tools 1.4.2 has no TOTALVI with this reference's maths: it is of a save with "
-            "panels of proteins, with dispersions by label, or of before 1.3.1.",
+            "panels of proteins, with dispersions by label, or of before 1.3.1, or it sees its "
+            "covariates in the first layer alone.",
             fix="Use the mapping's results as they are.",
         )
 
@@ -129,8 +130,8 @@ def _refuse_unknown_models(manifest: Manifest) -> None:
 
 
 def _has_its_like(a: Architecture) -> bool:
-    by_label = any(by.endswith("-label") for by in (a.dispersion, a.protein_dispersion))
-    return a.protein_efficiency and not a.n_panels and not by_label
+    as_there = a.protein_efficiency and a.deeply_inject_covariates
+    return as_there and not a.n_panels and not a.dispersion_by_label
 
 
 def _genes(manifest: Manifest) -> slice:

@@ -57,7 +57,8 @@ def choose_panel(
         options: of the build.
 
     Raises:
-        UntrainableReference: the file lacks a kind of features that this kind of reference needs.
+        UntrainableReference: the file lacks a kind of features that this kind of reference needs,
+            or no cell has a count of them.
         TooFewGenes: a list names features that the file lacks, or two have one name.
         NotCounts: the highly variable genes cannot be found in these numbers.
     """
@@ -68,7 +69,7 @@ def choose_panel(
     if kinds == ("region",):
         regions = _regions(query, counts, options, given=options.get("genes"))
         return regions, region_table(_names(query, regions))
-    _require(kind, query)
+    _require(kind, query, counts)
     chosen = {
         "gene": _genes(query, *_measured(query, counts, batch), options),
         "region": _regions(query, counts, options, given=None) if "region" in kinds else _NONE,
@@ -126,15 +127,21 @@ def _names(query: CanonicalQuery, chosen: Positions) -> list[str]:
     return [index[at] for at in chosen]
 
 
-def _require(kind: Kind, query: CanonicalQuery) -> None:
-    known = query.genes().count_kinds()
+def _require(kind: Kind, query: CanonicalQuery, counts: sp.csr_matrix) -> None:
     for needed in NEEDED[kind]:
-        if needed not in known:
+        rows = np.array(query.genes().rows_of(needed), dtype=np.int64)
+        if not len(rows):
             raise UntrainableReference(
                 f"The file has no {needed}s, and kind {kind.upper()} learns "
                 f"{' and '.join(f'{each}s' for each in NEEDED[kind])} together.",
                 fix=f"{WHERE[needed]}; or build kind {INSTEAD[kind]}.",
                 errors=[{"pointer": "/var", "detail": f"no feature is a {needed}"}],
+            )
+        if not counts[:, rows].count_nonzero():
+            raise UntrainableReference(
+                f"The cells have no count of a {needed}, and kind {kind.upper()} learns "
+                f"{' and '.join(f'{each}s' for each in NEEDED[kind])} together.",
+                fix=f"Upload the counts of the {needed}s, or build kind {INSTEAD[kind]}.",
             )
 
 

@@ -52,7 +52,11 @@ NO_OPTIONS: Mapping[Kind, frozenset[str]] = {
     | _MULTI_OPTIONS
     | _OF_SAVES
     | {"batch_norm", "layer_norm"},
-    "totalvi": _REGION_OPTIONS | _LABEL_OPTIONS | _MULTI_OPTIONS | _OF_SAVES,
+    "totalvi": _REGION_OPTIONS
+    | _LABEL_OPTIONS
+    | _MULTI_OPTIONS
+    | _OF_SAVES
+    | {"deeply_inject_covariates"},
     "multivi": _LABEL_OPTIONS
     | _OF_SAVES
     | {"library", "log_variational", "model_depth", "background", "decoder_dropout_rate"},

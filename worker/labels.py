@@ -55,7 +55,7 @@ def labels_of(obs: pd.DataFrame, manifest: Manifest, key: str | None) -> GivenLa
     if key is not None and not (of_kind and key not in obs.columns):
         fix = "Name one of these columns as labels_key, or leave labels_key out."
         find_column(obs, key, UnknownLabelsColumn, fix=fix)
-    if not of_kind and manifest.architecture.dispersion != "gene-label":
+    if not of_kind and not manifest.architecture.dispersion_by_label:
         return None
     known = manifest.labels[0].categories
     if key is None or key not in obs.columns:

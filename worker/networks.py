@@ -114,7 +114,7 @@ def _check_consistent(architecture: Architecture, options: dict[str, Any]) -> No
 
 def _check_labels(architecture: Architecture, options: dict[str, Any]) -> None:
     kind = kind_of(options)
-    if kind == "multivi" and "label" in architecture.dispersion + architecture.protein_dispersion:
+    if kind == "multivi" and architecture.dispersion_by_label:
         raise UntrainableReference(
             "MULTIVI looks at no labels, and has no dispersion by label.",
             fix="Choose dispersion `gene`, and protein_dispersion `protein`.",
@@ -135,6 +135,11 @@ def _check_labels(architecture: Architecture, options: dict[str, Any]) -> None:
         raise UntrainableReference(
             "TOTALVI has the likelihoods nb and zinb, and no dispersion of each cell.",
             fix="Choose another likelihood or dispersion.",
+        )
+    if kind == "multivi" and architecture.likelihood == "normal":
+        raise UntrainableReference(
+            "MULTIVI models counts, and has no likelihood `normal`.",
+            fix="Choose another likelihood and upload raw counts, or build kind SCVI.",
         )
     if architecture.protein_dispersion == "protein-label" and not options.get("labels_keys"):
         raise UntrainableReference(

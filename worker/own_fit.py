@@ -13,6 +13,7 @@ import torch
 from models_store.bundle import CELLS_FILE
 from models_store.cvae import CVAE
 from models_store.expectation import draw_codes, draw_latents
+from models_store.feature_kinds import KINDS, FeatureKind
 from models_store.layers import Codes
 from models_store.manifest import Manifest, OwnFit
 from models_store.misfit import Misfit, misfit, reconstruct, simulate_counts
@@ -55,6 +56,7 @@ def measure_own_fit(
             OwnFit(
                 library_size=size,
                 misfit=round(measured.nats, 5),
+                by_kind=_by_kind(measured, manifest),
                 error=round(measured.error, 5),
                 n_cells=deep.shape[0],
                 cells=cells,
@@ -79,7 +81,16 @@ def misfit_of(cvae: CVAE, x: Floats, covered: np.ndarray[tuple[int], np.dtype[np
     """Of cells without a count in covered genes nothing can be said: they are left out."""
     x = x[x[:, covered].sum(axis=1) > 0]
     on_device = torch.from_numpy(x.astype(np.float32)).to(cvae.device)
-    return misfit(x, reconstruct(cvae, on_device), covered)
+    runs = list(cvae.architecture.counts().values())
+    return misfit(x, reconstruct(cvae, on_device), covered, runs)
+
+
+def _by_kind(found: Misfit, manifest: Manifest) -> dict[FeatureKind, float] | None:
+    """By kind of feature, where the panel has several; not of kinds without a count."""
+    if len(manifest.genes.modalities or ()) < 2:
+        return None
+    known = zip(KINDS, found.by_run.tolist(), strict=True)
+    return {kind: round(nats, 5) for kind, nats in known if np.isfinite(nats)}
 
 
 def _latents(

@@ -13,6 +13,7 @@ from models_store.bundle import CELLS_FILE, WEIGHTS_FILE, InvalidBundle, load_bu
 from models_store.cvae import CVAE
 from models_store.digests import file_sha256
 from models_store.manifest import MANIFEST_FILE, Manifest
+from models_store.misfit import Misfit
 from worker.orders import WARM_BYTES
 from worker.reference_latents import sample_latents
 from worker.restraint import MOST_AMONG
@@ -31,7 +32,7 @@ class LoadedReference:
     """Of some of its cells, (r, z), on the network's device; None: it came without cells."""
     n_bytes: int = 0
     """What it takes in memory: its weights, as many as on the disk, and its manifest."""
-    simulated: dict[int, float] = field(default_factory=dict)
+    simulated: dict[int, Misfit] = field(default_factory=dict)
     """By library size: the misfit of simulated cells, once it has been asked for."""
 
 

@@ -49,11 +49,17 @@ def choose_regions(
 
     Raises:
         TooFewGenes: the list names regions that the file lacks.
+        UntrainableReference: no region is open in a cell.
     """
     if given is not None:
         return _given(names, given)
     n_cells = np.bincount(counts.indices[counts.data > 0], minlength=counts.shape[1])
     seen = int((n_cells > 0).sum())
+    if not seen:
+        raise UntrainableReference(
+            "The cells have no count of a region, and a reference of regions learns from these.",
+            fix="Upload the counts of the regions.",
+        )
     if n_top is None or n_top >= seen:
         return np.flatnonzero(n_cells).astype(np.int64)
     most = np.argsort(-n_cells, kind="stable")[:n_top]

@@ -21,6 +21,11 @@ OF_REGIONS = {
     "architecture": {"n_genes": 0, "n_regions": 3},
     "genes": {"ids": IDS, "modalities": [{"kind": "region", "count": 3}]},
 }
+BY_LABEL = {
+    "kind": "totalvi",
+    "architecture": {"n_genes": 1, "n_proteins": 2, "protein_dispersion": "protein-label"},
+    "genes": {"ids": IDS, "modalities": [GENE, {"kind": "protein", "count": 2}]},
+}
 
 
 def test_json_round_trip() -> None:
@@ -81,6 +86,8 @@ def test_a_manifest_is_frozen(field: str) -> None:
         ({"genes": {"ids": IDS, "symbols": ("A",)}}, "length differs"),
         ({"genes": {"ids": IDS, "ensembl": ("A", "B", "C", "D")}}, "length differs"),
         ({"genes": {"ids": ()}}, "ids"),
+        ({"architecture": ARCHITECTURE | {"dispersion": "gene-label"}}, "needs a label level"),
+        (BY_LABEL, "needs a label level"),
         ({"batch": {"key": None, "categories": ()}}, "categories"),
         ({"batch": {"key": "b", "categories": ("x", "x")}}, "lists a category twice"),
         ({"files": {"weights.safetensors": "nothex"}}, "files"),

@@ -208,3 +208,8 @@ def test_counts_are_scaled_by_the_mean_of_their_own_kind() -> None:
     plain = torch.cat([them.x.log1p(), them.continuous], dim=1)
     torch.testing.assert_close(old.project(them).z, old.z_encoder.layers.project(plain))
     torch.testing.assert_close(old.project(them, them.x.log1p()).z, old.project(them).z)
+    raw = total_reference(protein_efficiency=False, log_variational=False)
+    plain = torch.cat([them.x, them.continuous], dim=1)
+    for log_x in (None, them.x.log1p()):
+        found = raw.project(them, log_x).z
+        torch.testing.assert_close(found, raw.z_encoder.layers.project(plain))

@@ -162,9 +162,7 @@ class _Reading:
         """The levels asked for, in order; first the model's own where the network needs it."""
         own = self.model.save.labels
         keys = list(self.order.options.cells.labels_keys)
-        needs_own = self.model.kind == "scanvi" or (
-            self.model.architecture.dispersion == "gene-label"
-        )
+        needs_own = self.model.kind == "scanvi" or self.model.architecture.dispersion_by_label
         if own is not None and (needs_own or (not keys and self._may_bring(own.key))):
             keys = [own.key, *(key for key in keys if key != own.key)]
         fix = "Name one of these columns with --labels-key."

@@ -186,11 +186,32 @@ def test_the_jackknife_takes_off_the_noise_of_few_cells() -> None:
 
     def measured(n: int, expected: np.ndarray) -> float:
         x = rng.multinomial(200, share, size=n).astype(float)
-        return misfit(x, np.tile(expected, (n, 1)), everything).nats
+        return misfit(x, np.tile(expected, (n, 1)), everything, [500]).nats
 
     assert abs(measured(60, share)) < 0.02
     true = float((share * np.log(share / other)).sum())
     assert measured(60, other) == pytest.approx(true, abs=0.06)
+
+
+def test_how_much_was_counted_of_each_kind_is_no_misfit() -> None:
+    """Genes and regions as expected within each kind, nine counts of ten in the regions."""
+    rng = np.random.default_rng(0)
+    genes, regions = rng.dirichlet(np.ones(40)), rng.dirichlet(np.ones(60))
+    expected = np.tile(np.concatenate([genes, regions]) / 2, (80, 1))
+    share = np.concatenate([genes * 0.1, regions * 0.9])
+    x = rng.multinomial(400, share, size=80).astype(float)
+    everything, runs = np.ones(100, dtype=bool), [40, 60, 0]
+    right = misfit(x, expected, everything, runs)
+    assert abs(right.nats) < 0.01
+    assert right.weights == pytest.approx([0.1, 0.9, 0], abs=0.02)
+    expected[:, :40] = expected[:, :40][:, ::-1]
+    wrong = misfit(x, expected, everything, runs)
+    true = float((genes * np.log(genes / genes[::-1])).sum())
+    assert wrong.by_run[0] == pytest.approx(true, rel=0.1)
+    assert abs(wrong.by_run[1]) < 0.01
+    alone = misfit(x[:, :40], expected[:, :40], everything[:40], [40, 0, 0])
+    assert wrong.weighed(alone.weights) == pytest.approx(alone.nats, rel=0.05)
+    assert wrong.weighed(np.array([0.0, 0.0, 1.0])) == wrong.nats
 
 
 def test_thinning_keeps_shares_and_takes_fractions() -> None:

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 
 from app.problems import TooFewGenes, UntrainableReference
 from models_store.architecture import Kind
+from models_store.feature_kinds import FeatureKind
 from models_store.gene_panel import Genes
 from models_store.panel_matching import match_panel
 from tests.worker.intake.conftest import check_here
@@ -124,6 +125,28 @@ def test_genes_of_a_list(write: Write) -> None:
 def test_what_a_file_lacks_is_told(write: Write, kind: Kind, kinds: str, lacks: str) -> None:
     with pytest.raises(UntrainableReference, match=lacks) as caught:
         chosen(kind, write(kinds))
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("kind", "uncounted", "says"),
+    [
+        ("totalvi", "protein", "no count of a protein"),
+        ("totalvi", "gene", "no count of a gene"),
+        ("multivi", "region", "no count of a region"),
+        ("peakvi", "region", "no count of a region"),
+        ("poissonvi", "region", "no count of a region"),
+    ],
+)
+def test_a_kind_of_features_that_nobody_counted_is_told(
+    write: Write, kind: Kind, uncounted: FeatureKind, says: str
+) -> None:
+    query = write()
+    rows = query.rows(0, CELLS).toarray()
+    rows[:, query.genes().rows_of(uncounted)] = 0
+    batch, options = pd.Series(["b"] * CELLS), {"n_top_genes": None}
+    with pytest.raises(UntrainableReference, match=says) as caught:
+        choose_panel(kind, query, sp.csr_matrix(rows), batch, options)
     assert caught.value.fix
 
 

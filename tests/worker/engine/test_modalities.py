@@ -14,13 +14,15 @@ import scipy.sparse as sp
 from app.problems import UntrainableReference
 from app.references import manifest_digest
 from models_store.bundle import load_bundle
+from models_store.gene_columns import QueryGenes
 from models_store.multivi import MULTIVI
 from tests.worker.engine.simulated import N_GENES, nothing, simulate, write_canonical
 from tests.worker.engine.test_regions import built, say_types
+from worker.explained import explain
 from worker.mapping import run_mapping
 from worker.networks import draft_architecture
 from worker.orders import MapOrder
-from worker.reference_cache import ReferenceCache
+from worker.reference_cache import LoadedReference, ReferenceCache
 
 N_OF_GENES, N_OF_REGIONS = 25, 25
 TYPES = [
@@ -55,6 +57,12 @@ def test_all_three_kinds_of_features_are_taken(tmp_path: Path) -> None:
 def test_options_that_it_has_not(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UntrainableReference, match=says):
         draft_architecture({"kind": "MULTIVI", "architecture": options}, "counts")
+
+
+def test_values_that_are_no_counts_are_refused() -> None:
+    normal = {"kind": "MULTIVI", "architecture": {"likelihood": "normal"}}
+    with pytest.raises(UntrainableReference, match="MULTIVI models counts"):
+        draft_architecture(normal, "continuous")
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +106,21 @@ def test_queries_that_lack_modalities_are_mapped(reference: Path, tmp_path: Path
         assert latent.shape == (40, 2)
         assert np.isfinite(latent).all()
     assert len({latent.tobytes() for latent in found.values()}) == 3
+
+
+def test_a_query_of_genes_alone_is_held_against_the_genes_of_own_cells(reference: Path) -> None:
+    manifest, network = load_bundle(reference / "bundle")
+    (own, *_) = manifest.own_fit or ()
+    assert own.by_kind is not None
+    assert set(own.by_kind) == {"gene", "region", "protein"}
+    counts = 3 * simulate({"c": 40}, seed=3).counts.toarray()
+    counts[:, N_OF_GENES:] = 0
+    match = manifest.match_genes(QueryGenes.of({"index": manifest.genes.ids}, TYPES))
+    loaded = LoadedReference(manifest.model_copy(update={"own_fit": (own,)}), network, "0" * 64)
+    found = explain(loaded, reference / "bundle", sp.csr_matrix(counts), match)
+    assert found.own_misfit == pytest.approx(own.by_kind["gene"], abs=1e-4)
+    simulated = loaded.manifest.model_copy(update={"own_fit": None})
+    loaded = LoadedReference(simulated, network, "0" * 64)
+    found = explain(loaded, reference / "bundle", sp.csr_matrix(counts), match)
+    (drawn,) = loaded.simulated.values()
+    assert found.own_misfit == pytest.approx(drawn.by_run[0], abs=1e-4)

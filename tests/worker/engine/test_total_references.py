@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from app.problems import UnexportableMapping, UntrainableReference
 from models_store.bundle import load_bundle
 from models_store.recipe import RECIPES
 from models_store.totalvi import TOTALVI
@@ -28,8 +29,10 @@ from worker.alignment import AlignedCounts
 from worker.building import run_build
 from worker.canonical import CanonicalQuery
 from worker.covariates import design_query
+from worker.exporting import _refuse_unknown_models
 from worker.grafting import QuerySurgery
 from worker.mapping import run_mapping
+from worker.networks import draft_architecture
 from worker.orders import BuildOrder
 from worker.reference_cache import ReferenceCache
 
@@ -51,24 +54,28 @@ def cells(batches: dict[str, int], *, seed: int = 0, lacking: str = "") -> Simul
     return Simulated(sp.csr_matrix(counts), made.obs)
 
 
-@pytest.fixture(scope="module")
-def total(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    folder = tmp_path_factory.mktemp("total")
-    write_canonical(folder / "q", cells({"a": 60, "b": 50}, lacking="b"))
+def build(folder: Path, made: Simulated, **architecture: Any) -> Reference:
+    write_canonical(folder / "q", made)
     say_types(folder / "q")
     (folder / "bundle").mkdir()
     options = {
         "kind": "TOTALVI",
         "batch_key": "batch",
+        "labels_keys": ["cell_type"],
         "max_epochs": 2,
         "recipe_search": "off",
         "n_top_genes": None,
-        "architecture": {"n_hidden": 16, "n_latent": 4},
+        "architecture": {"n_hidden": 16, "n_latent": 4, **architecture},
     }
     ordered = BuildOrder("total", 1, folder / "q", folder / "bundle", options, {}, 1, "cpu")
     run_build(ordered, nothing)
     manifest, cvae = load_bundle(folder / "bundle")
     return Reference(folder / "bundle", manifest, cvae)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def total(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    return build(tmp_path_factory.mktemp("total"), cells({"a": 60, "b": 50}, lacking="b"))
 
 
 def latents(reference: Reference, query: Simulated, folder: Path) -> pd.DataFrame:
@@ -112,6 +119,29 @@ def test_alone_in_a_plate_and_without_proteins(total: Reference, tmp_path: Path)
     found = latents(total, dataclasses.replace(mine, counts=sp.csr_matrix(bare)), tmp_path / "bare")
     assert np.isfinite(found.to_numpy()).all()
     assert not found.equals(alone)
+
+
+def test_proteins_may_vary_by_label(tmp_path: Path) -> None:
+    made = build(tmp_path, cells({"a": 40, "b": 40}), protein_dispersion="protein-label")
+    assert isinstance(made.cvae, TOTALVI)
+    assert made.cvae.proteins.dispersion.reference.shape == (2, N_PROTEINS)
+    mapped = order(made, tmp_path / "query", cells({"new": 40}, seed=3), labels_key="cell_type")
+    say_types(mapped.canonical)
+    run_mapping(mapped, ReferenceCache(), nothing)
+    told = json.loads((mapped.out / "provenance.json").read_text())
+    assert told["labels"]["n_labelled"] == 40
+
+
+def test_covariates_are_injected_deeply_or_there_is_no_such_model(total: Reference) -> None:
+    first_layer = {"kind": "TOTALVI", "architecture": {"deeply_inject_covariates": False}}
+    with pytest.raises(UntrainableReference, match="no option of kind TOTALVI"):
+        draft_architecture(first_layer, "counts")
+    shallow = {"deeply_inject_covariates": False}
+    architecture = total.manifest.architecture.model_copy(update=shallow)
+    manifest = total.manifest.model_copy(update={"architecture": architecture})
+    _refuse_unknown_models(total.manifest)
+    with pytest.raises(UnexportableMapping, match="no TOTALVI"):
+        _refuse_unknown_models(manifest)
 
 
 @pytest.mark.parametrize("bare", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anndata
@@ -13,10 +14,14 @@ import pandas as pd
 import pytest
 
 from app.problems import NotCounts, UnfitCells, UnknownBatchColumn, UnknownLabelsColumn
+from models_store.architecture import Architecture
 from models_store.bundle import CELLS_FILE, verify_bundle
+from models_store.manifest import LabelLevel
 from worker import own_fit
 from worker.imports.cell_sources import LatentBlock
 from worker.imports.cell_table import ROW_GROUP, CellColumns, write_cells
+from worker.imports.order import ImportOptions
+from worker.imports.reference_cells import _Reading
 from worker.imports.telling import tell
 
 from .files import import_save, latents_of, read_cells, write_counts, write_minified
@@ -309,3 +314,19 @@ def test_the_manifest_says_where_it_is_from(folder: Path, tmp_path: Path) -> Non
     }
     assert manifest.provenance.source_sha256 is not None
     assert manifest.provenance.source_name == "save"
+
+
+@pytest.mark.parametrize("dispersion", ["protein", "protein-label"])
+def test_a_network_that_looks_at_labels_keeps_its_own_order_of_them(dispersion: str) -> None:
+    architecture = Architecture.model_validate(
+        {"n_genes": 1, "n_proteins": 1, "protein_dispersion": dispersion}
+    )
+    own = LabelLevel(key="cell_type", categories=("T", "B"))
+    model = SimpleNamespace(
+        kind="totalvi", architecture=architecture, save=SimpleNamespace(labels=own)
+    )
+    order = SimpleNamespace(options=ImportOptions("m"))
+    obs = pd.DataFrame({"cell_type": ["B", "T"]})
+    reading: Any = _Reading(order, model, None, None, {"obs_columns": ["cell_type"]}, obs)  # type: ignore[arg-type]
+    (level,) = reading._labels()
+    assert level.categories == (("T", "B") if dispersion == "protein-label" else ("B", "T"))
