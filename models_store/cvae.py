@@ -133,6 +133,7 @@ class CVAE(nn.Module):
                 the minibatch whose label is known.
         """
 
+    @abstractmethod
     def decoded(
         self, output: OutputName, z: Float[Tensor, "c z"], cells: Cells
     ) -> Float[Tensor, "c f"]:
@@ -143,7 +144,6 @@ class CVAE(nn.Module):
             z: as `sample` draws it.
             cells: codes and covariates; counts are not looked at.
         """
-        raise NotImplementedError(output)
 
     @property
     def library_is_latent(self) -> bool:
