@@ -142,7 +142,6 @@ class PEAKVI(CVAE):
         codes: Codes,
         *,
         continuous: Float[Tensor, "c n"] | None = None,
-        regions: Tensor | None = None,
     ) -> Float[Tensor, "c r"]:
         """p of each region at z, without the depth of a cell and the factor of a region.
 
@@ -150,14 +149,9 @@ class PEAKVI(CVAE):
             z: latents.
             codes: the batch to decode into, and the extra covariates.
             continuous: continuous covariates; None: 0.
-            regions: positions of those that are wanted, in order; None: all.
         """
         continuous = self.no_continuous(len(z)) if continuous is None else continuous
-        seen = z if continuous is None else torch.cat([z, continuous], dim=-1)
-        output = self.decoder.output
-        rows = slice(None) if regions is None else regions
-        h = self.decoder.layers(seen, codes)
-        return torch.sigmoid(nn.functional.linear(h, output.weight[rows], output.bias[rows]))
+        return torch.sigmoid(self.decode(z, codes, continuous))
 
     def decoded(
         self, output: OutputName, z: Float[Tensor, "c z"], cells: Cells

@@ -24,7 +24,6 @@ class POISSONVI(SCVI):
         codes: Codes,
         *,
         continuous: Float[Tensor, "c n"] | None = None,
-        regions: Tensor | None = None,
     ) -> Float[Tensor, "c r"]:
         """Each region's share of a cell's counts, as if all regions were as often open.
 
@@ -35,13 +34,11 @@ class POISSONVI(SCVI):
             z: latents, on the simplex for `ln`.
             codes: the batch to decode into, and the extra covariates.
             continuous: continuous covariates; None: 0.
-            regions: positions of those that are wanted, in order; None: all.
         """
         continuous = self.no_continuous(len(z)) if continuous is None else continuous
         seen = z if continuous is None else torch.cat([z, continuous], dim=-1)
         logits = nn.functional.linear(self.decoder.layers(seen, codes), self.decoder.scale.weight)
-        shares = self.head.scale(logits)
-        return shares if regions is None else shares[:, regions]
+        return self.head.scale(logits)
 
     def decoded(
         self, output: OutputName, z: Float[Tensor, "c z"], cells: Cells
