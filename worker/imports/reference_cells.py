@@ -98,6 +98,7 @@ def _request(order: ImportOrder, model: ConvertedModel) -> CellsRequest:
         umap_key=options.umap_key,
         proteins_key=save.proteins_key,
         protein_names_key=save.protein_names_key,
+        modalities=save.modalities,
     )
 
 
