@@ -75,8 +75,8 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         minibatch_size=128,
         max_epochs=400,
         held_out=0.1,
-        patience=6,
-        tolerance=2e-5,
+        patience=20,
+        tolerance=1e-5,
         sample_size=20_000,
     ),
     "scvi-tools": Recipe(
