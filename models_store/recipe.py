@@ -44,7 +44,11 @@ class Recipe(BaseModel):
     """Cells of a batch that training sees; None: all."""
     chance_distance: float = Field(default=0.0, ge=0)
     """How far from their start the rows of a batch of few cells come to lie by chance, in units of
-    the reference's own spread: they are shrunk by it (`worker.shrinkage`). 0: not at all."""
+    the reference's own spread: they are shrunk by it (`worker.shrinkage`). 0: not at all. With
+    `to_nearest` only where the reference came without its cells."""
+    to_nearest: bool = False
+    """Whether rows go no further than to where the batch's cells lie nearest to the reference's
+    (`worker.restraint`)."""
     mixing_kept: float = Field(default=0.0, ge=0, le=1)
     """Share of the mixing with reference cells that a batch has at the start, and that its rows
     must leave it: they are taken so far only (`worker.restraint`). 0: all the way, as they are
@@ -67,6 +71,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         patience=2,
         sample_size=10_000,
         chance_distance=4.0,
+        to_nearest=True,
         mixing_kept=1.0,
     ),
     "converged": Recipe(

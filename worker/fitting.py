@@ -42,7 +42,8 @@ class Fit:
     elbo_after: float
     stop_reason: str
     trusted: float
-    """Share of the way to the fitted rows that so many cells warrant (`worker.shrinkage`)."""
+    """Share of the way to the fitted rows that so many cells warrant (`worker.shrinkage`); 1 where
+    the reference's own cells tell how far to go."""
     shrinkage: float
     """Root mean square distance of the rows from their start, in units of the reference's own
     spread between batches: 0 is `forward`, 1 is as far as reference batches lie apart."""
@@ -84,7 +85,8 @@ def fit(
         before = watch.elbo(start)
         loop = _Loop(cvae, recipe, generator, watch, threads=threads)
         epochs, reason = loop.run(tick)
-        trusted = trusted_share(_distance(cvae), len(group), recipe.chance_distance)
+        by_chance = 0.0 if restrain and recipe.to_nearest else recipe.chance_distance
+        trusted = trusted_share(_distance(cvae), len(group), by_chance)
         _Line(start, cvae).at(trusted)
         restrained = None
         if restrain is not None and epochs:

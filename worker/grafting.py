@@ -214,7 +214,8 @@ class QuerySurgery:
         self, projected: ProjectedQuery, order: Index, recipe: Recipe
     ) -> Restrain | None:
         """What says how far the group's fit may go; None where the recipe or nobody can."""
-        if not recipe.mixing_kept or self.among is None or not len(self.among):
+        is_asked = recipe.to_nearest or recipe.mixing_kept
+        if not is_asked or self.among is None or not len(self.among):
             return None
         among, cells = self.among, order[:MOST_AMONG]
         projection = projected.rows(cells).to(self.device)
@@ -224,7 +225,7 @@ class QuerySurgery:
             def place(share: float) -> Tensor:
                 return encode(network(share), projection, codes, most_draws=FEW_DRAWS).mean
 
-            return restrain(among, place, recipe.mixing_kept)
+            return restrain(among, place, recipe.mixing_kept, to_nearest=recipe.to_nearest)
 
         return restrained
 

@@ -1,4 +1,4 @@
-"""How far query cells lie among reference cells."""
+"""How query cells lie to reference cells: how far among them, and how far from them."""
 
 import torch
 from jaxtyping import Float
@@ -35,9 +35,34 @@ def mixing(
     for start in range(0, n_judged, JUDGED_AT_ONCE):
         cells = torch.arange(start, min(start + JUDGED_AT_ONCE, n_judged), device=query.device)
         own = len(reference) + cells
-        # Products would be faster and lose the digits that tell near cells apart.
-        distance = torch.cdist(together[own], together, compute_mode="donot_use_mm_for_euclid_dist")
+        distance = _distances(together[own], together)
         distance[cells - start, own] = torch.inf
         nearest = distance.topk(near, largest=False).indices
         of_reference += int((nearest < len(reference)).sum())
     return of_reference / (near * n_judged) * n_others / len(reference)
+
+
+def remoteness(
+    reference: Float[Tensor, "r z"], query: Float[Tensor, "q z"], *, judged: int | None = None
+) -> float:
+    """The mean distance of query cells to reference cells near them.
+
+    Args:
+        reference: latents of at least one cell.
+        query: latents of at least one cell.
+        judged: only of so many query cells, the first ones; None: of all.
+
+    Returns:
+        The Euclidean distance to the 30 nearest, in units of the latent, in the mean over these
+        and over cells.
+    """
+    cells, among = query[:judged].double(), reference.double()
+    near, total = min(NEIGHBOURS, len(among)), 0.0
+    for some in torch.split(cells, JUDGED_AT_ONCE):
+        total += float(_distances(some, among).topk(near, largest=False).values.sum())
+    return total / (near * len(cells))
+
+
+def _distances(some: Float[Tensor, "s z"], among: Float[Tensor, "a z"]) -> Float[Tensor, "s a"]:
+    """Products would be faster and lose the digits that tell near cells apart."""
+    return torch.cdist(some, among, compute_mode="donot_use_mm_for_euclid_dist")

@@ -209,6 +209,7 @@ def _restraint(found: Restrained | None) -> dict[str, float] | None:
         return None
     return {
         "share": _round(found.share),
+        "nearest": _round(found.nearest),
         "mixing_forward": _round(found.mixing_start),
         "mixing_fitted": _round(found.mixing_fitted),
         "mixing": _round(found.mixing),

@@ -1,4 +1,7 @@
-"""How far the rows of a batch are trusted: those that lie as far away as chance puts them, not.
+"""How far rows are trusted where no reference cells tell: not as far as chance puts them.
+
+A reference that was imported without its cells cannot show where a batch lies nearest to them
+(`worker.restraint`), and a recipe may not ask it to.
 
 Rows that are fitted to a few cells come to lie at a distance from their start even where the batch
 is shifted by nothing: any cells that the reference was not trained on suggest some shift. Labels

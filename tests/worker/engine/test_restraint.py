@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models_store.recipe import RECIPES
 from tests.worker.engine.simulated import Reference, nothing, simulate
 from tests.worker.engine.test_mapping import order
 from worker.mapping import run_mapping
-from worker.mixing import mixing
+from worker.mixing import mixing, remoteness
 from worker.reference_cache import ReferenceCache
-from worker.restraint import restrain
+from worker.restraint import lowest, restrain
+
+PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def cells(n: int, seed: int) -> torch.Tensor:
@@ -66,6 +70,68 @@ def test_one_count_more_or_less_moves_little() -> None:
     assert one == pytest.approx(other, abs=0.02)
 
 
+def test_rows_of_a_few_cells_go_to_where_these_lie_nearest_and_no_further() -> None:
+    """Around 15 cells there are few but reference cells, wherever they lie: mixing is blind."""
+    reference, query = cells(400, 0), cells(15, 1) + 3.0
+    place = leaving(query, -5.0)  # in its midst at 0.6
+    found = restrain(reference, place, 0.9, to_nearest=True)
+    assert found.nearest == pytest.approx(0.6, abs=0.05)
+    assert found.share == found.nearest
+    assert restrain(reference, place, 0.9).nearest == 1.0
+    nearest = remoteness(reference, place(found.share))
+    assert nearest < 0.9 * min(remoteness(reference, place(t)) for t in (0.0, 1.0))
+
+
+def test_rows_that_only_lead_away_stay_where_they_start() -> None:
+    reference, query = cells(400, 0), cells(15, 1)
+    found = restrain(reference, leaving(query, 4.0), 1.0, to_nearest=True)
+    assert found.share == found.nearest < 0.1
+    gone = restrain(reference, leaving(query + 6.0, -6.0), 1.0, to_nearest=True)
+    assert gone.share == gone.nearest > 0.95
+
+
+def test_a_batch_that_is_nearest_and_keeps_to_itself_goes_back_to_where_it_is_mixed() -> None:
+    reference, query = cells(400, 0), cells(300, 1)
+    middle = query.mean(0)
+
+    def place(share: float) -> torch.Tensor:
+        return middle + (query - middle) * (1 - 0.95 * share)  # all together, where cells are dense
+
+    found = restrain(reference, place, 1.0, to_nearest=True)
+    assert found.nearest > 0.9
+    assert found.share < 0.5 * found.nearest
+    assert found.mixing == pytest.approx(found.mixing_start)
+
+
+@given(st.floats(-0.3, 1.3), st.floats(0.1, 10))
+def test_the_lowest_place_of_a_parabola_is_found_between_places(at: float, bend: float) -> None:
+    found = lowest(PLACES, [bend * (place - at) ** 2 for place in PLACES])
+    assert found == pytest.approx(min(max(at, 0.0), 1.0), abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 10), min_size=5, max_size=5))
+def test_the_lowest_place_is_beside_the_lowest_height(heights: list[float]) -> None:
+    found = lowest(PLACES, heights)
+    assert abs(found - PLACES[heights.index(min(heights))]) <= 0.25
+
+
+def test_of_a_flat_or_hollow_curve_it_is_the_first_lowest_place() -> None:
+    assert lowest(PLACES, [1.0] * 5) == 0.0
+    assert lowest(PLACES, [0.0, 2.0, 3.0, 2.0, 0.0]) == 0.0
+
+
+@pytest.mark.parametrize("judged", [None, 7])
+def test_remoteness_is_the_mean_distance_to_the_nearest_30(judged: int | None) -> None:
+    reference, query = cells(100, 0).double(), cells(700, 1).double()
+    some = query[:judged]
+    distances = (some[:, None] - reference[None]).square().sum(-1).sqrt().sort(dim=1).values
+    expected = float(distances[:, :30].mean())
+    assert remoteness(reference, query, judged=judged) == pytest.approx(expected)
+    assert remoteness(reference[:5], some) == pytest.approx(
+        float((some[:, None] - reference[None, :5]).square().sum(-1).sqrt().mean())
+    )
+
+
 def test_a_mapping_tells_how_far_it_went_and_keeps_its_mixing(
     reference: Reference, tmp_path: Path
 ) -> None:
@@ -76,7 +142,9 @@ def test_a_mapping_tells_how_far_it_went_and_keeps_its_mixing(
     restraint = told["default"]["restraint"]
     assert RECIPES["default"].mixing_kept == 1.0
     assert restraint["mixing"] >= restraint["mixing_forward"] - 1e-3
-    assert 0 <= restraint["share"] <= 1
+    assert 0 <= restraint["share"] <= restraint["nearest"] <= 1
+    assert RECIPES["default"].to_nearest
+    assert told["default"]["trusted"] == 1.0
     assert told["converged"]["restraint"] is told["forward"]["restraint"] is None
     if restraint["share"] == 0:
         assert told["default"]["shrinkage"] == 0
