@@ -50,6 +50,10 @@ class CellsRequest:
     proteins_key: str | None = None
     """The table of obsm that holds the proteins of the model; None: it has none."""
     protein_names_key: str | None = None
+    known_proteins: tuple[str, ...] = ()
+    """The model's proteins, for a table whose columns nothing in the file names."""
+    own_latent_key: str | None = None
+    """What the model calls its own latents, in the obsm of data that were minified for it."""
 
 
 def read_cells(path: Path, request: CellsRequest, limits: Limits, sink: Sink) -> dict[str, Any]:
@@ -104,6 +108,9 @@ class _Cells:
         if self.request.layer is not None or _holds_counts(self.source):
             return None
         means = [key for key in self.source.keys("/obsm") if key.endswith(MEAN_SUFFIX)]
+        own = self.request.own_latent_key
+        if own in means:
+            return own
         if len(means) == 1:
             return means[0]
         raise located(
@@ -138,7 +145,11 @@ class _Cells:
 
     def _query(self) -> H5ad:
         asked = self.request
-        choice = Choice(proteins=asked.proteins_key, protein_names=asked.protein_names_key)
+        choice = Choice(
+            proteins=asked.proteins_key,
+            protein_names=asked.protein_names_key,
+            known_proteins=tuple(asked.known_proteins),
+        )
         return H5ad(self.source, "", choice)
 
     def _prove(
