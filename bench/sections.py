@@ -27,7 +27,6 @@ def convergence(results: Results) -> Iterator[str]:
     """Each side at the same numbers of epochs."""
     for name, told in _named(results, "convergence-"):
         theirs, ours, recipe = told["scvi-tools"], told["cellgraft"], told["recipe"]
-        stopped = ours["with its own stop"]
         yield f"### `{name}`\n"
         yield (
             f"{told['n_cells']:,} training cells, {told['n_genes']:,} genes, "
@@ -35,8 +34,8 @@ def convergence(results: Results) -> Iterator[str]:
             f"{recipe['minibatch_size']} at learning rate {recipe['learning_rate']:g}. "
             f"scvi-tools: {theirs['epochs']} epochs, "
             f"{number(theirs['seconds'])} s, ELBO {theirs['elbo']:.2f}. {_reached(told)} "
-            f"A fit that stops by itself: {stopped['epochs']} epochs, "
-            f"{_spread(stopped['seconds'], ' s')}, ELBO {stopped['elbo']:.2f}.\n"
+            f"It stops by itself after {ours['epochs']} epochs, "
+            f"{_spread(ours['seconds'], ' s')}, ELBO {ours['elbo']:.2f}.\n"
         )
         sides = [{int(epoch): point for epoch, *point in side["curve"]} for side in (theirs, ours)]
         yield from _table(

@@ -16,10 +16,8 @@ from worker.grafting import GroupFit, QuerySurgery
 
 CHECKPOINTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 200, 250, 300, 350, 400)
 """Epochs after which an ELBO is taken, of either side."""
-EPOCHS = 16
-STOPPING = RECIPES["converged"]
-RECIPE = STOPPING.model_copy(update={"held_out": 0.0, "patience": 0, "max_epochs": EPOCHS})
-"""What the ELBO wants, at KL weight 1 and without a rule when to stop."""
+RECIPE = RECIPES["converged"]
+"""What the ELBO wants, with its own rule when to stop."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,7 @@ class Turn:
     projected: float
     first_step: float
     epochs: list[float]
-    """Up to the end of each."""
-    stopped: float
-    """Of a whole fit that stops by itself."""
+    """Up to the end of each; the last ends the fit."""
 
 
 class OurTurns:
@@ -39,7 +35,9 @@ class OurTurns:
 
     def __init__(self, surgery: QuerySurgery) -> None:
         self.surgery = surgery
-        self._fit(RECIPE.model_copy(update={"max_epochs": 1}))  # compiles what is compiled once
+        fit = self._fit(RECIPE)[0].fit  # compiles what is compiled once
+        assert fit is not None
+        self.n_epochs = fit.epochs
         self.turns: list[Turn] = []
 
     def take(self) -> None:
@@ -48,44 +46,44 @@ class OurTurns:
         seen = time.perf_counter()
         self.surgery.fit(projected, RECIPE, lambda done: ticks.append((done, time.perf_counter())))
         ended = time.perf_counter()
+        assert RECIPE.max_epochs is not None
+        starts = [done * RECIPE.max_epochs for done, _ in ticks]
         ends = [
-            next((at for done, at in ticks if done * EPOCHS >= epoch - 1e-6), ended)
-            for epoch in range(1, EPOCHS + 1)
+            next(at for start, (_, at) in zip(starts, ticks, strict=True) if start >= epoch - 1e-6)
+            for epoch in range(1, self.n_epochs)
         ]
-        again = time.perf_counter()
-        self._fit(STOPPING)
-        stopped = time.perf_counter() - again
-        self.turns.append(
-            Turn(seen - began, ticks[0][1] - began, [end - began for end in ends], stopped)
-        )
+        since = [end - began for end in (*ends, ended)]
+        self.turns.append(Turn(seen - began, ticks[0][1] - began, since))
 
     def seconds(self, epoch: int) -> dict[str, float]:
         """From canonical counts to the end of an epoch."""
         return spread([turn.epochs[epoch - 1] for turn in self.turns])
 
     def curve(self, held_out: HeldOut) -> list[list[float]]:
-        """Epochs, median seconds and ELBO.
+        """Epochs, median seconds and ELBO, of the start and up to where the fit stops.
 
         A fit of more epochs begins like one of fewer, so the weights at a checkpoint are those of
         a fit of so many epochs.
         """
         until_first = spread([turn.first_step for turn in self.turns])["median"]
+        until_stop = [epoch for epoch in CHECKPOINTS if epoch < self.n_epochs]
         return [
             [
                 epoch,
                 self.seconds(epoch)["median"] if epoch else until_first,
                 self._elbo(RECIPE.model_copy(update={"max_epochs": epoch}), held_out),
             ]
-            for epoch in (0, *CHECKPOINTS)
-            if epoch <= EPOCHS
+            for epoch in (0, *until_stop, self.n_epochs)
         ]
 
     def figures(self, held_out: HeldOut) -> dict[str, Any]:
-        epochs = [(turn.epochs[-1] - turn.first_step) / EPOCHS for turn in self.turns]
-        fit = self._fit(STOPPING)[0].fit
-        assert fit is not None
+        epochs = [(turn.epochs[-1] - turn.first_step) / self.n_epochs for turn in self.turns]
+        curve = self.curve(held_out)
         return {
-            "curve": self.curve(held_out),
+            "epochs": self.n_epochs,
+            "seconds": self.seconds(self.n_epochs),
+            "elbo": curve[-1][2],
+            "curve": curve,
             "turns": len(self.turns),
             "parts": {
                 "projecting": spread([turn.projected for turn in self.turns]),
@@ -93,11 +91,6 @@ class OurTurns:
                     [turn.first_step - turn.projected for turn in self.turns]
                 ),
                 "an epoch": spread(epochs),
-            },
-            "with its own stop": {
-                "seconds": spread([turn.stopped for turn in self.turns]),
-                "epochs": fit.epochs,
-                "elbo": self._elbo(STOPPING, held_out),
             },
         }
 

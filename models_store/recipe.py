@@ -37,7 +37,9 @@ class Recipe(BaseModel):
     held_out: float = Field(default=0.0, ge=0, lt=1)
     """Share of a batch's cells kept aside to tell when to stop; 0: the fixed epoch count."""
     patience: int = Field(default=0, ge=0)
-    """Evaluations without a better held-out ELBO before the fit ends."""
+    """Evaluations without a better held-out ELBO before the fit slows down, and at last ends."""
+    tolerance: float = Field(default=2e-4, ge=0)
+    """Relative gain in the held-out ELBO that counts as better."""
     sample_size: int | None = Field(default=None, gt=0)
     """Cells of a batch that training sees; None: all."""
     chance_distance: float = Field(default=0.0, ge=0)
@@ -73,7 +75,8 @@ RECIPES: Mapping[RecipeName, Recipe] = {
         minibatch_size=128,
         max_epochs=400,
         held_out=0.1,
-        patience=3,
+        patience=20,
+        tolerance=1e-5,
         sample_size=20_000,
     ),
     "scvi-tools": Recipe(

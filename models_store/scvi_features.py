@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from models_store.feature_kinds import KINDS, FeatureKind
 from models_store.scvi_refusals import InconsistentSave, UnsupportedSave
 
 LAYERS: Mapping[str, str] = {"rna_layer": "X", "atac_layer": "atac", "protein_layer": "proteins"}
@@ -25,6 +26,26 @@ class Features:
     genes: Names = ()
     regions: Names = ()
     proteins: Names = ()
+
+
+@dataclass(frozen=True)
+class ModalityOfSave:
+    """A modality of the MuData that a model was trained on."""
+
+    kind: FeatureKind
+    name: str
+    layer: str | None
+    """Where its counts were; None: in X."""
+
+
+def modalities_of(setup: Mapping[str, Any]) -> tuple[ModalityOfSave, ...]:
+    """What the setup says of a MuData's modalities, in the order of the network's features."""
+    named = setup.get("modalities") or {}
+    return tuple(
+        ModalityOfSave(kind, name_of(named[layer]), setup.get(layer))
+        for kind, layer in zip(KINDS, LAYERS, strict=True)
+        if named.get(layer) is not None
+    )
 
 
 def name_of(value: Any) -> str:

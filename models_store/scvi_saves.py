@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from models_store.manifest import Covariate, LabelLevel
-from models_store.scvi_features import features_of
+from models_store.scvi_features import ModalityOfSave, features_of, modalities_of
 from models_store.scvi_features import name_of as name_of
 from models_store.scvi_refusals import InconsistentSave as InconsistentSave
 from models_store.scvi_refusals import UnsupportedSave as UnsupportedSave
@@ -56,6 +56,8 @@ class Save:
     """Where in uns their names were, if the table had none."""
     latent_key: str | None = None
     """Of a minified model: the array of obsm that holds its latents."""
+    modalities: tuple[ModalityOfSave, ...] = ()
+    """Of the MuData that the model was trained on; none where that was one table."""
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -144,6 +146,7 @@ def _save(
         proteins_key=setup.get("protein_expression_obsm_key"),
         protein_names_key=setup.get("protein_names_uns_key"),
         latent_key=head.get("latent_key"),
+        modalities=modalities_of(setup),
         n_panels=len((fields.get("panel") or {}).get("categorical_mapping") or ()),
     )
 

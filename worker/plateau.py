@@ -9,8 +9,6 @@ from models_store.cvae import CVAE
 from models_store.recipe import Recipe
 from worker.watch import Watch
 
-TOLERANCE = 2e-4
-"""Relative gain in the watched number that counts as better."""
 LEARNING_RATE_DROP = 0.2
 DROPS = 2
 STEPS_BETWEEN_EVALUATIONS = 10
@@ -36,7 +34,7 @@ class Plateau:
 
     def evaluate(self, optimiser: torch.optim.Optimizer) -> None:
         score = self.watch.score(self.cvae, self.recipe)
-        if score > self.best + TOLERANCE * abs(self.best):
+        if score > self.best + self.recipe.tolerance * abs(self.best):
             self._keep(score)
             self.stale = 0
             return

@@ -16,7 +16,7 @@ LEAST_RESPONSE = 0.95
 TIE = 0.005
 """In macro-F1: a difference that decides nothing."""
 ELBO_TIE = 2e-4
-"""Of the ELBO: less than a fit itself calls a gain (`worker.fitting.TOLERANCE`)."""
+"""Of the ELBO: less than a fit itself calls a gain (`Recipe.tolerance`)."""
 
 
 @dataclass(frozen=True)

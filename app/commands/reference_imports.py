@@ -31,7 +31,9 @@ Prefix = Annotated[
 ]
 Cells = Annotated[
     Path | None,
-    typer.Option(help="An h5ad of the reference's cells; default: adata.h5ad beside the save."),
+    typer.Option(
+        help="An h5ad or h5mu of the reference's cells; default: the one beside the save."
+    ),
 ]
 NoCells = Annotated[bool, typer.Option("--no-cells", help="Take no cells.")]
 LatentKey = Annotated[str | None, typer.Option(help="Latents in obsm, instead of encoding counts.")]

@@ -1,16 +1,17 @@
-"""The cells of a reference as an h5ad has them: counts, or latents alone; labels and a UMAP."""
+"""The cells of a reference, of an h5ad or h5mu: counts, or latents alone; labels and a UMAP."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
 from h5py import Dataset
 
+from models_store.scvi_features import ModalityOfSave
 from worker.intake import cells as obs_table
 from worker.intake.attached import Attached, widened
 from worker.intake.choice import Choice
@@ -19,10 +20,12 @@ from worker.intake.features import FeatureTable
 from worker.intake.findings import Findings, located, reading
 from worker.intake.frames import FILES, Sink
 from worker.intake.h5ad import H5ad
-from worker.intake.kinds import require_h5ad
+from worker.intake.h5mu import H5mu, open_modality
+from worker.intake.kinds import require_tables
 from worker.intake.limits import Limits
 from worker.intake.look import look
-from worker.intake.matrices import Matrix, locate
+from worker.intake.matrices import Matrix
+from worker.intake.modalities import Named
 from worker.intake.rows import ENTRIES
 from worker.intake.signature import check_signature
 from worker.intake.source import Source, blocks
@@ -31,6 +34,7 @@ from worker.intake.uncounted import tell_faults
 from worker.intake.values import Survey, check_number_type
 from worker.obs import listed
 
+NEEDED = "Give the file that the model was trained on, with raw counts in each of its modalities."
 LATENT, VARIANCE, UMAP = "latent.f32", "variance.f32", "umap.f32"
 CELLS_FILES = (*FILES, LATENT, VARIANCE, UMAP)
 MEAN_SUFFIX, VARIANCE_SUFFIX = "latent_qzm", "latent_qzv"
@@ -54,6 +58,14 @@ class CellsRequest:
     """The model's proteins, for a table whose columns nothing in the file names."""
     own_latent_key: str | None = None
     """What the model calls its own latents, in the obsm of data that were minified for it."""
+    modalities: Sequence[ModalityOfSave] = ()
+    """Of the MuData that the model was trained on, the first of them the one whose cells count."""
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Self:
+        """From JSON."""
+        modalities = [ModalityOfSave(**each) for each in told["modalities"]]
+        return cls(**{**told, "modalities": modalities})
 
 
 def read_cells(path: Path, request: CellsRequest, limits: Limits, sink: Sink) -> dict[str, Any]:
@@ -69,19 +81,42 @@ def read_cells(path: Path, request: CellsRequest, limits: Limits, sink: Sink) ->
         if (problem := findings.problem()) is not None:
             raise problem
         source = Source(file, limits)
-        require_h5ad(source)
-        return _Cells(source, request, sink).read()
+        require_tables(source)
+        return _Cells(_file(source, request), request, sink).read()
+
+
+def _file(source: Source, request: CellsRequest) -> H5ad:
+    names, known = request.protein_names_key, tuple(request.known_proteins)
+    choice = Choice(proteins=request.proteins_key, protein_names=names, known_proteins=known)
+    if not source.has("/mod"):
+        return H5ad(source, "", choice)
+    if not request.modalities:
+        return open_modality(source, choice)
+    held = source.keys("/mod")
+    for each in request.modalities:
+        if each.name not in held:
+            raise located(
+                "unfit-cells",
+                "/mod",
+                f"The model was trained on modality {each.name!r}; the file has {listed(held)}.",
+                "Give the file that the model was trained on.",
+            )
+    main, *others = (Named(each.name, each.kind, each.layer) for each in request.modalities)
+    return H5mu(source, main, others, choice)
 
 
 @dataclass
 class _Cells:
-    source: Source
+    file: H5ad
     request: CellsRequest
     sink: Sink
 
+    @property
+    def source(self) -> Source:
+        return self.file.source
+
     def read(self) -> dict[str, Any]:
-        findings = Findings()
-        obs = read_table(self.source, "/obs", findings, only=self.request.columns)
+        obs, held = self._obs()
         if len(obs) == 0:
             raise located(
                 "unfit-cells",
@@ -91,7 +126,7 @@ class _Cells:
             )
         facts: dict[str, Any] = {
             "n_cells": len(obs),
-            "obs_columns": column_names(self.source, "/obs"),
+            "obs_columns": held,
             "unread": obs.unread,
         }
         latent = self._latent_key()
@@ -101,29 +136,50 @@ class _Cells:
         self.sink.write("obs.arrow", obs_table.as_arrow(obs))
         return facts
 
+    def _obs(self) -> tuple[Table, list[str]]:
+        """The columns that are wanted, and the names of all."""
+        if not isinstance(self.file, H5mu):
+            table = read_table(self.source, "/obs", Findings(), only=self.request.columns)
+            return table, column_names(self.source, "/obs")
+        # Some of its columns are those of a modality, some those of the table of all.
+        whole = self.file.cells(Findings())
+        wanted = [each for each in whole.columns if each.name in self.request.columns]
+        return replace(whole, columns=wanted), [each.name for each in whole.columns]
+
     def _latent_key(self) -> str | None:
         """The array of latents to take, or None where there are counts to encode."""
         if self.request.latent_key is not None:
             return self.request.latent_key
-        if self.request.layer is not None or _holds_counts(self.source):
+        if self.request.layer is not None or self._holds_counts():
             return None
-        means = [key for key in self.source.keys("/obsm") if key.endswith(MEAN_SUFFIX)]
-        own = self.request.own_latent_key
-        if own in means:
-            return own
-        if len(means) == 1:
-            return means[0]
+        means = [key for key in self._tables() if key.endswith(MEAN_SUFFIX)]
+        own = [key for key in means if key == self.request.own_latent_key]
+        if len(found := own or means) == 1:
+            return found[0]
         raise located(
             "unfit-cells",
             "/X",
             "The file holds neither counts in X nor latents that scvi-tools stored beside them. "
-            f"Its obsm has: {listed(self.source.keys('/obsm')) or 'nothing'}.",
+            f"Its obsm has: {listed(self._tables()) or 'nothing'}.",
             "Name the latents with --latent-key, or the counts with --layer.",
         )
 
+    def _tables(self) -> list[str]:
+        return self.source.keys(f"{self.file.root}/obsm")
+
+    def _holds_counts(self) -> bool:
+        """Whether X holds anything; minified data keep it as a sparse matrix without an entry."""
+        place = f"{self.file.root}/X"
+        if not self.source.has(place):
+            return False
+        if self.source.is_group(place):
+            return bool(self.source.dataset(f"{place}/data").size)
+        return True
+
     def _counts(self, obs: Table) -> dict[str, Any]:
-        matrix = locate(self.source, self.request.layer)
-        var = read_table(self.source, matrix.var_path, Findings())
+        layer = self.file.main.layer if isinstance(self.file, H5mu) else None
+        matrix = self.file.locate(self.request.layer or layer)
+        var = self.file.genes(matrix, Findings())
         if matrix.shape != (len(obs), len(var)):
             raise located(
                 "unfit-cells",
@@ -132,66 +188,64 @@ class _Cells:
                 f"{len(obs):,} cells and {len(var):,} genes.",
                 "Write the file again with write_h5ad.",
             )
-        query, proteins = self._query(), list[Attached]()
-        if self.request.proteins_key is not None:
-            proteins = query.attached(obs, Findings())
-        totals = self._prove(query, matrix, (obs, var), proteins)
-        self._write_genes(var, proteins)
+        beside = self._beside(obs)
+        totals = self._prove(matrix, (obs, var), beside)
+        self._write_genes(var, beside)
         return {
             "counts_from": matrix.name,
-            "n_genes": len(var) + sum(each.width for each in proteins),
+            "n_genes": len(var) + sum(each.width for each in beside),
             "nnz": totals.nnz,
         }
 
-    def _query(self) -> H5ad:
-        asked = self.request
-        choice = Choice(
-            proteins=asked.proteins_key,
-            protein_names=asked.protein_names_key,
-            known_proteins=tuple(asked.known_proteins),
-        )
-        return H5ad(self.source, "", choice)
+    def _beside(self, obs: Table) -> list[Attached]:
+        """Features that do not stand in the matrix, where the model needs some."""
+        if isinstance(self.file, H5mu):
+            findings = Findings()
+            found = self.file.attached(obs, findings)
+            if self.request.modalities:
+                _refuse_left_out(findings)
+            return found
+        return [] if self.request.proteins_key is None else self.file.attached(obs, Findings())
 
     def _prove(
-        self,
-        query: H5ad,
-        matrix: Matrix,
-        tables: tuple[Table, Table],
-        proteins: Sequence[Attached],
+        self, matrix: Matrix, tables: tuple[Table, Table], beside: Sequence[Attached]
     ) -> Totals:
         findings, (n_cells, n_genes) = Findings(), matrix.shape
         survey = Survey(whole=self.request.input == "counts")
-        blocks = widened(query.blocks(matrix, survey), n_genes, proteins, self.source.limits)
-        shape = (n_cells, n_genes + sum(each.width for each in proteins))
+        blocks = widened(self.file.blocks(matrix, survey), n_genes, beside, self.source.limits)
+        shape = (n_cells, n_genes + sum(each.width for each in beside))
         totals = write_counts(blocks, shape, self.sink, survey)
-        tell_faults(query, matrix, survey, tables, findings)
+        tell_faults(self.file, matrix, survey, tables, findings)
         if (problem := findings.problem()) is not None:
             raise problem
         return totals
 
     def _latents(self, key: str, n_cells: int) -> dict[str, Any]:
-        self._write_genes(read_table(self.source, "/var", Findings()))
+        self._write_genes(self.file.genes(None, Findings()))
         width = self._numbers(key, LATENT, n_cells)
         if width != self.request.n_latent:
             raise located(
                 "unfit-cells",
-                _place(key),
-                f"`{_place(key)[1:]}` has {width} columns, but the model has "
+                self._place(key),
+                f"`{self._place(key)[1:]}` has {width} columns, but the model has "
                 f"{self.request.n_latent} latent dimensions.",
                 "Name the latents of this model with --latent-key.",
             )
-        facts: dict[str, Any] = {"latent_from": _place(key)[1:]}
+        facts: dict[str, Any] = {"latent_from": self._place(key)[1:]}
         variance = key.removesuffix(MEAN_SUFFIX) + VARIANCE_SUFFIX
-        if key.endswith(MEAN_SUFFIX) and self.source.is_dataset(_place(variance)):
+        if key.endswith(MEAN_SUFFIX) and self.source.is_dataset(self._place(variance)):
             facts["n_variance"] = self._numbers(variance, VARIANCE, n_cells)
         return facts
 
     def _write_genes(self, var: Table, proteins: Sequence[Attached] = ()) -> None:
         self.sink.write("genes.json", FeatureTable.of(var, proteins, Findings()).as_json())
 
+    def _place(self, key: str) -> str:
+        return f"{self.file.root}/obsm/{key.strip('/').removeprefix('obsm/')}"
+
     def _numbers(self, key: str, name: str, n_cells: int) -> int:
         """Stream an array of obsm to the sink as float32; how many columns it has."""
-        path = _place(key)
+        path = self._place(key)
         if not self.source.is_dataset(path):
             held = listed(self.source.keys("/obsm")) or "nothing"
             raise located(
@@ -231,17 +285,11 @@ def _opened(path: Path) -> h5py.File:
         return h5py.File(path, "r", locking=False)
 
 
-def _place(key: str) -> str:
-    return f"/obsm/{key.strip('/').removeprefix('obsm/')}"
-
-
-def _holds_counts(source: Source) -> bool:
-    """Whether X holds anything; minified data keep it as a sparse matrix without an entry."""
-    if not source.has("/X"):
-        return False
-    if source.is_group("/X"):
-        return bool(source.dataset("/X/data").size)
-    return True
+def _refuse_left_out(findings: Findings) -> None:
+    """What a query may do without, the cells of a model may not."""
+    for each in findings.every:
+        if each.code == "features-left-out":
+            raise located("unfit-cells", each.pointer, each.detail, NEEDED)
 
 
 def _float_blocks(dataset: Dataset, path: str) -> Iterator[np.ndarray[Any, Any]]:

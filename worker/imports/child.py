@@ -50,7 +50,7 @@ def prepare(order: Mapping[str, Any]) -> tuple[Read, Sequence[str]]:
     if order["kind"] == "cells":
         from worker.imports.cells import CELLS_FILES, CellsRequest, read_cells
 
-        request, limits = CellsRequest(**order["request"]), Limits(**order["limits"])
+        request, limits = CellsRequest.of(order["request"]), Limits(**order["limits"])
         return lambda sink: read_cells(Path(order["path"]), request, limits, sink), CELLS_FILES
     from worker.imports.limits import SaveLimits
     from worker.imports.save import WEIGHTS, SaveFiles, read_save

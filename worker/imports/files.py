@@ -15,7 +15,7 @@ MODEL, PARAMETERS, VAR_NAMES, ATTRIBUTES = (
     "var_names.csv",
     "attr.pkl",
 )
-CELLS = "adata.h5ad"
+CELLS = ("adata.h5ad", "mdata.h5mu")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _complete(model: Path) -> FoundSave:
     def beside(name: str) -> Path:
         return model.with_name(_prefix(model) + name)
 
-    cells = beside(CELLS)
+    cells = next((file for file in map(beside, CELLS) if file.is_file()), None)
     card = model.with_name("README.md")
     files = SaveFiles(model)
     if model.name.endswith(PARAMETERS):
@@ -77,4 +77,4 @@ def _complete(model: Path) -> FoundSave:
                     f"{part.name} is missing beside {model.name}.",
                     fix=f"Copy all three: {PARAMETERS}, {VAR_NAMES} and {ATTRIBUTES}.",
                 )
-    return FoundSave(files, cells if cells.is_file() else None, card if card.is_file() else None)
+    return FoundSave(files, cells, card if card.is_file() else None)

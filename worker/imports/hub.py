@@ -11,7 +11,7 @@ from app.problems import HubUnreachable, MalformedRequest
 SCHEME = "hf://"
 ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w./-]+))?")
 WANTED = ("*model.pt", "*model_params.pt", "*var_names.csv", "*attr.pkl")
-CELLS = "*adata.h5ad"
+CELLS = ("*adata.h5ad", "*mdata.h5mu")
 """By far the largest file of most repositories."""
 TOLD = ("README.md", "_scvi_required_metadata.json")
 
@@ -61,7 +61,7 @@ def fetch(address: str, folder: Path, *, cells: bool = True) -> Fetched:
             repository,
             revision=commit,
             local_dir=folder,
-            allow_patterns=[*WANTED, *TOLD, *([CELLS] if cells else [])],
+            allow_patterns=[*WANTED, *TOLD, *(CELLS if cells else ())],
         )
     except Exception as error:
         said = " ".join(str(error).split())[:300]

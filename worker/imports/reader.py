@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -147,7 +147,7 @@ def read_cells_apart(
     order = {
         "kind": "cells",
         "path": str(path.absolute()),
-        "request": request.__dict__,
+        "request": asdict(request),
         "limits": limits.as_dict(),
     }
     sink = CellsFolder(folder, quota=limits.output_bytes)

@@ -104,6 +104,7 @@ def _request(order: ImportOrder, model: ConvertedModel) -> CellsRequest:
         protein_names_key=save.protein_names_key,
         known_proteins=_told(save.proteins),
         own_latent_key=save.latent_key,
+        modalities=save.modalities,
     )
 
 

@@ -23,7 +23,7 @@ from worker.intake.findings import Findings, located
 from worker.intake.h5ad import H5ad
 from worker.intake.joined_tables import join_tables, rows_of
 from worker.intake.matrices import Matrix
-from worker.intake.modalities import Modality, Union
+from worker.intake.modalities import Modality, Named, Union
 from worker.intake.rows import RowBlock
 from worker.intake.source import Source
 from worker.intake.tables import Table, read_table
@@ -66,8 +66,8 @@ def open_modality(source: Source, choice: Choice) -> H5mu:
             f"The file has no modality {main!r}; it has {listed}.",
             "Send it again with one of these as modality=...",
         )
-    others = [] if choice.modality else [name for name in found if name != main]
-    return H5mu(source, main, others, choice)
+    others = [] if choice.modality else [Named(name) for name in found if name != main]
+    return H5mu(source, Named(main), others, choice)
 
 
 def _main(found: Sequence[str]) -> str | None:
@@ -83,10 +83,10 @@ class H5mu(H5ad):
     format = "h5mu"
 
     def __init__(
-        self, source: Source, modality: str, others: Sequence[str], choice: Choice
+        self, source: Source, main: Named, others: Sequence[Named], choice: Choice
     ) -> None:
-        super().__init__(source, f"{MODALITIES}/{modality}", choice)
-        self.modality, self.others = modality, others
+        super().__init__(source, f"{MODALITIES}/{main.name}", choice)
+        self.main, self.others = main, others
 
     @cached_property
     def _beside(self) -> _Beside:
@@ -99,22 +99,22 @@ class H5mu(H5ad):
         except Problem:
             return found  # told where the cells are read
         known = self._own_features()
-        for name in self.others:
+        for each in self.others:
             try:
-                modality = Modality.opened(self.source, MODALITIES, name)
+                modality = Modality.opened(self.source, MODALITIES, each)
                 if modality is not None:
                     _require_distinct(found.own)
                     _require_new(modality.features, known)
                     found.modalities.append(modality)
             except Problem as problem:
-                found.faults.append((name, problem))
+                found.faults.append((each.name, problem))
         if found.modalities:
             found.join()
         return found
 
     def facts(self) -> dict[str, Any]:
         joined = [each.name for each in self._beside.modalities]
-        return {"modality": self.modality, **({"joined": joined} if joined else {})}
+        return {"modality": self.main.name, **({"joined": joined} if joined else {})}
 
     def locate(self, layer: str | None) -> Matrix:
         matrix = super().locate(layer)
@@ -144,8 +144,8 @@ class H5mu(H5ad):
 
     def genes(self, matrix: Matrix | None, findings: Findings) -> Table:
         table = super().genes(matrix, findings)
-        kind = kind_of_word(self.modality)
-        if kind in ("region", "protein") and feature_types(table) is None:
+        kind = self.main.told
+        if kind in ("region", "protein") and (self.main.kind or feature_types(table) is None):
             types = pa.array([TYPES[kind]] * len(table), pa.string())
             others = [each for each in table.columns if each.name != TYPES_COLUMN]
             table = replace(table, columns=[*others, Column(TYPES_COLUMN, types)])
@@ -178,7 +178,7 @@ class H5mu(H5ad):
         known = {column.name for column in own.columns} | set(own.unread)
         for column in whole.columns:
             # mudata copies a modality's columns up, with its name before theirs.
-            name = column.name.removeprefix(f"{self.modality}:")
+            name = column.name.removeprefix(f"{self.main.name}:")
             if name not in known:
                 known.add(name)
                 own.columns.append(Column(name, pc.take(column.values, rows), column.nullable))
@@ -206,7 +206,7 @@ class H5mu(H5ad):
         return any("protein" in kinds_of(types) for types in joined) or super()._has_proteins()
 
     def dropped(self, matrix: Matrix) -> dict[str, list[str]]:
-        taken = {self.modality, *(each.name for each in self._beside.modalities)}
+        taken = {self.main.name, *(each.name for each in self._beside.modalities)}
         others = [name for name in self.source.keys(MODALITIES) if name not in taken]
         return {**super().dropped(matrix), **({"modalities": others} if others else {})}
 

@@ -30,20 +30,13 @@ def recognise(source: Source, choice: Choice) -> QueryFile:
     raise _what_it_is(source)
 
 
-def require_h5ad(source: Source) -> None:
-    """Raises Problem for every other format."""
-    if source.has("/mod") or not (source.has("/obs") or source.has("/var")):
+def require_tables(source: Source) -> None:
+    """Raises Problem for every format but h5ad and h5mu."""
+    if not (source.has("/mod") or source.has("/obs") or source.has("/var")):
         raise _what_it_is(source)
 
 
 def _what_it_is(source: Source) -> Problem:
-    if source.has("/mod"):
-        return located(
-            "other-format",
-            "/mod",
-            "This is a MuData file with several modalities.",
-            'Upload the one that holds gene counts: mdata["rna"].write_h5ad("query.h5ad").',
-        )
     if is_v3(source) or genomes_of(source):
         return located(
             "other-format",

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.problems import Problem
-from models_store.feature_kinds import TYPES, kind_of_word, kinds_of
+from models_store.feature_kinds import TYPES, FeatureKind, kind_of_word, kinds_of
 from worker.intake.attached import Attached
 from worker.intake.feature_types import feature_types
 from worker.intake.findings import Findings, located
@@ -21,6 +21,21 @@ from worker.intake.rows import RowBlock
 from worker.intake.source import Source
 from worker.intake.tables import Table
 from worker.intake.values import Array, Survey
+
+
+@dataclass(frozen=True)
+class Named:
+    """A modality by its name, with what is known of it before it is opened."""
+
+    name: str
+    kind: FeatureKind | None = None
+    """Of its features; None: what its name stands for."""
+    layer: str | None = None
+    """The matrix of its counts; None: looked for where they usually are."""
+
+    @property
+    def told(self) -> FeatureKind | None:
+        return self.kind or kind_of_word(self.name)
 
 
 @dataclass(frozen=True)
@@ -37,28 +52,28 @@ class Modality:
         return "region" in kinds_of(self.features.types)
 
     @classmethod
-    def opened(cls, source: Source, root: str, name: str) -> Self | None:
+    def opened(cls, source: Source, root: str, named: Named) -> Self | None:
         """The modality with the first of its matrices that holds counts.
 
-        None where neither its name nor its features say that it holds regions or proteins.
+        None where nothing says that it holds regions or proteins.
 
         Raises:
             Problem: it holds no counts, it is damaged, or its cells cannot be told apart.
         """
-        file = H5ad(source, f"{root}/{name}")
+        file = H5ad(source, f"{root}/{named.name}")
         faults: list[Problem] = []
         obs = None
-        for each in file.candidates():
+        for each in [named.layer] if named.layer else file.candidates():
             try:
                 matrix = file.locate(each)
-                types = _types(name, file.genes(matrix, Findings()))
+                types = _types(named, file.genes(matrix, Findings()))
                 if types is None:
                     return None
                 obs = obs or _cells(file)
-                return cls(name, obs, _features(file, name, matrix, types, obs).proved())
+                return cls(named.name, obs, _features(file, matrix, types, obs).proved())
             except Problem as problem:
                 faults.append(problem)
-        if not faults and kind_of_word(name) in (None, "gene"):
+        if not faults and named.told in (None, "gene"):
             return None
         raise faults[0] if faults else _nothing(file)
 
@@ -74,14 +89,14 @@ def _cells(file: H5ad) -> Table:
     return obs
 
 
-def _types(name: str, var: Table) -> list[str] | None:
-    told, kind = feature_types(var), kind_of_word(name)
-    if told is not None and set(kinds_of(told)) <= {"region", "protein"}:
+def _types(named: Named, var: Table) -> list[str] | None:
+    told, kind = feature_types(var), named.told
+    if named.kind is None and told is not None and set(kinds_of(told)) <= {"region", "protein"}:
         return told
     return None if kind in (None, "gene") else [TYPES[kind]] * len(var)
 
 
-def _features(file: H5ad, name: str, matrix: Matrix, types: list[str], obs: Table) -> Attached:
+def _features(file: H5ad, matrix: Matrix, types: list[str], obs: Table) -> Attached:
     check_size(matrix, file.source.limits)
     var = file.genes(matrix, Findings())
     if matrix.shape != (len(obs), len(var)):
@@ -95,7 +110,7 @@ def _features(file: H5ad, name: str, matrix: Matrix, types: list[str], obs: Tabl
     def read(survey: Survey) -> Iterator[RowBlock]:
         return file.blocks(matrix, survey)
 
-    return Attached(f"mod/{name}", matrix.path, types, var.index.to_pylist(), len(obs), read)
+    return Attached(file.root.strip("/"), matrix.path, types, var.index.to_pylist(), len(obs), read)
 
 
 @dataclass(frozen=True)
