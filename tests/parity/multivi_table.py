@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .measure import Errors, worst
+from .errors import Errors, worst
 from .multivi_configurations import CONFIGURATIONS
 from .multivi_measure import LIMITS, compare_query, compare_reference, failures
 

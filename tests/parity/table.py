@@ -10,8 +10,10 @@ from models_store.manifest import Architecture
 
 from . import totalvi_measure
 from .configurations import CONFIGURATIONS, N_GENES, Configuration
-from .measure import KL_WEIGHTS, LIMITS, N_STEPS, Errors, compare_query, compare_reference, failures
+from .errors import Errors
+from .measure import KL_WEIGHTS, LIMITS, compare_query, compare_reference, failures
 from .multivi_table import modality_lines
+from .steps import N_STEPS
 from .totalvi_oracle import TOTALVI_CONFIGURATIONS, TotalConfiguration
 
 INTRODUCTION = """\

@@ -17,7 +17,7 @@ from worker.imports.files import find_save
 from worker.imports.order import ImportOptions, ImportOrder
 from worker.imports.reference import read_model, run_import
 
-from .measure import error
+from .errors import error
 from .multivi_configurations import CONFIGURATIONS
 from .multivi_oracle import cells_of, train_reference
 

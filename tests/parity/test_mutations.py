@@ -21,6 +21,7 @@ from models_store.kernels import Logits
 from models_store.reconstruction import ReconstructionGradients
 
 from . import measure, oracle
+from .errors import Errors
 from .measure import compare_query, compare_reference, failures
 
 pytestmark = [
@@ -216,7 +217,7 @@ QUERY_MUTATIONS: list[tuple[Mutation, str, str]] = [
 ]
 
 
-def broken(mutation: Mutation, compare: Callable[[str], measure.Errors], name: str) -> list[str]:
+def broken(mutation: Mutation, compare: Callable[[str], Errors], name: str) -> list[str]:
     """What fails when a formula is broken; nothing of it stays in a cache."""
     with pytest.MonkeyPatch.context() as patch:
         mutation(patch)

@@ -17,7 +17,7 @@ from worker.imports.files import find_save
 from worker.imports.order import ImportOptions, ImportOrder
 from worker.imports.reference import read_model, run_import
 
-from .measure import error
+from .errors import error
 from .totalvi_oracle import TOTALVI_CONFIGURATIONS, _cells, _tensors, train_reference
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
