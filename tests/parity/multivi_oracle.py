@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -21,8 +20,8 @@ from models_store.multivi_names import DISPERSIONS, HEADS, OUTPUTS, STACKS, TENS
 from models_store.surgery import graft
 
 from .convert import State, columns
+from .departures import depart, drawn, load_new, new_columns
 from .multivi_configurations import CONFIGURATIONS, Configuration
-from .oracle import _align
 
 N_REFERENCE, N_QUERY = 200, 130
 
@@ -149,12 +148,8 @@ def build(name: str) -> Case:
     query.is_trained_ = True
     n_new = len(set(configuration.query_batches) - set(configuration.reference_batches))
     grafted = graft(network, [n_new] + [1] * configuration.plates)
-    depart(query.module, grafted)
-    state = translate(grafted, query.module.state_dict())
-    with torch.no_grad():
-        for key, parameter in grafted.named_parameters():
-            if key.endswith(".query"):
-                parameter.copy_(state[key])
+    depart(query.module, linears(grafted))
+    load_new(grafted, translate(grafted, query.module.state_dict()))
     sides = []
     for model, ours in ((reference, network.eval()), (query, grafted)):
         (tensors,) = model._make_data_loader(adata=model.adata, batch_size=model.adata.n_obs)
@@ -224,25 +219,8 @@ def _linears(network: MULTIVI, state: State) -> Iterator[tuple[str, Tensor]]:
             yield f"{ours}.covariates.{k}.query", weight[:, query].T
 
 
-@torch.no_grad()
-def depart(module: Any, grafted: MULTIVI) -> None:
-    """Give scvi-tools' query network what Cellgraft does differently on purpose: new columns in
-    their own covariate's block, and a contribution of zero of a lone reference category."""
-    state = module.state_dict()
-    for _, theirs, linear in linears(grafted):
-        weight = state[f"{theirs}.weight"]
-        if list(linear.covariate_rows()):
-            weight.copy_(_align(weight, linear))
-        for table, reference, _ in columns(linear):
-            if table.reference.shape[0] == 1:
-                weight[:, reference] = 0
-
-
 def trainable(module: Any, grafted: MULTIVI) -> dict[str, Tensor]:
-    masks = {name: torch.zeros_like(p) for name, p in module.named_parameters()}
-    for _, theirs, linear in linears(grafted):
-        for _, _, query in columns(linear):
-            masks[f"{theirs}.weight"][:, query] = 1
+    masks = new_columns(module, linears(grafted))
     for table in grafted.batch_tables():
         masks["py_r"][:, len(table.reference) :] = 1
     return masks
@@ -254,10 +232,5 @@ def fixed_noise(noise: Noise) -> Iterator[None]:
     background = noise.z[:, :0] if noise.background is None else noise.background
     draws = [torch.zeros_like(noise.z)] * 3 + [noise.z, background]
 
-    def draw(shape: torch.Size, **_: Any) -> Tensor:
-        assert draws[0].shape == shape, "scvi-tools draws something that we did not expect"
-        return draws.pop(0)
-
-    with mock.patch("torch.distributions.normal._standard_normal", draw):
+    with drawn(draws):
         yield
-    assert not draws, "scvi-tools drew less than we expected"
