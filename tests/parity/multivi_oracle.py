@@ -19,7 +19,7 @@ from models_store.multivi import MULTIVI
 from models_store.multivi_names import DISPERSIONS, HEADS, OUTPUTS, STACKS, TENSORS
 from models_store.surgery import graft
 
-from .convert import State, columns
+from .convert import State, norms_and_heads, of_layers
 from .departures import depart, drawn, load_new, new_columns
 from .multivi_configurations import CONFIGURATIONS, Configuration
 
@@ -183,8 +183,8 @@ def linears(network: MULTIVI) -> Iterator[tuple[str, str, ConditionalLinear]]:
 def translate(network: MULTIVI, state: State) -> dict[str, Tensor]:
     """scvi-tools' tensors under our names, in aligned layout; weights and gradients alike."""
     names = network.state_dict()
-    found = {"library_prior": names["library_prior"], **dict(_linears(network, state))}
-    found |= dict(_norms_and_heads(network, state))
+    found = {"library_prior": names["library_prior"], **dict(of_layers(linears(network), state))}
+    found |= norms_and_heads(network, state, STACKS, HEADS)
     for ours, theirs in DISPERSIONS.items():
         if f"{ours}.reference" in names:
             rows = state[theirs].reshape(len(state[theirs]), -1).T
@@ -192,31 +192,6 @@ def translate(network: MULTIVI, state: State) -> dict[str, Tensor]:
             found |= {f"{ours}.reference": rows[:n], f"{ours}.query": rows[n : n + new]}
     same = {ours: state[theirs] for ours, theirs in TENSORS.items() if theirs in state}
     return found | {ours: values for ours, values in same.items() if ours in names}
-
-
-def _norms_and_heads(network: MULTIVI, state: State) -> Iterator[tuple[str, Tensor]]:
-    names = network.state_dict()
-    for ours, theirs in STACKS.items():
-        for name in (name for name in names if name.startswith(f"{ours}.blocks.")):
-            at, _, rest = name.removeprefix(f"{ours}.blocks.").partition(".batch_norm.")
-            if (there := f"{theirs}.fc_layers.Layer {at}.1.{rest}") in state:
-                yield name, state[there]
-    for ours, theirs in HEADS.items():
-        if f"{ours}.weight" in names:
-            yield f"{ours}.weight", state[f"{theirs}.weight"]
-            yield f"{ours}.bias", state[f"{theirs}.bias"]
-
-
-def _linears(network: MULTIVI, state: State) -> Iterator[tuple[str, Tensor]]:
-    for ours, theirs, linear in linears(network):
-        weight = state[f"{theirs}.weight"]
-        yield f"{ours}.W_x", weight[:, : linear.W_x.shape[0]].T
-        yield f"{ours}.b", state[f"{theirs}.bias"]
-        for k, (table, reference, query) in enumerate(columns(linear)):
-            lone = reference.start == reference.stop
-            rows = table.reference.detach() if lone else weight[:, reference].T
-            yield f"{ours}.covariates.{k}.reference", rows
-            yield f"{ours}.covariates.{k}.query", weight[:, query].T
 
 
 def trainable(module: Any, grafted: MULTIVI) -> dict[str, Tensor]:
