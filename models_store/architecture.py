@@ -18,7 +18,7 @@ ProteinDispersion = Literal["protein", "protein-batch", "protein-label"]
 Background = Literal["softplus", "exp"]
 Normalised = Literal["none", "encoder", "decoder", "both"]
 ModalityWeights = Literal["equal", "universal"]
-ModalityPenalty = Literal["Jeffreys", "MMD", "None"]
+ModalityPenalty = Literal["Jeffreys", "exact Jeffreys", "MMD", "None"]
 
 FEATURES_OF: dict[Kind, tuple[FeatureKind, ...]] = {
     "scvi": ("gene",),
@@ -80,7 +80,8 @@ class Architecture(BaseModel):
     modality_weights: ModalityWeights = "equal"
     """MULTIVI: how much each modality counts for the latent, alike or learnt (decision 0073)."""
     modality_penalty: ModalityPenalty = "Jeffreys"
-    """MULTIVI: what pulls the modalities of one cell together."""
+    """MULTIVI: what pulls the modalities of one cell together; `exact Jeffreys` before scvi-tools
+    0.18."""
 
     @model_validator(mode="after")
     def _has_features(self) -> Self:

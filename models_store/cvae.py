@@ -76,6 +76,21 @@ class CVAE(nn.Module):
         # Per batch: mean and variance of the log library, the prior of a latent library.
         self.register_buffer("library_prior", torch.tensor([[0.0, 1.0]]).repeat(n_categories[0], 1))
         self.library_prior: Tensor
+        self.lay_out()
+
+    @abstractmethod
+    def lay_out(self) -> None:
+        """Make the parts, untrained: what the architecture and the counts of a network ask for."""
+
+    @property
+    def seen_by_encoders(self) -> tuple[int, ...]:
+        """Categories of each covariate that the encoders see."""
+        return self.n_categories if self.architecture.encode_covariates else ()
+
+    @property
+    def n_continuous_encoded(self) -> int:
+        """Continuous covariates that the encoders see."""
+        return self.n_continuous if self.architecture.encode_covariates else 0
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:

@@ -6,8 +6,9 @@
 
 The penalty pulls the posteriors of a cell's modalities together, pair by pair (surgery.md 0.7):
 
-    Jeffreys   KL(p_i || p_j) + KL(p_j || p_i)   with p_k = N(m_k, √v_k), √v the variance
-    MMD        ||m_i - m_j||                     times `MULTIVI.mmd_weight` in the loss
+    exact Jeffreys   KL(p_i || p_j) + KL(p_j || p_i)   with p_k = N(m_k, v_k)
+    Jeffreys         the same with p_k = N(m_k, √v_k), √v the variance
+    MMD              ||m_i - m_j||                     times `MULTIVI.mmd_weight` in the loss
 
 k counts genes, regions and proteins, in this order. Notation as in `layers`.
 """
@@ -82,21 +83,22 @@ def mix_posteriors(
 def modality_penalty(
     kind: ModalityPenalty, each: Sequence[Posterior], present: Float[Tensor, "c k"]
 ) -> Float[Tensor, " c"]:
-    """How far the posteriors of a cell's modalities are apart, in nats for `Jeffreys`."""
+    """How far the posteriors of a cell's modalities are apart, in nats unless it is `MMD`."""
     total = torch.zeros_like(each[0].m[:, 0])
     if kind == "None":
         return total
+    between = _distance if kind == "MMD" else _jeffreys
+    if kind == "Jeffreys":
+        each = [Posterior(posterior.m, posterior.v.sqrt()) for posterior in each]
     for i, j in combinations(range(len(each)), 2):
         both = (present[:, i] * present[:, j]) > 0
-        apart = _jeffreys(each[i], each[j]) if kind == "Jeffreys" else _distance(each[i], each[j])
-        total = total + torch.where(both, apart, 0.0)
+        total = total + torch.where(both, between(each[i], each[j]), 0.0)
     return total
 
 
 def _jeffreys(p: Posterior, q: Posterior) -> Float[Tensor, " c"]:
-    a, b = p.v.sqrt(), q.v.sqrt()
     squared = (p.m - q.m) ** 2
-    return 0.5 * (a / b + b / a - 2 + squared * (1 / a + 1 / b)).sum(-1)
+    return 0.5 * (p.v / q.v + q.v / p.v - 2 + squared * (1 / p.v + 1 / q.v)).sum(-1)
 
 
 def _distance(p: Posterior, q: Posterior) -> Float[Tensor, " c"]:

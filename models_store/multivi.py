@@ -11,7 +11,7 @@ The columns of the counts are genes, regions, proteins; a modality without count
 absent there. Notation as in `layers` and `modalities`; r counts regions, p proteins.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -22,7 +22,6 @@ from models_store.cells import Cells, Noise, Posterior, Projection, select_cells
 from models_store.coders import Dispersion, Encoder
 from models_store.cvae import CVAE
 from models_store.layers import Codes
-from models_store.manifest import Architecture
 from models_store.modalities import (
     N_MODALITIES,
     ModalityLossTerms,
@@ -69,25 +68,16 @@ class MULTIVI(CVAE):
     mmd_weight: float = MMD_WEIGHT
     modality_weights: Tensor
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        *,
-        n_categories: Sequence[int],
-        n_continuous: int = 0,
-        n_labels: int = 1,
-    ) -> None:
-        super().__init__(
-            architecture, n_categories=n_categories, n_continuous=n_continuous, n_labels=n_labels
-        )
-        a = architecture
+    def lay_out(self) -> None:
+        """See `CVAE`."""
+        a = self.architecture
         if a.dispersion_by_label:
             raise ValueError("MULTIVI looks at no labels")
         if a.likelihood == "normal" or a.library != "observed":
             raise ValueError("MULTIVI models counts, and encodes the library itself")
-        sees = tuple(n_categories) if a.encode_covariates else ()
+        sees, n_categories = self.seen_by_encoders, self.n_categories
         # As in scvi-tools, a kind of features that there are none of has one, which is always 0.
-        g, r, p = (max(1, n) + n_continuous * a.encode_covariates for n in a.counts().values())
+        g, r, p = (max(1, n) + self.n_continuous_encoded for n in a.counts().values())
         self.gene_encoder = modality_encoder(g, a, sees, deeply=a.deeply_inject_covariates)
         self.region_encoder = modality_encoder(r, a, sees, deeply=True)
         self.protein_encoder = modality_encoder(p, a, sees, deeply=True)
@@ -98,7 +88,7 @@ class MULTIVI(CVAE):
         if a.modality_weights == "universal":
             del self.modality_weights
             self.modality_weights = nn.Parameter(weights)
-        n_in = a.n_latent + n_continuous
+        n_in = a.n_latent + self.n_continuous
         self.gene_decoder = GeneDecoder(n_in, a, n_categories) if a.n_genes else None
         self.region_decoder = RegionDecoder(n_in, a, n_categories) if a.n_regions else None
         self.protein_decoder = ProteinDecoder(n_in, a, n_categories) if a.n_proteins else None

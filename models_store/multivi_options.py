@@ -26,10 +26,11 @@ DEFAULTS: Mapping[str, Any] = {
     "modality_weights": "equal",
     "modality_penalty": "Jeffreys",
 }
-"""Of MULTIVI since 0.14, where a save does not say otherwise."""
+"""Of MULTIVI since 0.14, where a save does not say otherwise; sizes: see `older_saves`."""
 
 WITHOUT_EFFECT = frozenset(
     {
+        "empirical_protein_background_prior",
         "extra_payload_autotune",
         "fully_paired",
         "n_genes",

@@ -35,7 +35,7 @@ def multi_pieces(network: MULTIVI) -> Iterator[Piece]:
 def without_proteins(
     network: MULTIVI, pieces: list[Piece], state: Mapping[str, Tensor]
 ) -> list[Piece]:
-    """The pieces that a save has: those of before 0.20 know no proteins, and encode none.
+    """The pieces that a save has: those of before 0.18 know no proteins, and encode none.
 
     The encoder of proteins, which no cell is then seen by, is 0.
     """

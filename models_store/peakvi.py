@@ -7,7 +7,6 @@
 Notation as in `layers` and `regions`.
 """
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -18,7 +17,6 @@ from models_store.cells import Cells, Noise, Posterior, Projection
 from models_store.coders import Encoder
 from models_store.cvae import CVAE, LossTerms
 from models_store.layers import Codes
-from models_store.manifest import Architecture
 from models_store.outputs import OutputName
 from models_store.regions import (
     DepthEncoder,
@@ -37,43 +35,29 @@ It trains with AdamW, to which the size of the whole loss is all the same."""
 class PEAKVI(CVAE):
     """The conditional VAE of one reference version.
 
-    Args:
-        architecture: sizes and options.
-        n_categories: categories of the batch, then of each extra covariate.
-        n_continuous: number of continuous covariates.
-        n_labels: number of labels, which nothing here looks at.
+    The arguments are those of `CVAE`; labels are not looked at.
     """
 
     see_covariates: ClassVar = ("z_encoder", "depth_encoder", "decoder")
     kl_share: ClassVar[float] = KL_SHARE
     outputs: ClassVar[tuple[OutputName, ...]] = ("accessibility",)
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        *,
-        n_categories: Sequence[int],
-        n_continuous: int = 0,
-        n_labels: int = 1,
-    ) -> None:
-        super().__init__(
-            architecture, n_categories=n_categories, n_continuous=n_continuous, n_labels=n_labels
-        )
-        a = architecture
-        encoder_sees = tuple(n_categories) if a.encode_covariates else ()
-        n_in = a.n_regions + (n_continuous if a.encode_covariates else 0)
+    def lay_out(self) -> None:
+        """See `CVAE`."""
+        a = self.architecture
+        n_in, sees = a.n_regions + self.n_continuous_encoded, self.seen_by_encoders
         self.z_encoder = Encoder(
             n_in,
             a.n_latent,
             a,
             n_layers=a.n_layers,
-            n_categories=encoder_sees,
+            n_categories=sees,
             activation="leaky_relu",
             variance_eps=0.0,
             inject_deeply=True,
         )
-        self.depth_encoder = DepthEncoder(n_in, a, encoder_sees) if a.model_depth else None
-        self.decoder = RegionDecoder(a.n_latent + n_continuous, a, n_categories)
+        self.depth_encoder = DepthEncoder(n_in, a, sees) if a.model_depth else None
+        self.decoder = RegionDecoder(a.n_latent + self.n_continuous, a, self.n_categories)
         zeros = torch.zeros(a.n_regions)
         self.region_factors = nn.Parameter(zeros) if a.region_factors else None
 

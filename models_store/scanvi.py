@@ -13,7 +13,6 @@ A cell is scored under every label k, and each score counts by the probability o
 with z1, z2 drawn and m the mean of q(z1 | x). Notation as in `scvi`; k also counts labels.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -110,25 +109,13 @@ class LatentDecoder(nn.Module):
 class SCANVI(SCVI):
     """The conditional VAE with labels of one reference version.
 
-    Args:
-        architecture: sizes and options.
-        n_categories: categories of the batch, then of each extra covariate.
-        n_continuous: number of continuous covariates.
-        n_labels: number of labels; cells without one have this number as their code.
+    The arguments are those of `CVAE`.
     """
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        *,
-        n_categories: Sequence[int],
-        n_continuous: int = 0,
-        n_labels: int = 1,
-    ) -> None:
-        super().__init__(
-            architecture, n_categories=n_categories, n_continuous=n_continuous, n_labels=n_labels
-        )
-        a = architecture
+    def lay_out(self) -> None:
+        """Those of SCVI, and what tells labels."""
+        super().lay_out()
+        a, n_labels = self.architecture, self.n_labels
         deep = a.model_copy(update={"deeply_inject_covariates": True})
         self.classifier = Classifier(a, n_labels)
         self.encoder_z2_z1 = Encoder(

@@ -7,7 +7,7 @@
 Notation as in `layers`: c cells, g genes, h hidden units, z latent, k categories.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -20,7 +20,6 @@ from models_store.cells import Cells, Noise, Posterior, Projection
 from models_store.coders import Decoder, Dispersion, Encoder
 from models_store.cvae import CVAE, LossTerms
 from models_store.layers import Activation, Codes
-from models_store.manifest import Architecture
 from models_store.outputs import OutputName
 from models_store.reconstruction import (
     DecoderOutput,
@@ -43,11 +42,7 @@ class Generated:
 class SCVI(CVAE):
     """The conditional VAE of one reference version.
 
-    Args:
-        architecture: sizes and options.
-        n_categories: categories of the batch, then of each extra covariate.
-        n_continuous: number of continuous covariates.
-        n_labels: number of labels, for gene-label dispersion.
+    The arguments are those of `CVAE`; labels are for gene-label dispersion.
     """
 
     see_covariates = ("z_encoder", "library_encoder", "decoder")
@@ -55,29 +50,19 @@ class SCVI(CVAE):
     activation: ClassVar[Activation] = "relu"
     """Of the hidden layers of encoders and decoder."""
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        *,
-        n_categories: Sequence[int],
-        n_continuous: int = 0,
-        n_labels: int = 1,
-    ) -> None:
-        super().__init__(
-            architecture, n_categories=n_categories, n_continuous=n_continuous, n_labels=n_labels
-        )
-        a = architecture
+    def lay_out(self) -> None:
+        """See `CVAE`."""
+        a = self.architecture
         self.head = Head(a.likelihood, softplus_scale=a.library == "size_factor")
-        encoder_sees = tuple(n_categories) if a.encode_covariates else ()
-        n_in = a.n_features + (n_continuous if a.encode_covariates else 0)
-        encoder = partial(Encoder, n_in, a=a, n_categories=encoder_sees, activation=self.activation)
+        n_in, sees = a.n_features + self.n_continuous_encoded, self.seen_by_encoders
+        encoder = partial(Encoder, n_in, a=a, n_categories=sees, activation=self.activation)
         self.z_encoder = encoder(a.n_latent, n_layers=a.n_layers)
         self.library_encoder = encoder(1, n_layers=1) if a.library == "latent" else None
         self.decoder = Decoder(
-            a.n_latent + n_continuous, a, n_categories, activation=self.activation
+            a.n_latent + self.n_continuous, a, self.n_categories, activation=self.activation
         )
-        rows = {"gene": 1, "gene-batch": n_categories[0], "gene-label": n_labels, "gene-cell": 0}
-        self.dispersion = Dispersion(rows[a.dispersion], a.n_features)
+        rows = {"gene": 1, "gene-batch": self.n_categories[0], "gene-label": self.n_labels}
+        self.dispersion = Dispersion(rows.get(a.dispersion, 0), a.n_features)
 
     def project(self, cells: Cells, log_x: Float[Tensor, "c g"] | None = None) -> Projection:
         """What the encoders take from the counts, and the log library. Empty cells get log 1.

@@ -78,7 +78,10 @@ def features_of(
     if isinstance(var_names, Mapping):
         found = _of_modalities(model, var_names, fields, modalities)
     else:
-        found = _of_one_table(model, tuple(map(name_of, var_names)), fields, options)
+        names = tuple(map(name_of, var_names))
+        together = any(modalities.get(layer) is not None for layer in LAYERS)
+        whose = _of_joined if together else _of_one_table
+        found = whose(model, names, fields, options)
     listed = {"gene": found.genes, "region": found.regions, "protein": found.proteins}
     for noun, names in listed.items():
         if len(set(names)) != len(names):
@@ -108,6 +111,18 @@ def _of_modalities(
         found[field] = tuple(map(name_of, var_names[name]))
         _agree(found[field], fields.get(field) or {})
     return Features(*(found.get(field, ()) for field in LAYERS.values()))
+
+
+def _of_joined(
+    model: str, names: Names, fields: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any]
+) -> Features:
+    """Before 1.2 the names of all modalities of a MuData stood in one list; fields tell whose."""
+    if model not in OF_MODALITIES:
+        raise UnsupportedSave("it was trained on several modalities (MuData)")
+    found = [_column_names(fields.get(field) or {}) or () for field in LAYERS.values()]
+    if sorted(names) != sorted(name for each in found for name in each):
+        raise InconsistentSave("its var_names and its registry list different genes")
+    return Features(*found)
 
 
 def _of_one_table(

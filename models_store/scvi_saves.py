@@ -54,6 +54,8 @@ class Save:
     """The table of obsm that held the proteins, in the file that the model was trained on."""
     protein_names_key: str | None = None
     """Where in uns their names were, if the table had none."""
+    latent_key: str | None = None
+    """Of a minified model: the array of obsm that holds its latents."""
     modalities: tuple[ModalityOfSave, ...] = ()
     """Of the MuData that the model was trained on; none where that was one table."""
 
@@ -79,6 +81,19 @@ def read_description(
         UnsupportedSave: the class is none of `SUPPORTED`.
         InconsistentSave: something is missing or contradicts something else.
     """
+    try:
+        fields, head = _described(attributes, tensor_names)
+        return _save(genes, attributes, fields, head)
+    except ValidationError as error:
+        raise InconsistentSave(str(error.errors()[0]["msg"])) from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InconsistentSave(f"its description is incomplete ({error!r})") from error
+
+
+def _described(
+    attributes: Mapping[str, Any], tensor_names: Iterable[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """State of each field, and what stands above the fields."""
     if "registry_" in attributes:
         fields, head = _registry(attributes["registry_"])
     elif "scvi_setup_dict_" in attributes:
@@ -90,12 +105,7 @@ def read_description(
         raise UnsupportedSave(
             f"it is a {head['model']} model, and {', '.join(SUPPORTED)} are supported"
         )
-    try:
-        return _save(genes, attributes, fields, head)
-    except ValidationError as error:
-        raise InconsistentSave(str(error.errors()[0]["msg"])) from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InconsistentSave(f"its description is incomplete ({error!r})") from error
+    return fields, head
 
 
 def _save(
@@ -135,21 +145,24 @@ def _save(
         proteins=found.proteins,
         proteins_key=setup.get("protein_expression_obsm_key"),
         protein_names_key=setup.get("protein_names_uns_key"),
+        latent_key=head.get("latent_key"),
         modalities=modalities_of(setup),
         n_panels=len((fields.get("panel") or {}).get("categorical_mapping") or ()),
     )
 
 
 def _registry(registry: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """State of each field, and what stands above the fields."""
+    """Of a save since 0.15."""
     fields = {
         name: {**(field.get("summary_stats") or {}), **(field.get("state_registry") or {})}
         for name, field in registry["field_registries"].items()
     }
+    latents = (registry["field_registries"].get("latent_qzm") or {}).get("data_registry") or {}
     return fields, {
         "model": str(registry["model_name"]),
         "version": registry["scvi_version"],
         "setup_args": registry.get("setup_args") or {},
+        "latent_key": latents.get("attr_key"),
     }
 
 

@@ -19,6 +19,7 @@ from models_store.manifest import Architecture, Kind, LabelLevel
 from models_store.multivi import MULTIVI
 from models_store.multivi_options import multi_architecture_of
 from models_store.multivi_pieces import multi_pieces, without_proteins
+from models_store.older_saves import as_its_version_had_it
 from models_store.peakvi import PEAKVI
 from models_store.region_options import region_architecture_of
 from models_store.scvi import SCVI
@@ -124,9 +125,7 @@ def convert(save: Save, state: State) -> ConvertedModel:
             asks for.
     """
     kind = KINDS[save.model]
-    architecture = ARCHITECTURES[kind](save)
-    if kind == "totalvi":
-        architecture = _as_its_version_had_it(architecture, state)
+    architecture = as_its_version_had_it(kind, ARCHITECTURES[kind](save), save, state)
     save = _settled(save, state, architecture)
     network = NETWORKS[kind](
         architecture,
@@ -150,12 +149,6 @@ def convert(save: Save, state: State) -> ConvertedModel:
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     return ConvertedModel(kind, architecture, save, network.eval())
-
-
-def _as_its_version_had_it(a: Architecture, state: State) -> Architecture:
-    """An efficiency of each batch came with 1.3.1, and with it other maths ."""
-    there = totalvi_names.EFFICIENCY[1] in state
-    return a.model_copy(update={"protein_efficiency": there})
 
 
 def _due(piece: Piece, state: State, save: Save) -> Tensor | None:

@@ -8,7 +8,7 @@
 The columns of the counts are the genes, then the proteins. Notation as in `layers`; p proteins.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +19,6 @@ from models_store.cells import Cells, Noise, Posterior, Projection
 from models_store.coders import Dispersion, Encoder
 from models_store.cvae import CVAE, LossTerms
 from models_store.layers import Codes
-from models_store.manifest import Architecture
 from models_store.outputs import OutputName
 from models_store.protein_likelihood import (
     ProteinTerms,
@@ -88,30 +87,21 @@ class TOTALVI(CVAE):
     see_covariates = ("z_encoder", "library_encoder", "decoder")
     outputs = ("normalised_expression", "protein_foreground", "protein_probability")
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        *,
-        n_categories: Sequence[int],
-        n_continuous: int = 0,
-        n_labels: int = 1,
-    ) -> None:
-        super().__init__(
-            architecture, n_categories=n_categories, n_continuous=n_continuous, n_labels=n_labels
-        )
-        a = architecture
+    def lay_out(self) -> None:
+        """See `CVAE`."""
+        a = self.architecture
         self.head = Head(a.likelihood, softplus_scale=a.library == "size_factor")
-        sees = tuple(n_categories) if a.encode_covariates else ()
-        n_in = a.n_features + (n_continuous if a.encode_covariates else 0)
+        n_in, sees = a.n_features + self.n_continuous_encoded, self.seen_by_encoders
+        n_batches = self.n_categories[0]
         self.z_encoder = Encoder(n_in, a.n_latent, a, n_layers=a.n_layers, n_categories=sees)
         self.library_encoder = (
             Encoder(n_in, 1, a, n_layers=1, n_categories=sees) if a.library == "latent" else None
         )
-        self.decoder = TotalDecoder(a.n_latent + n_continuous, a, n_categories)
+        self.decoder = TotalDecoder(a.n_latent + self.n_continuous, a, self.n_categories)
         self.dispersion = dispersion_by(
-            a.dispersion, n_batches=n_categories[0], n_labels=n_labels, width=a.n_genes
+            a.dispersion, n_batches=n_batches, n_labels=self.n_labels, width=a.n_genes
         )
-        self.proteins = ProteinTables(a, n_categories[0], n_labels)
+        self.proteins = ProteinTables(a, n_batches, self.n_labels)
 
     def project(self, cells: Cells, log_x: Float[Tensor, "c g"] | None = None) -> Projection:
         """What the encoders take from the counts, and the log library; empty cells get log 1.

@@ -128,6 +128,13 @@ def _refuse_unknown_models(manifest: Manifest) -> None:
             fix="Use the mapping's results as they are.",
         )
 
+    if manifest.architecture.modality_penalty == "exact Jeffreys":
+        raise UnexportableMapping(
+            "scvi-tools 1.4.2 has no MULTIVI with this reference's penalty (exact Jeffreys), which "
+            "saves of before 0.18 have.",
+            fix="Use the mapping's results as they are.",
+        )
+
 
 def _has_its_like(a: Architecture) -> bool:
     as_there = a.protein_efficiency and a.deeply_inject_covariates

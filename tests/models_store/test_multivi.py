@@ -30,6 +30,7 @@ CONFIGURATIONS = {
     "genes alone": {"n_regions": 0, "n_proteins": 0, "likelihood": "poisson"},
     "regions alone": {"n_genes": 0, "n_proteins": 0, "region_factors": False},
     "universal, MMD": {"modality_weights": "universal", "modality_penalty": "MMD"},
+    "exact penalty": {"modality_penalty": "exact Jeffreys"},
     "no penalty, batch norm": {
         "modality_penalty": "None",
         "batch_norm": "both",
@@ -226,12 +227,14 @@ def test_the_penalty_of_equal_posteriors_is_zero_and_grows_with_distance() -> No
         return Posterior(torch.zeros(2, 3) + shift, torch.ones(2, 3) * scale)
 
     both = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
-    for kind in ("Jeffreys", "MMD"):
+    for kind in ("Jeffreys", "exact Jeffreys", "MMD"):
         same = (posterior(0, 1), posterior(0, 1), posterior(0, 1))
         assert modality_penalty(kind, same, both).tolist() == [0, 0]
     near = (posterior(0, 1), posterior(1, 4), posterior(5, 1))
     # Variances 1 and √4 = 2: ½ (1/2 + 2 - 2 + 1 · (1 + 1/2)) in each of three dimensions.
     assert float(modality_penalty("Jeffreys", near, both)[0]) == pytest.approx(3.0)
+    # Variances 1 and 4: ½ (1/4 + 4 - 2 + 1 · (1 + 1/4)) in each of three dimensions.
+    assert float(modality_penalty("exact Jeffreys", near, both)[0]) == pytest.approx(5.25)
     assert float(modality_penalty("MMD", near, both)[0]) == pytest.approx(3**0.5)
     assert modality_penalty("None", near, both).tolist() == [0, 0]
 

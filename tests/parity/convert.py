@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -62,11 +62,14 @@ def _heads(network: CVAE) -> dict[str, str]:
     return HEADS | {"classifier.output": f"classifier.classifier.{position}"}
 
 
+def _stacks(network: CVAE) -> dict[str, str]:
+    return PEAK_STACKS if isinstance(network, PEAKVI) else STACKS
+
+
 def stacks(network: CVAE) -> Iterator[tuple[str, str, FullyConnected]]:
     """Our path, scvi-tools' path and the stack, for each stack that the network has."""
     modules = dict(network.named_modules())
-    tables = PEAK_STACKS if isinstance(network, PEAKVI) else STACKS
-    for ours, theirs in tables.items():
+    for ours, theirs in _stacks(network).items():
         if ours in modules:
             stack = modules[ours]
             assert isinstance(stack, FullyConnected)
@@ -102,7 +105,8 @@ def translate(network: CVAE, state: State) -> dict[str, Tensor]:
 
     Extra covariates must stand in aligned layout: each covariate's new columns in its own block.
     """
-    found = dict(_layers(network, state)) | dict(_norms_and_heads(network, state))
+    found = dict(of_layers(layers(network), state))
+    found |= norms_and_heads(network, state, _stacks(network), _heads(network))
     if isinstance(network, PEAKVI):
         if "region_factors" in state:
             found["region_factors"] = state["region_factors"]
@@ -125,8 +129,11 @@ def translate(network: CVAE, state: State) -> dict[str, Tensor]:
     return found
 
 
-def _layers(network: CVAE, state: State) -> Iterator[tuple[str, Tensor]]:
-    for ours, theirs, linear in layers(network):
+def of_layers(
+    linears: Iterable[tuple[str, str, ConditionalLinear]], state: State
+) -> Iterator[tuple[str, Tensor]]:
+    """Of layers that may see covariates: wide weights taken apart into their tables."""
+    for ours, theirs, linear in linears:
         weight = state[f"{theirs}.weight"]
         yield f"{ours}.W_x", weight[:, : linear.W_x.shape[0]].T
         yield f"{ours}.b", state[f"{theirs}.bias"]
@@ -137,15 +144,17 @@ def _layers(network: CVAE, state: State) -> Iterator[tuple[str, Tensor]]:
             yield f"{ours}.covariates.{k}.query", weight[:, query].T
 
 
-def _norms_and_heads(network: CVAE, state: State) -> Iterator[tuple[str, Tensor]]:
-    names = network.state_dict().keys()
-    for ours, theirs, stack in stacks(network):
-        for i in range(len(stack.blocks)):
-            block, layer = f"{ours}.blocks.{i}.batch_norm.", f"{theirs}.fc_layers.Layer {i}.1."
-            for name in names:
-                if name.startswith(block) and layer + name.removeprefix(block) in state:
-                    yield name, state[layer + name.removeprefix(block)]
-    for ours, theirs in _heads(network).items():
+def norms_and_heads(
+    network: CVAE, state: State, stacks: Mapping[str, str], heads: Mapping[str, str]
+) -> Iterator[tuple[str, Tensor]]:
+    """Of batch norms in these stacks, and of these plain linear layers: what the network has."""
+    names = network.state_dict()
+    for ours, theirs in stacks.items():
+        for name in (name for name in names if name.startswith(f"{ours}.blocks.")):
+            at, _, rest = name.removeprefix(f"{ours}.blocks.").partition(".batch_norm.")
+            if (there := f"{theirs}.fc_layers.Layer {at}.1.{rest}") in state:
+                yield name, state[there]
+    for ours, theirs in heads.items():
         for kind in ("weight", "bias"):
             if f"{ours}.{kind}" in names:
                 yield f"{ours}.{kind}", state[f"{theirs}.{kind}"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,17 +11,15 @@ from torch import Tensor
 
 from models_store.cells import Cells, Noise, Posterior, select_cells
 from models_store.cvae import CVAE, LN_SAMPLES, LossTerms
-from models_store.kinds import step_gradients
 from models_store.peakvi import PEAKVI
 from models_store.scanvi import SCANVI, LabelledLossTerms
-from models_store.surgery import query_parameters
 
 from .convert import translate
-from .oracle import Case, Side, build, fixed_noise, labelled_cells
+from .errors import Errors, beyond, error
+from .oracle import Side, build, fixed_noise, labelled_cells
+from .steps import MINIBATCH, Both, five_steps, noise_for, one_gradient
 
 KL_WEIGHTS = (0.0, 0.3, 1.0)
-N_STEPS, MINIBATCH = 5, 48
-MEAN_WEIGHT = "z_encoder.mean.weight"
 
 LIMITS = {
     "posterior mean": 1e-5,
@@ -53,27 +50,10 @@ LIMITS = {
 """What each error may be. The latent of `ln` is a mean of 5,000 draws, which are others here than
 in scvi-tools. The way is weights after minus weights before; frozen means equal in every bit."""
 
-Errors = dict[str, float]
-
-
-def error(ours: Tensor, theirs: Tensor) -> float:
-    """max|a - b| / max|b|; NaN never passes for small."""
-    assert ours.shape == theirs.shape, f"{tuple(ours.shape)} against {tuple(theirs.shape)}"
-    difference = float((ours - theirs).detach().abs().max()) if ours.numel() else 0.0
-    if difference == 0:
-        return 0.0
-    size = float(theirs.detach().abs().max())
-    return difference / size if size > 0 else float("inf")
-
-
-def worst(errors: Iterable[float]) -> float:
-    """The largest error; NaN counts as infinite."""
-    return max((e if e == e else float("inf") for e in errors), default=0.0)
-
 
 def failures(errors: Errors) -> list[str]:
     """The quantities that are further off than they may be."""
-    return [quantity for quantity, e in errors.items() if not e <= LIMITS[quantity]]
+    return beyond(LIMITS, errors)
 
 
 @functools.cache
@@ -87,12 +67,8 @@ def compare_reference(name: str) -> Errors:
 def compare_query(name: str) -> Errors:
     """The grafted network: forward quantities, and five steps of the query's weights."""
     case = build(name)
-    return _forward(case.query) | _five_steps(case)
-
-
-def noise_for(network: CVAE, n_cells: int, seed: int) -> Noise:
-    """Draws that both implementations are given."""
-    return network.draw_noise(n_cells, torch.Generator().manual_seed(seed))
+    steps = five_steps(_both(case.query), case, case.query.module)
+    return _forward(case.query) | steps
 
 
 def their_loss(
@@ -184,24 +160,18 @@ def _latent_error(side: Side, posterior: Posterior) -> Errors:
 
 
 def _gradient(side: Side, *, training: bool) -> Errors:
-    """One gradient of every weight, and where batch norm learned them, its new statistics."""
     module, network = copy.deepcopy(side.module), copy.deepcopy(side.network)
     for m in (module, network):
         m.train(training).requires_grad_(True)
-    tensors, cells = side.minibatch(torch.arange(MINIBATCH))
-    noise = noise_for(network, MINIBATCH, seed=2)
-    torch.manual_seed(3)  # the same dropout masks
-    their_loss(side, module, tensors, noise, 0.3)[2].backward()
-    torch.manual_seed(3)
-    weight = our_weight(network, MINIBATCH, 0.3)
-    network.training_loss(cells, noise, weight, labelled=_labelled(side, cells)).backward()
-    quantity = "gradient in training mode" if training else "gradient"
-    errors = {quantity: worst(_weight_errors(network, module))}
-    running = [name for name, _ in network.named_buffers() if "running" in name]
-    if training and running:
-        ours, theirs = network.state_dict(), translate(network, module.state_dict())
-        errors["running statistics"] = worst(error(ours[n], theirs[n]) for n in running)
-    return errors
+    return one_gradient(_both(side), side, module, network, labelled=_labelled)
+
+
+def _both(side: Side) -> Both:
+    return Both(
+        translate,
+        lambda module, tensors, noise, weight: their_loss(side, module, tensors, noise, weight)[2],
+        lambda network, weight: our_weight(network, MINIBATCH, weight),
+    )
 
 
 def _labelled(side: Side, cells: Cells) -> Cells | None:
@@ -210,85 +180,3 @@ def _labelled(side: Side, cells: Cells) -> Cells | None:
         return None
     assert cells.labels is not None
     return select_cells(cells, torch.nonzero(cells.labels < side.network.n_labels).squeeze(1))
-
-
-def _weight_errors(network: CVAE, module: Any) -> Iterator[float]:
-    theirs = translate(network, {name: _slope_of(p) for name, p in module.named_parameters()})
-    parameters = dict(network.named_parameters())
-    norm_follows = network.training and network.architecture.batch_norm != "none"
-    for name, parameter in parameters.items():
-        ours = _slope_of(parameter)
-        if norm_follows and (name.endswith(".b") or name == "z_encoder.mean.bias"):
-            # Batch norm takes the mean away, so where it follows, the bias has a gradient of zero
-            # and rounding: what it is small against is the gradient of its layer.
-            weights = name.removesuffix("b") + "W_x" if name.endswith(".b") else MEAN_WEIGHT
-            yield error(
-                torch.cat([ours, _slope_of(parameters[weights]).flatten()]),
-                torch.cat([theirs[name], theirs[weights].flatten()]),
-            )
-        elif parameter.numel():
-            yield error(ours, theirs[name])
-
-
-def _slope_of(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-
-
-def _batches(side: Side) -> Iterator[tuple[Tensor, Noise, float]]:
-    """Fixed minibatches, noise and KL weights."""
-    generator = torch.Generator().manual_seed(4)
-    for step in range(N_STEPS):
-        index = torch.randperm(len(side.cells.x), generator=generator)[:MINIBATCH]
-        yield index, noise_for(side.network, MINIBATCH, seed=100 + step), step / (N_STEPS - 1)
-
-
-def _five_steps(case: Case) -> Errors:
-    """Adam on both sides, from the same weights."""
-    module = _their_steps(case)
-    network = _our_steps(case)
-    ours, start, end = (
-        query_parameters(network),
-        case.query.network.state_dict(),
-        network.state_dict(),
-    )
-    theirs = translate(network, module.state_dict())
-    frozen = [name for name in end if name not in ours and end[name].numel()]
-    return {
-        "weights after 5 steps": worst(error(end[name], theirs[name]) for name in ours),
-        "way of the weights": worst(
-            error(end[name] - start[name], theirs[name] - start[name]) for name in ours
-        ),
-        "frozen weights": worst(error(end[name], theirs[name]) for name in frozen),
-    }
-
-
-def _our_steps(case: Case) -> CVAE:
-    side, network = case.query, copy.deepcopy(case.query.network)
-    optimiser = torch.optim.Adam(query_parameters(network).values(), lr=1e-3, eps=0.01)
-    with torch.no_grad():
-        projection = network.project(side.cells)
-    gradients = step_gradients(network, side.cells, projection, threads=1, minibatch_size=MINIBATCH)
-    for index, noise, weight in _batches(side):
-        ours = our_weight(network, MINIBATCH, weight)
-        for parameter, g in gradients(index, noise, ours).items():
-            parameter.grad = g
-        optimiser.step()
-    return network
-
-
-def _their_steps(case: Case) -> Any:
-    """scvi-tools' gradients are zeroed where Cellgraft trains nothing."""
-    module = copy.deepcopy(case.query.module)
-    if hasattr(module, "px_r") and isinstance(module.px_r, torch.nn.Parameter):
-        module.px_r.requires_grad_(True)  # frozen there; here the columns of new batches train
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=1e-3, eps=0.01, weight_decay=0)
-    for index, noise, weight in _batches(case.query):
-        optimiser.zero_grad()
-        tensors, _ = case.query.minibatch(index)
-        their_loss(case.query, module, tensors, noise, weight)[2].backward()
-        for name, p in module.named_parameters():
-            if p.grad is not None:
-                p.grad.mul_(case.trains[name])
-        optimiser.step()
-    return module

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models_store.cells import Noise
-from models_store.cvae import CVAE
-from models_store.kinds import step_gradients
-from models_store.multivi import MULTIVI
-from models_store.surgery import query_parameters
 
-from .measure import KL_WEIGHTS, MINIBATCH, N_STEPS, Errors, error, worst
-from .multivi_oracle import Case, Side, build, fixed_noise, translate
+from .errors import Errors, beyond, error
+from .measure import KL_WEIGHTS
+from .multivi_oracle import Side, build, fixed_noise, translate
+from .steps import MINIBATCH, Both, five_steps, noise_for, one_gradient
 
 LIMITS = {
     "posterior mean": 1e-5,
@@ -47,7 +44,7 @@ LIMITS = {
 
 def failures(errors: Errors) -> list[str]:
     """The quantities that are further off than they may be."""
-    return [quantity for quantity, e in errors.items() if not e <= LIMITS[quantity]]
+    return beyond(LIMITS, errors)
 
 
 @functools.cache
@@ -61,12 +58,9 @@ def compare_reference(name: str) -> Errors:
 def compare_query(name: str) -> Errors:
     """The grafted network: forward quantities, and five steps of the query's weights."""
     case = build(name)
-    return _forward(case.query) | _five_steps(case)
-
-
-def noise_for(network: CVAE, n_cells: int, seed: int) -> Noise:
-    """Draws that both implementations are given."""
-    return network.draw_noise(n_cells, torch.Generator().manual_seed(seed))
+    errors = _forward(case.query)
+    case.query.network.mmd_weight = float(MINIBATCH)
+    return errors | five_steps(BOTH, case, case.query.model.module)
 
 
 def their_loss(
@@ -139,99 +133,15 @@ def _outputs(side: Side) -> Errors:
 
 
 def _gradient(side: Side, *, training: bool) -> Errors:
-    """One gradient of every weight, and where batch norm learned them, its new statistics."""
     module, network = copy.deepcopy(side.model.module), copy.deepcopy(side.network)
     for m in (module, network):
-        m.train(training)
-    network.requires_grad_(True)
-    module.requires_grad_(True)
-    tensors, cells = side.minibatch(torch.arange(MINIBATCH))
-    noise = noise_for(network, MINIBATCH, seed=2)
+        m.train(training).requires_grad_(True)
     network.mmd_weight = float(MINIBATCH)
-    torch.manual_seed(3)  # the same dropout masks
-    their_loss(module, tensors, noise, 0.3)[1].loss.backward()
-    torch.manual_seed(3)
-    network.training_loss(cells, noise, 0.3).backward()
-    quantity = "gradient in training mode" if training else "gradient"
-    errors = {quantity: worst(_weight_errors(network, module))}
-    running = [name for name, _ in network.named_buffers() if "running" in name]
-    if training and running:
-        ours, theirs = network.state_dict(), translate(network, module.state_dict())
-        errors["running statistics"] = worst(error(ours[n], theirs[n]) for n in running)
-    return errors
+    return one_gradient(BOTH, side, module, network)
 
 
-def _weight_errors(network: MULTIVI, module: Any) -> Iterator[float]:
-    theirs = translate(network, {name: _slope_of(p) for name, p in module.named_parameters()})
-    parameters = dict(network.named_parameters())
-    for name, parameter in parameters.items():
-        ours = _slope_of(parameter)
-        if network.training and name.endswith(".b") and network.architecture.batch_norm != "none":
-            # Batch norm takes the mean away, so where it follows, the bias has a gradient of zero
-            # and rounding: what it is small against is the gradient of its layer.
-            weights = name.removesuffix("b") + "W_x"
-            yield error(
-                torch.cat([ours[None], _slope_of(parameters[weights])]),
-                torch.cat([theirs[name][None], theirs[weights]]),
-            )
-        elif parameter.numel():
-            yield error(ours, theirs[name])
+def _scalar(module: Any, tensors: dict[str, Tensor], noise: Noise, weight: float) -> Tensor:
+    return torch.as_tensor(their_loss(module, tensors, noise, weight)[1].loss)
 
 
-def _slope_of(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-
-
-def _batches(side: Side) -> Iterator[tuple[Tensor, Noise, float]]:
-    """Fixed minibatches, noise and KL weights."""
-    generator = torch.Generator().manual_seed(4)
-    for step in range(N_STEPS):
-        index = torch.randperm(len(side.cells.x), generator=generator)[:MINIBATCH]
-        yield index, noise_for(side.network, MINIBATCH, seed=100 + step), step / (N_STEPS - 1)
-
-
-def _five_steps(case: Case) -> Errors:
-    """Adam on both sides, from the same weights."""
-    module, network = _their_steps(case), _our_steps(case)
-    ours, start = query_parameters(network), case.query.network.state_dict()
-    end = network.state_dict()
-    theirs = translate(network, module.state_dict())
-    frozen = [name for name in end if name not in ours and end[name].numel()]
-    return {
-        "weights after 5 steps": worst(error(end[name], theirs[name]) for name in ours),
-        "way of the weights": worst(
-            error(end[name] - start[name], theirs[name] - start[name]) for name in ours
-        ),
-        "frozen weights": worst(error(end[name], theirs[name]) for name in frozen),
-    }
-
-
-def _our_steps(case: Case) -> MULTIVI:
-    side, network = case.query, copy.deepcopy(case.query.network)
-    network.mmd_weight = float(MINIBATCH)
-    optimiser = torch.optim.Adam(query_parameters(network).values(), lr=1e-3, eps=0.01)
-    with torch.no_grad():
-        projection = network.project(side.cells)
-    gradients = step_gradients(network, side.cells, projection, threads=1, minibatch_size=MINIBATCH)
-    for index, noise, weight in _batches(side):
-        for parameter, g in gradients(index, noise, weight).items():
-            parameter.grad = g
-        optimiser.step()
-    return network
-
-
-def _their_steps(case: Case) -> Any:
-    """scvi-tools' gradients are zeroed where Cellgraft trains nothing."""
-    module = copy.deepcopy(case.query.model.module)
-    module.py_r.requires_grad_(True)  # frozen there; here the columns of new batches train
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=1e-3, eps=0.01, weight_decay=0)
-    for index, noise, weight in _batches(case.query):
-        optimiser.zero_grad()
-        tensors, _ = case.query.minibatch(index)
-        their_loss(module, tensors, noise, weight)[1].loss.backward()
-        for name, p in module.named_parameters():
-            if p.grad is not None:
-                p.grad.mul_(case.trains[name])
-        optimiser.step()
-    return module
+BOTH = Both(translate, _scalar)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -20,9 +19,9 @@ from models_store.multivi import MULTIVI
 from models_store.multivi_names import DISPERSIONS, HEADS, OUTPUTS, STACKS, TENSORS
 from models_store.surgery import graft
 
-from .convert import State, columns
+from .convert import State, norms_and_heads, of_layers
+from .departures import depart, drawn, load_new, new_columns
 from .multivi_configurations import CONFIGURATIONS, Configuration
-from .oracle import _align
 
 N_REFERENCE, N_QUERY = 200, 130
 
@@ -149,12 +148,8 @@ def build(name: str) -> Case:
     query.is_trained_ = True
     n_new = len(set(configuration.query_batches) - set(configuration.reference_batches))
     grafted = graft(network, [n_new] + [1] * configuration.plates)
-    depart(query.module, grafted)
-    state = translate(grafted, query.module.state_dict())
-    with torch.no_grad():
-        for key, parameter in grafted.named_parameters():
-            if key.endswith(".query"):
-                parameter.copy_(state[key])
+    depart(query.module, linears(grafted))
+    load_new(grafted, translate(grafted, query.module.state_dict()))
     sides = []
     for model, ours in ((reference, network.eval()), (query, grafted)):
         (tensors,) = model._make_data_loader(adata=model.adata, batch_size=model.adata.n_obs)
@@ -188,8 +183,8 @@ def linears(network: MULTIVI) -> Iterator[tuple[str, str, ConditionalLinear]]:
 def translate(network: MULTIVI, state: State) -> dict[str, Tensor]:
     """scvi-tools' tensors under our names, in aligned layout; weights and gradients alike."""
     names = network.state_dict()
-    found = {"library_prior": names["library_prior"], **dict(_linears(network, state))}
-    found |= dict(_norms_and_heads(network, state))
+    found = {"library_prior": names["library_prior"], **dict(of_layers(linears(network), state))}
+    found |= norms_and_heads(network, state, STACKS, HEADS)
     for ours, theirs in DISPERSIONS.items():
         if f"{ours}.reference" in names:
             rows = state[theirs].reshape(len(state[theirs]), -1).T
@@ -199,50 +194,8 @@ def translate(network: MULTIVI, state: State) -> dict[str, Tensor]:
     return found | {ours: values for ours, values in same.items() if ours in names}
 
 
-def _norms_and_heads(network: MULTIVI, state: State) -> Iterator[tuple[str, Tensor]]:
-    names = network.state_dict()
-    for ours, theirs in STACKS.items():
-        for name in (name for name in names if name.startswith(f"{ours}.blocks.")):
-            at, _, rest = name.removeprefix(f"{ours}.blocks.").partition(".batch_norm.")
-            if (there := f"{theirs}.fc_layers.Layer {at}.1.{rest}") in state:
-                yield name, state[there]
-    for ours, theirs in HEADS.items():
-        if f"{ours}.weight" in names:
-            yield f"{ours}.weight", state[f"{theirs}.weight"]
-            yield f"{ours}.bias", state[f"{theirs}.bias"]
-
-
-def _linears(network: MULTIVI, state: State) -> Iterator[tuple[str, Tensor]]:
-    for ours, theirs, linear in linears(network):
-        weight = state[f"{theirs}.weight"]
-        yield f"{ours}.W_x", weight[:, : linear.W_x.shape[0]].T
-        yield f"{ours}.b", state[f"{theirs}.bias"]
-        for k, (table, reference, query) in enumerate(columns(linear)):
-            lone = reference.start == reference.stop
-            rows = table.reference.detach() if lone else weight[:, reference].T
-            yield f"{ours}.covariates.{k}.reference", rows
-            yield f"{ours}.covariates.{k}.query", weight[:, query].T
-
-
-@torch.no_grad()
-def depart(module: Any, grafted: MULTIVI) -> None:
-    """Give scvi-tools' query network what Cellgraft does differently on purpose: new columns in
-    their own covariate's block, and a contribution of zero of a lone reference category."""
-    state = module.state_dict()
-    for _, theirs, linear in linears(grafted):
-        weight = state[f"{theirs}.weight"]
-        if list(linear.covariate_rows()):
-            weight.copy_(_align(weight, linear))
-        for table, reference, _ in columns(linear):
-            if table.reference.shape[0] == 1:
-                weight[:, reference] = 0
-
-
 def trainable(module: Any, grafted: MULTIVI) -> dict[str, Tensor]:
-    masks = {name: torch.zeros_like(p) for name, p in module.named_parameters()}
-    for _, theirs, linear in linears(grafted):
-        for _, _, query in columns(linear):
-            masks[f"{theirs}.weight"][:, query] = 1
+    masks = new_columns(module, linears(grafted))
     for table in grafted.batch_tables():
         masks["py_r"][:, len(table.reference) :] = 1
     return masks
@@ -254,10 +207,5 @@ def fixed_noise(noise: Noise) -> Iterator[None]:
     background = noise.z[:, :0] if noise.background is None else noise.background
     draws = [torch.zeros_like(noise.z)] * 3 + [noise.z, background]
 
-    def draw(shape: torch.Size, **_: Any) -> Tensor:
-        assert draws[0].shape == shape, "scvi-tools draws something that we did not expect"
-        return draws.pop(0)
-
-    with mock.patch("torch.distributions.normal._standard_normal", draw):
+    with drawn(draws):
         yield
-    assert not draws, "scvi-tools drew less than we expected"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .measure import Errors, worst
+from .errors import Errors, worst
+from .figures import figure, row
 from .multivi_configurations import CONFIGURATIONS
 from .multivi_measure import LIMITS, compare_query, compare_reference, failures
 
@@ -38,13 +39,13 @@ minibatch, and is compared at the size of each (decision 0073).
 def modality_lines() -> Iterator[str]:
     """The section; measures what no test has measured yet."""
     yield INTRODUCTION
-    yield _row("configuration", *COLUMNS, "")
-    yield _row("---", *("---:" for _ in COLUMNS), "---")
-    yield _row("*limit*", *(_figure(quantities, LIMITS) for quantities in COLUMNS.values()), "")
+    yield row("configuration", *COLUMNS, "")
+    yield row("---", *("---:" for _ in COLUMNS), "---")
+    yield row("*limit*", *(figure(quantities, LIMITS) for quantities in COLUMNS.values()), "")
     for name in CONFIGURATIONS:
         errors = _worse(compare_reference(name), compare_query(name))
         verdict = "**fail**" if failures(errors) else "pass"
-        yield _row(name, *(_figure(qs, errors) for qs in COLUMNS.values()), verdict)
+        yield row(name, *(figure(qs, errors) for qs in COLUMNS.values()), verdict)
 
 
 def _worse(one: Errors, other: Errors) -> Errors:
@@ -52,15 +53,3 @@ def _worse(one: Errors, other: Errors) -> Errors:
         quantity: worst((one.get(quantity, 0.0), other.get(quantity, 0.0)))
         for quantity in one | other
     }
-
-
-def _figure(quantities: list[str], errors: Errors) -> str:
-    known = [errors[quantity] for quantity in quantities if quantity in errors]
-    if not known:
-        return "–"
-    mantissa, exponent = f"{max(known):.0e}".split("e")
-    return "0" if max(known) == 0 else f"{mantissa}e{int(exponent)}"
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -20,13 +20,13 @@ from torch import Tensor
 from models_store.cells import Cells, Noise, select_cells
 from models_store.cvae import CVAE
 from models_store.kinds import NETWORKS
-from models_store.layers import ConditionalLinear
 from models_store.scanvi import SCANVI
 from models_store.scvi import SCVI
 from models_store.surgery import graft
 
 from .configurations import CONFIGURATIONS, N_GENES, Configuration
-from .convert import columns, layers, translate
+from .convert import layers, translate
+from .departures import depart, drawn, load_new, new_columns
 
 Module = Any  # scvi.module.VAE
 Adata = Any
@@ -254,15 +254,6 @@ def _accessibility(model: Any) -> np.ndarray:
     return found
 
 
-def load_new(grafted: CVAE, state: dict[str, Tensor]) -> None:
-    """Copy the new rows and library priors, and nothing of the reference."""
-    with torch.no_grad():
-        for name, parameter in grafted.named_parameters():
-            if name.endswith(".query"):
-                parameter.copy_(state[name])
-        grafted.library_prior.copy_(state["library_prior"])
-
-
 @torch.no_grad()
 def _depart(module: Module, grafted: CVAE) -> None:
     """Give scvi-tools' query network what Cellgraft does differently on purpose.
@@ -270,42 +261,14 @@ def _depart(module: Module, grafted: CVAE) -> None:
     Extra covariates: new columns into their own covariate's block. A lone reference category:
     a contribution of zero. A cell of unknown label: the mean dispersion.
     """
-    state = module.state_dict()
-    for _, theirs, linear in layers(grafted):
-        weight = state[f"{theirs}.weight"]
-        if list(linear.covariate_rows()):
-            weight.copy_(_align(weight, linear))
-        for table, reference, _ in columns(linear):
-            if table.reference.shape[0] == 1:
-                weight[:, reference] = 0
+    depart(module, layers(grafted))
     if grafted.architecture.dispersion == "gene-label":
         n_labels = len(grafted.dispersion.reference)
         module.px_r[:, n_labels:] = module.px_r[:, :n_labels].mean(1, keepdim=True)
 
 
-def _align(weight: Tensor, linear: ConditionalLinear) -> Tensor:
-    """[x | reference columns of all | new columns of all] -> [x | covariate by covariate]."""
-    widths = []
-    for _, reference, query in columns(linear):
-        total = query.stop - reference.start
-        # scvi-tools gives a lone category no column until a second one joins it.
-        old = reference.stop - reference.start
-        old = old if old > 1 else 0
-        widths += [(old, total - old)]
-    n_in = linear.W_x.shape[0]
-    x, old, new = weight.split([n_in, *(sum(w) for w in zip(*widths, strict=True))], dim=1)
-    olds = old.split([w for w, _ in widths], dim=1)
-    news = new.split([w for _, w in widths], dim=1)
-    return torch.cat(
-        [x, *(block for pair in zip(olds, news, strict=True) for block in pair)], dim=1
-    )
-
-
 def _trainable(module: Module, grafted: CVAE) -> dict[str, Tensor]:
-    masks = {name: torch.zeros_like(p) for name, p in module.named_parameters()}
-    for _, theirs, linear in layers(grafted):
-        for _, _, query in columns(linear):
-            masks[f"{theirs}.weight"][:, query] = 1
+    masks = new_columns(module, layers(grafted))
     if isinstance(grafted, SCVI) and grafted.architecture.dispersion == "gene-batch":
         masks["px_r"][:, len(grafted.dispersion.reference) :] = 1
     return masks
@@ -329,10 +292,5 @@ def fixed_noise(noise: Noise, n_labelled: int = 0) -> Iterator[None]:
     if noise.z2 is not None:
         draws += [noise.z2.flatten(0, 1), noise.z.new_zeros(n_labelled, noise.z.shape[1])]
 
-    def draw(shape: torch.Size, **_: Any) -> Tensor:
-        assert draws[0].shape == shape, "scvi-tools draws something that we did not expect"
-        return draws.pop(0)
-
-    with mock.patch("torch.distributions.normal._standard_normal", draw):
+    with drawn(draws):
         yield
-    assert not draws, "scvi-tools drew less than we expected"

@@ -10,8 +10,11 @@ from models_store.manifest import Architecture
 
 from . import totalvi_measure
 from .configurations import CONFIGURATIONS, N_GENES, Configuration
-from .measure import KL_WEIGHTS, LIMITS, N_STEPS, Errors, compare_query, compare_reference, failures
+from .errors import Errors
+from .figures import figure, row
+from .measure import KL_WEIGHTS, LIMITS, compare_query, compare_reference, failures
 from .multivi_table import modality_lines
+from .steps import N_STEPS
 from .totalvi_oracle import TOTALVI_CONFIGURATIONS, TotalConfiguration
 
 INTRODUCTION = """\
@@ -95,34 +98,17 @@ def _of(name: str, which: Literal["reference", "query"]) -> Errors:
     return (totalvi_measure.compare_query if total else compare_query)(name)
 
 
-def _figure(quantities: list[str], errors: Errors) -> str:
-    known = [(errors[q], q) for q in quantities if q in errors]
-    if not known:
-        return "–"
-    value, quantity = max(known)
-    if quantity == "latent, in standard errors":
-        return f"{value:.1f} s.e."
-    if value == 0:
-        return "0"
-    mantissa, exponent = f"{value:.0e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def _table(columns: dict[str, list[str]], compare: Callable[[str], Errors]) -> Iterator[str]:
-    yield _row("configuration", *columns, "")
-    yield _row("---", *("---:" for _ in columns), "---")
+    yield row("configuration", *columns, "")
+    yield row("---", *("---:" for _ in columns), "---")
     limits = {q: LIMITS[q] for q in LIMITS if q != "latent, in standard errors"}
-    yield _row("*limit*", *(_figure(qs, limits) for qs in columns.values()), "")
+    yield row("*limit*", *(figure(qs, limits) for qs in columns.values()), "")
     rows = {name: compare(name) for name in EVERY}
     for name, errors in rows.items():
         verdict = "**fail**" if failures(errors) else "pass"
-        yield _row(name, *(_figure(qs, errors) for qs in columns.values()), verdict)
+        yield row(name, *(figure(qs, errors) for qs in columns.values()), verdict)
     worst = {q: max(e.get(q, 0.0) for e in rows.values()) for q in limits}
-    yield _row("**worst**", *(_figure(qs, worst) for qs in columns.values()), "")
+    yield row("**worst**", *(figure(qs, worst) for qs in columns.values()), "")
 
 
 def _options(c: Configuration | TotalConfiguration) -> str:
@@ -147,7 +133,7 @@ def _options(c: Configuration | TotalConfiguration) -> str:
     batches = f"{len(c.reference_batches)} + {new} new" + (
         f", {len(reused)} reused" if reused else ""
     )
-    return _row(c.name, batches, "; ".join(options) or "none")
+    return row(c.name, batches, "; ".join(options) or "none")
 
 
 def render() -> str:
@@ -168,8 +154,8 @@ def render() -> str:
         *_table(QUERY, partial(_of, which="query")),
         "\n## The configurations\n",
         "The recommended one: " + ", ".join(f"{k} {v}" for k, v in recommended.items()) + ".\n",
-        _row("configuration", "batches", "what differs from the recommended one"),
-        _row("---", "---", "---"),
+        row("configuration", "batches", "what differs from the recommended one"),
+        row("---", "---", "---"),
         *map(_options, EVERY.values()),
         *modality_lines(),
     ]

@@ -18,7 +18,7 @@ from worker.imports.order import ImportOptions, ImportOrder
 from worker.imports.reference import read_model
 from worker.mudata_files import write_h5mu
 
-from .measure import error
+from .errors import error
 from .multivi_configurations import CONFIGURATIONS
 from .multivi_oracle import build
 

@@ -17,7 +17,7 @@ from worker.imports.files import find_save
 from worker.imports.order import ImportOptions, ImportOrder
 from worker.imports.reference import read_model, run_import
 
-from .measure import error
+from .errors import error
 from .multivi_configurations import CONFIGURATIONS
 from .multivi_oracle import cells_of, train_reference
 
@@ -103,7 +103,7 @@ def _as_one_table(held: dict[str, Any]) -> None:
 
 
 def _without_weights_and_proteins(held: dict[str, Any]) -> None:
-    """As before 0.20, when it knew no proteins and no weights of modalities."""
+    """As before 0.18, when it knew no proteins and no weights of modalities."""
     _as_one_table(held)
     state = held["model_state_dict"]
     dropped = ("z_encoder_protein.", "z_decoder_pro.", "background_pro", "py_r", "mod_weights")
@@ -114,14 +114,52 @@ def _without_weights_and_proteins(held: dict[str, Any]) -> None:
         del held["attr_dict"]["init_params_"]["non_kwargs"][option]
 
 
-@pytest.mark.parametrize("change", [_as_one_table, _without_weights_and_proteins])
-def test_older_saves(change: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
+def _of_0_18(held: dict[str, Any]) -> None:
+    """As in 0.18 alone, which says how the background of proteins begins."""
+    _as_one_table(held)
+    held["attr_dict"]["registry_"]["scvi_version"] = "0.18.0"
+    options = held["attr_dict"]["init_params_"]["non_kwargs"]
+    options |= {"n_proteins": 0, "empirical_protein_background_prior": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "penalty"),
+    [
+        (_as_one_table, "Jeffreys"),
+        (_of_0_18, "Jeffreys"),
+        (_without_weights_and_proteins, "exact Jeffreys"),
+    ],
+)
+def test_older_saves(
+    change: Callable[[dict[str, Any]], None], penalty: str, tmp_path: Path
+) -> None:
     theirs = train_reference(CONFIGURATIONS[PAIRED])
     theirs.save(tmp_path / "save")
     _edited(tmp_path / "save", change)
     model = read_model(_order(tmp_path / "save", tmp_path / "work"))
-    assert model.architecture == _told(PAIRED)
+    told = _told(PAIRED).model_copy(update={"modality_penalty": penalty})
+    assert model.architecture == told
     _assert_encodes_as(model.network, theirs)
+
+
+def test_sizes_that_an_older_save_leaves_to_the_data(tmp_path: Path) -> None:
+    """Until 0.17 the root of genes and regions together, later of the regions alone."""
+    import scvi
+
+    theirs = train_reference(CONFIGURATIONS[PAIRED])
+    model = scvi.model.MULTIVI(theirs.adata, n_hidden=8, n_latent=2)
+    model.is_trained_ = True
+    model.module.eval()
+    model.save(tmp_path / "save")
+
+    def change(held: dict[str, Any]) -> None:
+        _without_weights_and_proteins(held)
+        held["attr_dict"]["init_params_"]["non_kwargs"] |= {"n_hidden": None, "n_latent": None}
+
+    _edited(tmp_path / "save", change)
+    found = read_model(_order(tmp_path / "save", tmp_path / "work"))
+    assert (found.architecture.n_hidden, found.architecture.n_latent) == (8, 2)
+    _assert_encodes_as(found.network, model)
 
 
 def _weights_by_cell(held: dict[str, Any]) -> None:

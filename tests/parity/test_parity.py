@@ -11,7 +11,8 @@ from models_store.manifest import Architecture
 from models_store.scanvi import SCANVI
 
 from .configurations import CONFIGURATIONS
-from .measure import LIMITS, compare_query, compare_reference, error, failures, worst
+from .errors import error, worst
+from .measure import LIMITS, compare_query, compare_reference, failures
 from .oracle import LABELS, build
 from .totalvi_oracle import TOTALVI_CONFIGURATIONS
 

@@ -21,7 +21,7 @@ from worker.imports.files import find_save
 from worker.imports.order import ImportOptions, ImportOrder
 from worker.imports.reference import _panel, read_model
 
-from .measure import error
+from .errors import error
 from .totalvi_oracle import TOTALVI_CONFIGURATIONS, build, simulate
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.problems import Problem
 from models_store.cells import Cells
 from models_store.scvi_weights import ConvertedModel
 from models_store.totalvi import TOTALVI
@@ -16,7 +17,7 @@ from worker.imports.files import find_save
 from worker.imports.order import ImportOptions, ImportOrder
 from worker.imports.reference import read_model, run_import
 
-from .measure import error
+from .errors import error
 from .totalvi_oracle import TOTALVI_CONFIGURATIONS, _cells, _tensors, train_reference
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
@@ -112,6 +113,29 @@ def test_cells_with_their_proteins(name: str, tmp_path: Path) -> None:
     assert imported.manifest.genes.counts() == {"gene": 30, "region": 0, "protein": 6}
     assert imported.manifest.self_test is not None
     assert imported.manifest.self_test.reference_reproduced
+
+
+@pytest.mark.parametrize("width", [6, 5])
+def test_proteins_that_the_save_alone_names(width: int, tmp_path: Path) -> None:
+    """Before 0.15 an array of proteins lost its names: nothing in the cells' file has them."""
+    import anndata
+
+    name = "TOTALVI: recommended"
+    theirs = train_reference(TOTALVI_CONFIGURATIONS[name])
+    theirs.save(tmp_path / "save", save_anndata=True)
+    adata = anndata.read_h5ad(tmp_path / "save" / "adata.h5ad")
+    adata.obsm["proteins"] = adata.obsm["proteins"].to_numpy()[:, :width]
+    adata.write_h5ad(tmp_path / "save" / "adata.h5ad")
+    order = _order(tmp_path / "save", tmp_path / "work")
+    if width != 6:
+        with pytest.raises(Problem, match="does not name its columns"):
+            run_import(order, lambda: 1, lambda *_: None)
+        return
+    run_import(order, lambda: 1, lambda *_: None)
+    table = pd.read_parquet(order.out / "cells.parquet")
+    mean = table[[f"latent_{i}" for i in range(4)]].to_numpy()
+    wanted = torch.as_tensor(theirs.get_latent_representation())
+    assert error(torch.from_numpy(mean), wanted) < LIMIT
 
 
 MODELS = Path(__file__).parents[3] / "shared" / "models"

@@ -10,7 +10,7 @@ from models_store.coders import Dispersion
 from models_store.layers import ConditionalLinear, FullyConnected
 from models_store.totalvi import TOTALVI
 
-from .convert import State, columns
+from .convert import State, norms_and_heads, of_layers
 
 STACKS = {
     "z_encoder.layers": "encoder.encoder",
@@ -59,7 +59,8 @@ def layers(network: TOTALVI) -> Iterator[tuple[str, str, ConditionalLinear]]:
 
 def translate(network: TOTALVI, state: State) -> dict[str, Tensor]:
     """scvi-tools' tensors under our names, for a network of equal sizes in aligned layout."""
-    found = dict(_layers(network, state)) | dict(_norms_and_heads(network, state))
+    found = dict(of_layers(layers(network), state))
+    found |= norms_and_heads(network, state, STACKS, HEADS)
     for ours, theirs in TABLES.items():
         table = network.get_submodule(ours)
         assert isinstance(table, Dispersion)
@@ -76,29 +77,3 @@ def translate(network: TOTALVI, state: State) -> dict[str, Tensor]:
         for i, part in enumerate(parts):
             found["library_prior"][:, i] = part
     return found
-
-
-def _layers(network: TOTALVI, state: State) -> Iterator[tuple[str, Tensor]]:
-    for ours, theirs, linear in layers(network):
-        weight = state[f"{theirs}.weight"]
-        yield f"{ours}.W_x", weight[:, : linear.W_x.shape[0]].T
-        yield f"{ours}.b", state[f"{theirs}.bias"]
-        for k, (table, reference, query) in enumerate(columns(linear)):
-            lone = reference.start == reference.stop
-            rows = table.reference.detach() if lone else weight[:, reference].T
-            yield f"{ours}.covariates.{k}.reference", rows
-            yield f"{ours}.covariates.{k}.query", weight[:, query].T
-
-
-def _norms_and_heads(network: TOTALVI, state: State) -> Iterator[tuple[str, Tensor]]:
-    names = network.state_dict().keys()
-    for ours, theirs in STACKS.items():
-        for name in names:
-            if name.startswith(f"{ours}.blocks."):
-                at, _, rest = name.removeprefix(f"{ours}.blocks.").partition(".batch_norm.")
-                if (there := f"{theirs}.fc_layers.Layer {at}.1.{rest}") in state:
-                    yield name, state[there]
-    for ours, theirs in HEADS.items():
-        for kind in ("weight", "bias"):
-            if f"{ours}.{kind}" in names:
-                yield f"{ours}.{kind}", state[f"{theirs}.{kind}"]

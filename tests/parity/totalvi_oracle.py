@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -23,8 +22,7 @@ from models_store.protein_panels import measured_proteins
 from models_store.surgery import graft
 from models_store.totalvi import TOTALVI
 
-from .convert import columns
-from .oracle import _align
+from .departures import depart, drawn, load_new, new_columns
 from .totalvi_convert import layers, translate
 
 N_GENES, N_PROTEINS, N_HIDDEN, N_LATENT = 30, 6, 16, 4
@@ -266,8 +264,8 @@ def build(name: str) -> TotalCase:
     new += [set(there) - set(here) for here, there in configuration.extra.values()]
     grafted = graft(network, [len(values) for values in new])
     assert isinstance(grafted, TOTALVI)
-    _depart(query.module, grafted)
-    _load_new(grafted, translate(grafted, query.module.state_dict()))
+    depart(query.module, layers(grafted))
+    load_new(grafted, translate(grafted, query.module.state_dict()))
     sides = [
         TotalSide(model, net, t, _cells(configuration, t), _latent(model))
         for model, net, t in zip(
@@ -282,32 +280,8 @@ def _latent(model: Any) -> np.ndarray:
     return np.asarray(model.get_latent_representation())
 
 
-def _load_new(grafted: TOTALVI, state: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in grafted.named_parameters():
-            if name.endswith(".query"):
-                parameter.copy_(state[name])
-        grafted.library_prior.copy_(state["library_prior"])
-
-
-@torch.no_grad()
-def _depart(module: Module, grafted: TOTALVI) -> None:
-    """Extra covariates stand in their own block; a lone reference category contributes zero."""
-    state = module.state_dict()
-    for _, theirs, linear in layers(grafted):
-        weight = state[f"{theirs}.weight"]
-        if list(linear.covariate_rows()):
-            weight.copy_(_align(weight, linear))
-        for table, reference, _ in columns(linear):
-            if table.reference.shape[0] == 1:
-                weight[:, reference] = 0
-
-
 def _trainable(module: Module, grafted: TOTALVI) -> dict[str, Tensor]:
-    masks = {name: torch.zeros_like(p) for name, p in module.named_parameters()}
-    for _, theirs, linear in layers(grafted):
-        for _, _, query in columns(linear):
-            masks[f"{theirs}.weight"][:, query] = 1
+    masks = new_columns(module, layers(grafted))
     a, n_batches = grafted.architecture, grafted.n_categories[0]
     for theirs in ("background_pro_alpha", "background_pro_log_beta"):
         masks[theirs][:, a.n_panels or n_batches :] = 1
@@ -325,10 +299,5 @@ def fixed_noise(noise: Noise) -> Iterator[None]:
     library = noise.z.new_zeros(len(noise.z), 1) if noise.library is None else noise.library
     draws = [noise.z, library, noise.background]
 
-    def draw(shape: torch.Size, **_: Any) -> Tensor:
-        assert draws[0].shape == shape, "scvi-tools draws something that we did not expect"
-        return draws.pop(0)
-
-    with mock.patch("torch.distributions.normal._standard_normal", draw):
+    with drawn(draws):
         yield
-    assert not draws, "scvi-tools drew less than we expected"

@@ -54,6 +54,10 @@ class CellsRequest:
     proteins_key: str | None = None
     """The table of obsm that holds the proteins of the model; None: it has none."""
     protein_names_key: str | None = None
+    known_proteins: tuple[str, ...] = ()
+    """The model's proteins, for a table whose columns nothing in the file names."""
+    own_latent_key: str | None = None
+    """What the model calls its own latents, in the obsm of data that were minified for it."""
     modalities: Sequence[ModalityOfSave] = ()
     """Of the MuData that the model was trained on, the first of them the one whose cells count."""
 
@@ -82,7 +86,8 @@ def read_cells(path: Path, request: CellsRequest, limits: Limits, sink: Sink) ->
 
 
 def _file(source: Source, request: CellsRequest) -> H5ad:
-    choice = Choice(proteins=request.proteins_key, protein_names=request.protein_names_key)
+    names, known = request.protein_names_key, tuple(request.known_proteins)
+    choice = Choice(proteins=request.proteins_key, protein_names=names, known_proteins=known)
     if not source.has("/mod"):
         return H5ad(source, "", choice)
     if not request.modalities:
@@ -148,8 +153,9 @@ class _Cells:
         if self.request.layer is not None or self._holds_counts():
             return None
         means = [key for key in self._tables() if key.endswith(MEAN_SUFFIX)]
-        if len(means) == 1:
-            return means[0]
+        own = [key for key in means if key == self.request.own_latent_key]
+        if len(found := own or means) == 1:
+            return found[0]
         raise located(
             "unfit-cells",
             "/X",

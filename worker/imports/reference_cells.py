@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,9 @@ from worker.imports.reader import read_cells_apart
 from worker.known_cells import KnownCells
 from worker.obs import category_names, find_column, listed
 from worker.panel import MOSTLY, named_genes
+
+MOST_TOLD = 64 * 1024
+"""Bytes of names of proteins that the reader is told; Linux ends an argument at 128 KiB."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,15 @@ def _request(order: ImportOrder, model: ConvertedModel) -> CellsRequest:
         umap_key=options.umap_key,
         proteins_key=save.proteins_key,
         protein_names_key=save.protein_names_key,
+        known_proteins=_told(save.proteins),
+        own_latent_key=save.latent_key,
         modalities=save.modalities,
     )
+
+
+def _told(proteins: tuple[str, ...]) -> tuple[str, ...]:
+    """Their names, unless they are more than an argument of a process holds."""
+    return proteins if len(json.dumps(proteins)) <= MOST_TOLD else ()
 
 
 @dataclass(frozen=True)

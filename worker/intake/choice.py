@@ -15,5 +15,7 @@ class Choice:
     """The table of obsm that holds proteins."""
     protein_names: str | None = None
     """The list in uns that names its columns."""
+    known_proteins: tuple[str, ...] = ()
+    """What its columns are called if nothing in the file names them."""
     layer: str | None = None
     """The matrix; None: found by what it holds."""

@@ -32,7 +32,9 @@ class H5ad:
 
     def __init__(self, source: Source, root: str = "", choice: Choice | None = None) -> None:
         self.source, self.root, self.choice = source, root, choice or Choice()
-        self._tables = ProteinTables(source, root, self.choice.proteins, self.choice.protein_names)
+        chosen = self.choice
+        names_key, known = chosen.protein_names, chosen.known_proteins
+        self._tables = ProteinTables(source, root, chosen.proteins, names_key, known)
         self._proteins: Attached | None = None
 
     def facts(self) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class ProteinTables:
     root: str
     key: str | None = None
     names_key: str | None = None
+    known: tuple[str, ...] = ()
+    """What the columns of an array are called if nothing in the file names them."""
 
     def named(self, cells: pa.Array) -> Attached:
         """The table that the caller named.
@@ -94,6 +96,8 @@ class ProteinTables:
         for usual in USUAL_NAMES:
             if self.source.has(f"{self.root}/uns/{usual.format(key=key)}"):
                 return self._names_at(usual.format(key=key), width)
+        if len(self.known) == width:
+            return pa.array(self.known, pa.string())
         raise located("names-missing", path, f"{path} does not name its columns.", NAME_THEM)
 
     def _names_at(self, key: str, width: int) -> pa.Array:

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from app.problems import UnexportableMapping
-from models_store.manifest import Manifest
+from models_store.manifest import Architecture, Manifest
 from tests.worker.engine.simulated import (
     Reference,
     Simulated,
@@ -25,7 +25,7 @@ from tests.worker.engine.simulated import (
 )
 from tests.worker.engine.test_mapping import order
 from worker.canonical import CanonicalQuery
-from worker.exporting import export_mapping
+from worker.exporting import _refuse_unknown_models, export_mapping
 from worker.mapping import run_mapping
 from worker.orders import MapOrder
 from worker.reference_cache import ReferenceCache
@@ -175,6 +175,19 @@ def test_a_model_that_scvi_tools_has_not_is_refused(tmp_path: Path) -> None:
     run_mapping(mapped, ReferenceCache(), nothing)
     with pytest.raises(UnexportableMapping):
         export_mapping(mapped, mapped.out)
+
+
+def test_a_penalty_that_scvi_tools_has_no_more_is_refused(recommended: Reference) -> None:
+    """Of a save of before 0.18."""
+
+    def of(penalty: str) -> Manifest:
+        sizes = {"n_genes": 20, "n_regions": 10, "modality_penalty": penalty}
+        a = Architecture.model_validate(sizes)
+        return recommended.manifest.model_copy(update={"kind": "multivi", "architecture": a})
+
+    _refuse_unknown_models(of("Jeffreys"))
+    with pytest.raises(UnexportableMapping, match="exact Jeffreys"):
+        _refuse_unknown_models(of("exact Jeffreys"))
 
 
 @pytest.mark.usefixtures("short")

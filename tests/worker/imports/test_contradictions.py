@@ -74,6 +74,11 @@ CONTRADICTIONS: dict[str, tuple[Any, str]] = {
     ),
     "no registry": (lambda p: p["attr_dict"].pop("registry_"), "says nothing of the data"),
     "a registry without batches": (lambda p: _fields(p).pop("batch"), "incomplete"),
+    "a registry without fields": (
+        lambda p: p["attr_dict"]["registry_"].pop("field_registries"),
+        "incomplete",
+    ),
+    "a field that is none": (lambda p: _fields(p).update(latent_qzm=[1]), "incomplete"),
 }
 
 
