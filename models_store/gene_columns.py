@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -167,6 +167,8 @@ class QueryGenes:
     """Rows that are no genes: antibodies, peaks, guides."""
     kinds: tuple[FeatureKind | None, ...] | None = None
     """What each row is; None where the file says nothing, so that all are taken for genes."""
+    are_told: bool = True
+    """Whether the file says of any row that it is a gene, or what it is instead."""
 
     @classmethod
     def of(
@@ -182,7 +184,10 @@ class QueryGenes:
         kinds = None if feature_types is None else tuple(kinds_of(feature_types))
         left_out = frozenset(row for row, kind in enumerate(kinds or ()) if kind != "gene")
         genes = {name: GeneColumn(each, left_out) for name, each in columns.items()}
-        return cls(genes, left_out, kinds)
+        told = zip(feature_types or (), kinds or (), strict=True)
+        return cls(
+            genes, left_out, kinds, any(text.strip() and kind != "protein" for text, kind in told)
+        )
 
     @classmethod
     def stored(cls, table: Mapping[str, Any]) -> Self:
@@ -192,7 +197,7 @@ class QueryGenes:
 
     def alone(self, name: str) -> QueryGenes:
         """One of the columns, without the others."""
-        return QueryGenes({name: self.columns[name]}, self.left_out, self.kinds)
+        return replace(self, columns={name: self.columns[name]})
 
     @property
     def size(self) -> int:
@@ -204,6 +209,10 @@ class QueryGenes:
         if self.kinds is None:
             return range(self.size) if kind == "gene" else ()
         return [row for row, each in enumerate(self.kinds) if each == kind]
+
+    def regions(self) -> Sequence[int]:
+        """The features that are regions; those that a file says nothing of may all be some."""
+        return self.rows_of("region" if self.are_told else "gene")
 
     def count_kinds(self) -> dict[FeatureKind, int]:
         """How many features there are of each kind that there is any of."""

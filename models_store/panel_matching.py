@@ -91,9 +91,7 @@ def _judged(told: Mapping[FeatureKind, KindMatch]) -> FeatureKind:
 def _match_names(
     kind: FeatureKind, query: QueryGenes, names: Sequence[str], shares: Sequence[float]
 ) -> GeneMatch:
-    rows = query.rows_of(kind)
-    if query.kinds is None and kind == "region":
-        rows = range(query.size)
+    rows = query.regions() if kind == "region" else query.rows_of(kind)
     panel = _Names(names, folded=kind == "protein")
     tried = {
         column: panel.met([(row, genes.names[row]) for row in rows])

@@ -24,10 +24,7 @@ def regions_alone(query: CanonicalQuery) -> Positions:
     Raises:
         UntrainableReference: the file says what its features are, and none is a region.
     """
-    genes = query.genes()
-    if genes.kinds is None:
-        return np.arange(query.n_genes, dtype=np.int64)
-    found = np.array(genes.rows_of("region"), dtype=np.int64)
+    found = np.array(query.genes().regions(), dtype=np.int64)
     if not len(found):
         raise UntrainableReference(
             "The file names no feature a peak, and a reference of regions is made of peaks.",

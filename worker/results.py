@@ -17,7 +17,9 @@ import pandas as pd
 from safetensors.torch import save
 from torch import Tensor
 
+from models_store import feature_kinds
 from models_store.feature_kinds import FeatureKind, kinds_of
+from models_store.gene_columns import GeneColumn
 from worker.canonical import CanonicalQuery
 from worker.csv_text import ROWS, csv_header, csv_rows
 from worker.names import free_name
@@ -139,7 +141,9 @@ def _var(canonical: CanonicalQuery) -> pd.DataFrame:
     names = columns.pop("index")
     if types is not None and set(kinds := kinds_of(types)) != {"gene"}:
         names = _told_apart(names, kinds)
-        columns[free_name(TYPES, columns)] = types
+        are_genes = GeneColumn(canonical.gene_columns()["index"]).names_genes
+        untold = feature_kinds.TYPES["gene"] if are_genes else ""
+        columns[free_name(TYPES, columns)] = [each or untold for each in types]
     return pd.DataFrame(columns, index=pd.Index(names, dtype=object))
 
 

@@ -114,6 +114,14 @@ def test_features_without_kinds_may_be_regions_and_no_proteins() -> None:
     assert match(untyped).positions == (4, -1, 0)
 
 
+def test_proteins_beside_them_do_not_make_them_genes() -> None:
+    features = [*((name, "") for name in REGIONS), ("CD3", "protein")]
+    found = match(query(*features), panel(genes=(), proteins=()))
+    assert found.positions == (0, 1, 2, -1)
+    told = [*((name, "gene") for name in REGIONS), ("CD3", "protein")]
+    assert match(query(*told), panel(genes=(), proteins=())).n_matched == 0
+
+
 def test_a_panel_of_genes_is_matched_as_ever() -> None:
     genes = Genes(ids=GENES)
     found = query(("CD4", "gene"), ("LYZ", "protein"))

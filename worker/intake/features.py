@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from models_store.feature_kinds import TYPES
 from models_store.gene_columns import QueryGenes
 from models_store.gene_names import NO_NAME
 from worker.intake.attached import WHAT, Attached, first_repeat
@@ -17,6 +16,9 @@ from worker.intake.findings import Findings, located
 from worker.intake.genes import INDEX, gene_columns
 from worker.intake.identifiers import describe_identifiers
 from worker.intake.tables import Table
+
+UNTOLD = ""
+"""The type of a feature of which the file does not say what it is."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class FeatureTable:
         index = var.index.to_pylist()
         if not attached:
             return cls(index, columns, types)
-        types = types or [TYPES["gene"]] * len(index)
+        types = types or [UNTOLD] * len(index)
         for each in attached:
             index = [*index, *each.names]
             types = [*types, *each.types]

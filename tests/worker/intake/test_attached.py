@@ -384,3 +384,10 @@ def test_cells_in_another_order_are_bounded() -> None:
     )
     with pytest.raises(Problem, match="in another order"):
         list(widened(rows_of(np.ones((20, 3)), 5), 3, [turned], Limits(memory_bytes=32 * 39)))
+
+
+def test_proteins_beside_a_matrix_make_no_genes_of_its_peaks(check: Check, tmp_path: Path) -> None:
+    _, query = check(with_frame(tmp_path / "query.h5ad"))
+    n_features = query.n_genes - len(PROTEINS)
+    assert list(query.genes().regions()) == list(range(n_features))
+    assert list(query.genes().rows_of("gene")) == list(range(n_features))
