@@ -163,7 +163,7 @@ def _surprise(counts, logits, bias, of_cells, factors):  # type: ignore[no-untyp
     depths, total = of_cells
     for c in range(len(logits)):
         # In runs, as sums of tens of thousands of small numbers lose digits in float32.
-        summed = 0.0
+        summed = np.float64(0)
         for at in range(0, logits.shape[1], _RUN):
             run = slice(at, at + _RUN)
             summed += _closed_run(logits[c, run], bias[run], factors[run], depths[c])

@@ -22,10 +22,11 @@ def sparse_counts(rows: sp.csr_matrix) -> Float[Tensor, "c g"]:
         rows = rows.copy()
         rows.eliminate_zeros()
     kind = np.int32 if rows.nnz <= _MOST_INT32 else np.int64
-    starts, columns = (each.astype(kind, copy=False) for each in (rows.indptr, rows.indices))
-    values = rows.data.astype(np.float32, copy=False)
-    arrays = (torch.from_numpy(each) for each in (starts, columns, values))
-    return _csr(*arrays, rows.shape)
+    starts, where = (
+        torch.from_numpy(each.astype(kind, copy=False)) for each in (rows.indptr, rows.indices)
+    )
+    values = torch.from_numpy(rows.data.astype(np.float32, copy=False))
+    return _csr(starts, where, values, rows.shape)
 
 
 def scipy_counts(x: Float[Tensor, "c g"]) -> sp.csr_matrix:
