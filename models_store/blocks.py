@@ -8,7 +8,7 @@ MOST_DECODED = 2**25
 """Numbers of a decoder that are held at a time: 128 MB, whatever the number of features."""
 
 MOST_JUDGED = 2**23
-"""Features of cells whose loss is found together: 32 MB for each number of a feature."""
+"""Features of cells that are worked on together: 32 MB for each number of a feature."""
 
 
 def decoded_at_once(n_features: int) -> int:

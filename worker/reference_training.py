@@ -146,6 +146,7 @@ def train_reference(
             optimiser.step()
             rate.step()
             step += 1
+    optimiser.zero_grad()  # gradients are as large as the network
     cvae.eval()
     elbo = None if held_out is None else mean_elbo(cvae, held_out, seed=schedule.seed)
     accuracy = None if held_out is None else label_accuracy(cvae, held_out)
