@@ -183,6 +183,6 @@ def test_accessibility_of_chosen_regions(of_peaks: Reference, tmp_path: Path) ->
     assert ((found >= 0) & (found <= 1)).all(axis=None)
 
 
-@pytest.mark.parametrize(("n_cells", "epochs"), [(50, 200), (1_800, 20), (100_000, 20)])
+@pytest.mark.parametrize(("n_cells", "epochs"), [(50, 200), (1_800, 40), (100_000, 20)])
 def test_epochs_of_kinds_of_regions(n_cells: int, epochs: int) -> None:
     assert region_epochs(n_cells) == epochs
