@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models_store.cells import Cells, Noise, Projection, select_cells
+from models_store.cells import Cells, Noise, Projection
 from models_store.cvae import CVAE
 from models_store.row_sums import Gradients
 from models_store.surgery import query_parameters
@@ -36,7 +36,8 @@ class AutogradGradients:
             noise: as `CVAE.draw_noise` gives it.
             kl_weight: weight of the KL divergence of z.
         """
-        cells, projection = select_cells(self.cells, index), self.projection.rows(index)
+        cells = self.cvae.minibatch(self.cells, index)
+        projection = self.projection.rows(index)
         loss = self.cvae.training_loss(cells, noise, kl_weight, projection=projection)
         found = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
         return dict(zip(self.parameters, found, strict=True))

@@ -7,10 +7,18 @@ BLOCK = 1024
 MOST_DECODED = 2**25
 """Numbers of a decoder that are held at a time: 128 MB, whatever the number of features."""
 
+MOST_JUDGED = 2**23
+"""Features of cells that are worked on together: 32 MB for each number of a feature."""
+
 
 def decoded_at_once(n_features: int) -> int:
     """Cells whose features are decoded together, where each figure is of a cell alone."""
     return max(1, min(BLOCK, MOST_DECODED // n_features))
+
+
+def judged_at_once(n_features: int) -> int:
+    """Cells whose loss is found together: some numbers are held of each of their features."""
+    return max(1, min(BLOCK, MOST_JUDGED // n_features))
 
 
 def block_ranges(n_cells: int, start: int = 0) -> Iterator[tuple[int, int]]:

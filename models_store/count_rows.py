@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from models_store.sparse_counts import is_sparse
+
 Int64 = npt.NDArray[np.int64]
 
 
@@ -28,7 +30,11 @@ class CountRows:
 
     @classmethod
     def of(cls, x: Float[Tensor, "c g"]) -> "CountRows":
-        """All cells of a dense float32 matrix on the CPU."""
+        """All cells of a float32 matrix on the CPU; a CSR tensor's counts are not copied."""
+        if is_sparse(x):
+            starts = x.crow_indices().numpy().astype(np.int64)
+            genes, values = x.col_indices().numpy(), x.values().numpy()
+            return cls(starts, genes.astype(np.int32, copy=False), values, np.arange(len(x)))
         dense = x.detach().numpy()
         starts = np.zeros(len(dense) + 1, np.int64)
         _count(dense, starts)

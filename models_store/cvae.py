@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models_store.cells import Cells, Noise, Posterior, Projection
+from models_store.cells import Cells, Noise, Posterior, Projection, Rows, select_dense
 from models_store.coders import Dispersion
 from models_store.layers import CategoryRows, Codes, ConditionalLinear
 from models_store.manifest import Architecture, Manifest
@@ -102,6 +102,13 @@ class CVAE(nn.Module):
             n_continuous=len(manifest.continuous_covariates),
             n_labels=len(manifest.labels[0].categories) if manifest.labels else 1,
         )
+
+    def minibatch(self, cells: Cells, rows: Rows) -> Cells:
+        """Some of the cells, with their counts as `project` and the losses take them.
+
+        Dense, however these are kept, unless a kind can do without.
+        """
+        return select_dense(cells, rows)
 
     @abstractmethod
     def project(self, cells: Cells, log_x: Float[Tensor, "c g"] | None = None) -> Projection:

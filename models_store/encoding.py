@@ -17,6 +17,7 @@ from models_store.cells import Cells, Posterior, Projection
 from models_store.cvae import CVAE
 from models_store.layers import Code, Codes
 from models_store.scanvi import SCANVI
+from models_store.sparse_counts import dense
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def project_block(cvae: CVAE, cells: Cells) -> Projection:
     n = len(cells.x)
     size_factor = cells.size_factor
     block = Cells(
-        padded(cells.x),
+        padded(dense(cells.x)),
         cells.codes,  # projections do not look at them
         None if cells.continuous is None else padded(cells.continuous),
         None,

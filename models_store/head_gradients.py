@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models_store.architecture import Architecture
-from models_store.cells import Cells, select_cells, take
+from models_store.cells import Cells, select_cells, take_dense
 from models_store.coders import Decoder, Dispersion
 from models_store.conditional_outputs import Sums, added
 from models_store.count_rows import CountRows
@@ -101,7 +101,7 @@ class DefinedHead:
         """For these cells."""
         cvae, decoder = self.cvae, self.cvae.decoder
         out = cvae.emit(given.h, given.log_library, given.cells)
-        x = take(self.x, given.index)
+        x = take_dense(self.x, given.index)
         g = reconstruction_gradients(cvae.head, x, out, wants_theta=self.wants_theta)
         g_h = g.logits @ decoder.scale.weight
         if decoder.pi is not None and g.pi is not None:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models_store.blocks import decoded_at_once
+from models_store.blocks import judged_at_once
 from models_store.cvae import CVAE
 from models_store.expectation import DRAWS, SEED, draw_latents
 from models_store.layers import Codes
@@ -35,7 +35,7 @@ def informativeness(cvae: CVAE, z: Float[Tensor, "c z"] | None = None) -> tuple[
     codes: Codes = tuple(cvae.n_categories)
     total = torch.zeros(cvae.architecture.n_features, dtype=torch.float64, device=z.device)
     squares, first = total.clone(), None
-    at_once = decoded_at_once(len(total))
+    at_once = judged_at_once(len(total))
     for start in range(0, len(z), at_once):
         roots = grafted.expected_shares(z[start : start + at_once], codes).double().sqrt()
         # Around one cell: a gene that is level then has no variance, not one of rounding.

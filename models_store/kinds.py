@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from models_store.autograd_gradients import AutogradGradients
-from models_store.cells import Cells, Noise, Projection
+from models_store.cells import Cells, Noise, Projection, with_dense_counts
 from models_store.cvae import CVAE
 from models_store.manifest import Kind, Manifest
 from models_store.multivi import MULTIVI
@@ -62,4 +62,6 @@ def step_gradients(
         return AutogradGradients(grafted, cells, projection)
     if grafted.device.type == "cpu":
         return QueryGradients(grafted, cells, projection, threads=threads)
-    return ReplayedGradients(QueryGradients(grafted, cells, projection), minibatch_size)
+    # What is replayed has the same shapes in every step, so its counts are dense.
+    gradients = QueryGradients(grafted, with_dense_counts(cells), projection)
+    return ReplayedGradients(gradients, minibatch_size)

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from models_store.sparse_counts import is_sparse, product
+
 Code = Int[Tensor, " c"] | int
 """The category of every cell; one number where all cells share it, which is cheaper."""
 Codes = Sequence[Code]
@@ -102,6 +104,8 @@ class ConditionalLinear(nn.Module):
 
     def expression(self, x: Float[Tensor, "c n_in"]) -> Float[Tensor, "c n_out"]:
         """The part that no query weight can change: x W_x + b."""
+        if is_sparse(x):
+            return product(x, self.W_x) + self.b
         return torch.addmm(self.b, x, self.W_x)
 
     def add_covariates(

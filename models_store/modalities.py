@@ -15,7 +15,7 @@ k counts genes, regions and proteins, in this order. Notation as in `layers`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import accumulate, combinations, pairwise
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,7 @@ from torch import Tensor
 from models_store.architecture import Architecture, ModalityPenalty
 from models_store.cells import Posterior
 from models_store.cvae import LossTerms
+from models_store.sparse_counts import columns
 
 N_MODALITIES = 3
 ABSENT = 1e-30
@@ -48,7 +49,8 @@ class ModalityLossTerms(LossTerms):
 
 def split_modalities(x: Float[Tensor, "c n"], a: Architecture) -> tuple[Tensor, ...]:
     """The counts of genes, of regions and of proteins; (c, 0) for none of a kind."""
-    return torch.split(x, list(a.counts().values()), dim=-1)
+    ends = accumulate(a.counts().values(), initial=0)
+    return tuple(columns(x, start, stop) for start, stop in pairwise(ends))
 
 
 def presence(parts: Sequence[Float[Tensor, "c n"]]) -> Float[Tensor, "c k"]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models_store.cells import Cells, Noise, Projection, select_cells, take
+from models_store.cells import Cells, Noise, Projection, select_cells, take, without_counts
 from models_store.count_rows import CountRows
 from models_store.head_gradients import (
     DefinedHead,
@@ -25,6 +25,7 @@ from models_store.modalities import split_modalities
 from models_store.multivi import MULTIVI
 from models_store.region_head import RegionHead
 from models_store.row_sums import Gradients, RowSums
+from models_store.sparse_counts import dense
 from models_store.surgery import query_parameters
 
 
@@ -56,7 +57,7 @@ class MultiGradients:
         self.parameters = list(query_parameters(grafted).values())
         genes, regions, proteins = split_modalities(cells.x, grafted.architecture)
         # The heads take genes and regions; what else there is to a cell is chosen for each step.
-        self.cells, self.proteins = replace(cells, x=cells.x[:, :0]), proteins
+        self.cells, self.proteins = without_counts(cells), dense(proteins)
         self.gene_head = self.region_head = None
         if (decoder := grafted.gene_decoder) is not None:
             fused = can_use_kernels(decoder, genes)

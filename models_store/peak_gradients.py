@@ -4,13 +4,11 @@ As `query_gradients` has it for SCVI: what the frozen head gives back goes throu
 and its encoder, and by the depth of each cell to the depth encoder.
 """
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models_store.cells import Cells, Noise, Projection, select_cells
+from models_store.cells import Cells, Noise, Projection, select_cells, without_counts
 from models_store.head_gradients import HeadInput, SharedHead
 from models_store.hidden_gradients import HiddenLayers
 from models_store.layers import Codes
@@ -57,7 +55,7 @@ class PeakGradients:
         assert not grafted.training
         self.cvae, self.projection = grafted, projection
         # The head takes the counts; what else there is to a cell is chosen for each minibatch.
-        self.cells = replace(cells, x=cells.x[:, :0])
+        self.cells = without_counts(cells)
         depth = grafted.depth_encoder
         output, factors = grafted.decoder.output, grafted.region_factors
         head = RegionHead(output, factors, cells.x, has_depth=depth is not None)

@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models_store.cells import Cells, Noise, Posterior, Projection
+from models_store.cells import Cells, Noise, Posterior, Projection, Rows, select_cells
 from models_store.coders import Encoder
 from models_store.cvae import CVAE, LossTerms
 from models_store.layers import Codes
 from models_store.outputs import OutputName
+from models_store.region_kernels import can_fuse_regions
 from models_store.regions import (
     DepthEncoder,
     Openness,
@@ -61,6 +62,13 @@ class PEAKVI(CVAE):
         zeros = torch.zeros(a.n_regions)
         self.region_factors = nn.Parameter(zeros) if a.region_factors else None
 
+    def minibatch(self, cells: Cells, rows: Rows) -> Cells:
+        """As they are kept: nothing here needs a zero, on the CPU and without covariates beside."""
+        sees_more = self.architecture.encode_covariates and cells.continuous is not None
+        if sees_more or not can_fuse_regions(cells.x):
+            return super().minibatch(cells, rows)
+        return select_cells(cells, rows)
+
     def project(self, cells: Cells, log_x: Float[Tensor, "c g"] | None = None) -> Projection:
         """What the encoders of z and of the depth take from the counts."""
         x = cells.x
@@ -68,7 +76,11 @@ class PEAKVI(CVAE):
             x = torch.cat([x, cells.continuous], dim=-1)
         depth = self.depth_encoder
         library = None if depth is None else depth.layers.project(x)
-        return Projection(self.z_encoder.layers.project(x), library, x.new_zeros(len(x), 1))
+        return Projection(
+            self.z_encoder.layers.project(x),
+            library,
+            torch.zeros(len(x), 1, dtype=x.dtype, device=x.device),
+        )
 
     def posterior(self, projection: Projection, codes: Codes) -> Posterior:
         """q(z | x, s)."""

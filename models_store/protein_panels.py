@@ -8,6 +8,7 @@ from torch import Tensor
 
 from models_store.cells import Cells
 from models_store.layers import Code
+from models_store.sparse_counts import columns, dense
 
 
 def measured_proteins(y: Float[Tensor, "c p"], batch: Code) -> Bool[Tensor, "c p"] | None:
@@ -36,4 +37,7 @@ def with_measured(cells: Cells, n_proteins: int) -> Cells:
     if not n_proteins:
         return cells
     batch = cells.codes[0] if cells.panel is None else cells.panel
-    return replace(cells, measured=measured_proteins(cells.x[:, -n_proteins:], batch))
+    n = cells.x.shape[1]
+    return replace(
+        cells, measured=measured_proteins(dense(columns(cells.x, n - n_proteins, n)), batch)
+    )

@@ -11,13 +11,11 @@ adds nothing, v adds -½/v at any KL weight, as of a KL against a prior that is 
 Notation as in `layers` and `scvi`.
 """
 
-from dataclasses import replace
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models_store.cells import Cells, Noise, Projection, select_cells
+from models_store.cells import Cells, Noise, Projection, select_cells, without_counts
 from models_store.count_rows import CountRows
 from models_store.head_gradients import (
     DefinedHead,
@@ -49,7 +47,7 @@ class QueryGradients:
         assert not grafted.training
         self.cvae, self.projection = grafted, projection
         # The head takes the counts; what else there is to a cell is chosen for each minibatch.
-        self.cells = replace(cells, x=cells.x[:, :0])
+        self.cells = without_counts(cells)
         fused = can_use_kernels(grafted, cells.x)
         self.head = SharedHead(
             FusedHead(grafted, CountRows.of(cells.x)) if fused else DefinedHead(grafted, cells.x),

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models_store.cells import take
+from models_store.cells import take_dense
 from models_store.count_rows import CountRows
 from models_store.head_gradients import CELLS_AT_ONCE, HeadGradients, HeadInput
 from models_store.kernels import Logits
@@ -32,10 +32,9 @@ class RegionHead:
         self.weight, self.bias = output.weight.detach(), output.bias.detach()
         self.factors = None if factors is None else factors.detach()
         self.has_depth, self.n_outputs = has_depth, len(self.bias)
-        self.x = x
         self.rows = CountRows.of(x) if can_fuse_regions(x) else None
+        self.x = x if self.rows is None else torch.empty(0)
         if self.rows is not None:
-            self.x = x[:, :0]
             # Transposed once: the product is faster for some shapes, and never slower.
             self.transposed = self.weight.T.contiguous()
             ones = torch.ones_like(self.bias)
@@ -69,5 +68,5 @@ class RegionHead:
     def _by_definition(self, given: HeadInput) -> HeadGradients:
         logits = torch.addmm(self.bias, given.h, self.weight.T)
         out = Openness(logits, given.log_library if self.has_depth else None, self.factors)
-        g = by_definition(take(self.x, given.index), out, wants_factors=False)
+        g = by_definition(take_dense(self.x, given.index), out, wants_factors=False)
         return HeadGradients(g.logits @ self.weight, g.depth, None)

@@ -20,7 +20,12 @@ from models_store.count_rows import CountRows
 from models_store.kernels import Logits
 from models_store.layers import Codes, FullyConnected
 from models_store.manifest import Architecture
-from models_store.region_kernels import can_fuse_regions, fused_region_gradient
+from models_store.region_kernels import (
+    can_fuse_regions,
+    fused_region_gradient,
+    fused_region_surprise,
+)
+from models_store.sparse_counts import dense
 
 FLOOR = 1e-12
 """What torch divides the gradient of a BCE by at least."""
@@ -93,6 +98,11 @@ class Openness:
 
 def negative_log_bernoulli(x: Float[Tensor, "c r"], out: Openness) -> Float[Tensor, " c"]:
     """Σ_r BCE(y, x > 0) of each cell."""
+    if can_fuse_regions(x) and not torch.is_grad_enabled():
+        d, f = shares(out)
+        logits = Logits(out.logits, torch.zeros(x.shape[1]))
+        return fused_region_surprise(CountRows.of(x), logits, d, f)
+    x = dense(x)
     seen = (x > 0).to(out.logits.dtype)
     return nn.functional.binary_cross_entropy(out.probability(), seen, reduction="none").sum(-1)
 
@@ -137,7 +147,7 @@ def by_definition(
     d, f = shares(out)
     p = torch.sigmoid(out.logits)
     y = p * d * f
-    slope = y * (y - (x > 0).to(y.dtype)) / (y * (1 - y)).clamp(min=FLOOR)
+    slope = y * (y - (dense(x) > 0).to(y.dtype)) / (y * (1 - y)).clamp(min=FLOOR)
     of_factors = slope.sum(0) * (1 - f) if wants_factors else None
     return OpennessGradients(
         slope * torch.sigmoid(-out.logits), slope.sum(-1, keepdim=True) * (1 - d), of_factors

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models_store.cells import take
+from models_store.cells import take_dense
 from models_store.conditional_outputs import ConditionalOutput, added
 from models_store.count_rows import CountRows
 from models_store.head_gradients import CELLS_AT_ONCE, HeadGradients, HeadInput
@@ -45,7 +45,7 @@ class DefinedTotalHead:
         )
         theta = log_theta(cvae.dispersion, cvae.architecture.dispersion, given.cells)
         out = DecoderOutput(logits, given.log_library, theta, pi[0] if pi else None)
-        x = take(self.x, given.index)
+        x = take_dense(self.x, given.index)
         g = reconstruction_gradients(cvae.head, x, out, wants_theta=self.by_batch)
         of_outputs = [each for each in (g.logits, g.pi) if each is not None]
         each_output = list(zip(self.outputs, of_outputs, strict=True))

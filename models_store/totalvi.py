@@ -33,6 +33,7 @@ from models_store.reconstruction import (
     negative_log_likelihood,
     reconstruction_slope,
 )
+from models_store.sparse_counts import columns, dense
 from models_store.totalvi_decoder import TotalDecoder, TotalOutput
 
 LARGEST_LOG_LIBRARY = 15.0
@@ -128,9 +129,9 @@ class TOTALVI(CVAE):
         return Projection(self.z_encoder.layers.project(x), library, log_library)
 
     def split(self, x: Float[Tensor, "c n"]) -> tuple[Tensor, Tensor]:
-        """The genes' columns and the proteins'."""
+        """The genes' columns, kept as they were, and the proteins', dense."""
         n_genes = self.architecture.n_genes
-        return x[:, :n_genes], x[:, n_genes:]
+        return columns(x, 0, n_genes), dense(columns(x, n_genes, x.shape[1]))
 
     def posterior(self, projection: Projection, codes: Codes) -> Posterior:
         """q(z | x, y, s)."""

@@ -87,22 +87,15 @@ class AlignedCounts:
 
     def chosen(self, cells: Index) -> sp.csr_matrix:
         """Chosen cells, ascending, (cells, genes of the panel); no others are read."""
-        parts = [rows for _, rows in self._picked(cells)]
+        blocks = block_ranges(len(cells))
+        parts = [self._align(self._counts.rows_of(cells[at:upto])) for at, upto in blocks]
         none = sp.csr_matrix((0, self.n_genes), dtype=np.float32)
         return sp.vstack([none, *parts], format="csr")
 
-    def dense(self, cells: Index) -> Float32:
+    def in_order(self, cells: Index) -> sp.csr_matrix:
         """Chosen cells in the given order, (cells, genes of the panel); no others are read."""
         order = np.argsort(cells, kind="stable")
-        dense = np.zeros((len(cells), self.n_genes), dtype=np.float32)
-        for where, rows in self._picked(cells[order]):
-            dense[order[where]] = rows.toarray()
-        return dense
-
-    def _picked(self, cells: Index) -> Iterator[tuple[slice, sp.csr_matrix]]:
-        """Ascending cells, so many at a time as there are in a block: which, and their rows."""
-        for at, upto in block_ranges(len(cells)):
-            yield slice(at, upto), self._align(self._counts.rows_of(cells[at:upto]))
+        return self.chosen(cells[order])[np.argsort(order)]
 
 
 def row_hashes(rows: sp.csr_matrix) -> UInt64:

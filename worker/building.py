@@ -5,19 +5,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scipy.sparse as sp
 import torch
 
 from app.problems import SelfTestFailed, UntrainableReference
-from models_store.blocks import BLOCK
+from models_store.blocks import block_ranges
 from models_store.bundle import InvalidBundle, with_large_query_weights, write_bundle
 from models_store.cells import Cells, select_cells
 from models_store.cvae import CVAE
-from models_store.encoding import Latents, encode, join_projections, project_block
+from models_store.encoding import Latents, encode, join_projections
 from models_store.expectation import DRAWS
 from models_store.informativeness import informativeness
 from models_store.manifest import Manifest, OwnFit
 from models_store.protein_panels import with_measured
+from models_store.sparse_blocks import BlockProjector
+from models_store.sparse_counts import occupied, scipy_counts, sparse_counts
 from worker.alignment import AlignedCounts
 from worker.canonical import CanonicalQuery
 from worker.covariates import design_query
@@ -134,16 +135,18 @@ def _finish(
 
 def encode_reference(cvae: CVAE, cells: Cells) -> Latents:
     """Latents of reference cells through the very path that a mapping takes."""
-    blocks = torch.split(torch.arange(len(cells.x), device=cells.x.device), BLOCK)
-    projection = join_projections([project_block(cvae, select_cells(cells, b)) for b in blocks])
-    return encode(cvae, projection, cells.codes)
+    rows, project = scipy_counts(cells.x), BlockProjector(cvae)
+    numbers = (cells.continuous, cells.size_factor)
+    blocks = [slice(start, stop) for start, stop in block_ranges(len(cells.x))]
+    parts = [project(rows[b], *(None if n is None else n[b] for n in numbers)) for b in blocks]
+    return encode(cvae, join_projections(parts), cells.codes)
 
 
 def _own_fit(draft: Manifest, cvae: CVAE, cells: Cells, seed: int) -> tuple[OwnFit, ...] | None:
     _, held_out = _split(cells, seed)
     if held_out is None or len(held_out.x) < FEWEST_JUDGES:
-        return measure_own_fit(draft, cvae, sp.csr_matrix(cells.x.cpu().numpy()), "all")
-    return measure_own_fit(draft, cvae, sp.csr_matrix(held_out.x.cpu().numpy()), "held-out")
+        return measure_own_fit(draft, cvae, scipy_counts(cells.x), "all")
+    return measure_own_fit(draft, cvae, scipy_counts(held_out.x), "held-out")
 
 
 def _same_bytes(a: Latents, b: Latents) -> bool:
@@ -151,7 +154,7 @@ def _same_bytes(a: Latents, b: Latents) -> bool:
 
 
 def _cells(query: CanonicalQuery, draft: Manifest, device: str) -> Cells:
-    """Every cell with counts dense on the panel, and its codes: a reference is its own query."""
+    """Every cell with its counts in the panel, and its codes: a reference is its own query."""
     labels_key = draft.labels[0].key if draft.labels else None
     design = design_query(
         query.obs(),
@@ -166,7 +169,7 @@ def _cells(query: CanonicalQuery, draft: Manifest, device: str) -> Cells:
         return None if values is None else torch.from_numpy(values).to(device)
 
     cells = Cells(
-        torch.from_numpy(counts.dense(np.arange(query.n_cells))).to(device),
+        sparse_counts(counts.chosen(np.arange(query.n_cells))).to(device),
         tuple(torch.from_numpy(code).to(device) for code in design.codes),
         there(design.continuous),
         there(design.labels),
@@ -181,11 +184,10 @@ def _counts(query: CanonicalQuery, draft: Manifest) -> AlignedCounts:
 
 def _split(cells: Cells, seed: int) -> tuple[Cells, Cells | None]:
     """Cells that train and cells that judge; cells without counts do neither."""
-    occupied = torch.nonzero((cells.x != 0).any(-1)).squeeze(1)
-    training, held_out = split_cells(len(occupied), HELD_OUT, seed)
-    device = occupied.device
-    judges = select_cells(cells, occupied[held_out.to(device)]) if len(held_out) else None
-    return select_cells(cells, occupied[training.to(device)]), judges
+    there = occupied(cells.x)
+    training, held_out = split_cells(len(there), HELD_OUT, seed)
+    judges = select_cells(cells, there[held_out.to(there.device)]) if len(held_out) else None
+    return select_cells(cells, there[training.to(there.device)]), judges
 
 
 def _must_be_finite(trained: TrainedReference) -> None:

@@ -24,6 +24,7 @@ from models_store.manifest import Manifest
 from models_store.protein_panels import with_measured
 from models_store.recipe import Recipe
 from models_store.sparse_blocks import BlockProjector
+from models_store.sparse_counts import sparse_counts
 from models_store.surgery import graft, join_query_weights, load_query_weights, query_weights
 from worker.alignment import AlignedCounts, Float32, Index, UInt64, fold_hashes, row_hashes
 from worker.covariates import Group, QueryDesign
@@ -235,7 +236,7 @@ class QuerySurgery:
         return (batch if self.design.is_coupled else self.n_reference, *others)
 
     def _training_cells(self, projected: ProjectedQuery, index: Index) -> TrainingCells:
-        cells = self._cells(projected.counts.dense(index), index)
+        cells = self._cells(sparse_counts(projected.counts.in_order(index)), index)
         return TrainingCells(cells, projected.rows(index).to(self.device))
 
     def _library_prior(self, projected: ProjectedQuery, group: Group, order: Index) -> Tensor:
@@ -251,11 +252,11 @@ class QuerySurgery:
                 prior[row, 1] = mine.var(unbiased=False).clamp(min=SMALLEST_PRIOR_VARIANCE)
         return prior
 
-    def _cells(self, x: npt.NDArray[np.float32], index: Index) -> Cells:
-        design, on_device = self.design, torch.from_numpy(x).to(self.device)
+    def _cells(self, x: Tensor, index: Index) -> Cells:
+        design = self.design
         columns = (design.continuous, design.labels, design.size_factor)
         there = (self._there(column, index) for column in columns)
-        cells = Cells(on_device, self._group_codes(index), *there)
+        cells = Cells(x.to(self.device), self._group_codes(index), *there)
         return with_measured(cells, self.manifest.architecture.n_proteins)
 
     def _codes(self, index: slice | Index) -> tuple[Tensor, ...]:

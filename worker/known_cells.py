@@ -12,6 +12,7 @@ import torch
 from models_store.cells import Cells
 from models_store.manifest import Manifest
 from models_store.protein_panels import with_measured
+from models_store.sparse_counts import sparse_counts
 from worker.alignment import AlignedCounts, Index
 from worker.covariates import QueryDesign, design_query
 from worker.labels import label_names
@@ -74,14 +75,14 @@ class KnownCells:
         )
 
     def training_cells(self, manifest: Manifest, cells: Index, device: str) -> Cells:
-        """Cells that a network of this manifest can learn from, dense, on the device."""
+        """Cells that a network of this manifest can learn from, on the device."""
         design = self.design(manifest, cells, as_query=False)
 
         def there(values: npt.NDArray[np.generic] | None) -> torch.Tensor | None:
             return None if values is None else torch.from_numpy(values).to(device)
 
         chosen = Cells(
-            torch.from_numpy(self.counts.dense(cells)).to(device),
+            sparse_counts(self.counts.in_order(cells)).to(device),
             tuple(torch.from_numpy(code).to(device) for code in design.codes),
             there(design.continuous),
             there(design.labels),

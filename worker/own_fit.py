@@ -16,9 +16,9 @@ from models_store.expectation import draw_codes, draw_latents
 from models_store.feature_kinds import KINDS, FeatureKind
 from models_store.layers import Codes
 from models_store.manifest import Manifest, OwnFit
-from models_store.misfit import Misfit, misfit, reconstruct, simulate_counts
+from models_store.misfit import Flags, Misfit, misfit, reconstruct, simulate_counts
 from worker.alignment import row_hashes
-from worker.thinning import Floats, first_by_content, in_order_of_content, thinned
+from worker.thinning import first_by_content, in_order_of_content, thinned
 
 LIBRARY_SIZES = (50, 100, 200, 400, 800)
 """Counts a cell at which cells are compared; more of them tell little more."""
@@ -77,12 +77,12 @@ def simulated_own_fit(cvae: CVAE, folder: Path, manifest: Manifest, library_size
     return misfit_of(cvae, x, np.ones(x.shape[1], dtype=bool))
 
 
-def misfit_of(cvae: CVAE, x: Floats, covered: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Misfit:
+def misfit_of(cvae: CVAE, x: sp.csr_matrix, covered: Flags) -> Misfit:
     """Of cells without a count in covered genes nothing can be said: they are left out."""
-    x = x[x[:, covered].sum(axis=1) > 0]
-    on_device = torch.from_numpy(x.astype(np.float32)).to(cvae.device)
+    has_some = x[:, np.flatnonzero(covered)].sum(axis=1) > 0
+    x = x[np.flatnonzero(np.asarray(has_some))]
     runs = list(cvae.architecture.counts().values())
-    return misfit(x, reconstruct(cvae, on_device), covered, runs)
+    return misfit(x, reconstruct(cvae, x), covered, runs)
 
 
 def _by_kind(found: Misfit, manifest: Manifest) -> dict[FeatureKind, float] | None:

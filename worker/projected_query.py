@@ -9,19 +9,20 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from models_store.cells import Projection
 from models_store.encoding import join_projections
-from worker.alignment import Float32, Index, UInt64
+from worker.alignment import Index, UInt64
 from worker.projections import Projections
 
 
 class SampleCounts(Protocol):
     """Where a fit finds the counts of the cells that it learns from."""
 
-    def dense(self, cells: Index) -> Float32:
+    def in_order(self, cells: Index) -> sp.csr_matrix:
         """Chosen cells in the given order, (cells, genes of the panel)."""
 
 

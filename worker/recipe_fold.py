@@ -24,7 +24,7 @@ from worker.recipe_trials import Ground
 from worker.training_plan import TrainingPlan
 
 MOST_TRAINING_CELLS = 100_000
-"""Of a fold's network: they are dense in memory."""
+"""Of a fold's network: more would tell recipes apart no better."""
 MOST_REFERENCE_CELLS = 20_000
 """Among which neighbours are looked for."""
 MOST_QUERY_CELLS = 20_000

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models_store.cells import Cells, select_cells
+from models_store.blocks import judged_at_once
+from models_store.cells import Cells
 from models_store.cvae import CVAE
 from models_store.scanvi import SCANVI
+from models_store.sparse_counts import columns, row_sums
 from models_store.totalvi import TOTALVI
 from worker.adversary import Adversary
 from worker.protein_background import start_backgrounds
@@ -25,7 +27,6 @@ WARMUP_SHARE = 0.5
 slightly better ELBO and an emptier latent: dimensions that the decoder has not learnt to use yet
 are given up (decision 0014)."""
 LAST_LEARNING_RATE_SHARE = 0.01
-EVALUATION_BLOCK = 1024
 FEWEST_LABELLED = 3
 """Of a minibatch of labelled cells, which batch norm could not learn from otherwise."""
 
@@ -131,7 +132,7 @@ def train_reference(
             kl_weight = schedule.kl_weight(step, steps)
             optimiser.zero_grad()
             noise = cvae.draw_noise(len(index), generator)
-            minibatch = select_cells(training, index)
+            minibatch = cvae.minibatch(training, index)
             projection = None if adversary is None else cvae.project(minibatch)
             loss = cvae.training_loss(
                 minibatch, noise, kl_weight, projection=projection, labelled=next(labelled)
@@ -145,6 +146,7 @@ def train_reference(
             optimiser.step()
             rate.step()
             step += 1
+    optimiser.zero_grad()  # gradients are as large as the network
     cvae.eval()
     elbo = None if held_out is None else mean_elbo(cvae, held_out, seed=schedule.seed)
     accuracy = None if held_out is None else label_accuracy(cvae, held_out)
@@ -169,7 +171,7 @@ def _labelled_minibatches(cvae: CVAE, training: Cells, seed: int) -> Iterator[Ce
         order = known[torch.randperm(len(known), generator=generator).to(known.device)]
         for index in torch.split(order, MINIBATCH):
             if len(index) >= FEWEST_LABELLED:
-                yield select_cells(training, index)
+                yield cvae.minibatch(training, index)
 
 
 @torch.no_grad()
@@ -180,7 +182,8 @@ def label_accuracy(cvae: CVAE, cells: Cells) -> float | None:
     known = torch.nonzero(cells.labels < cvae.n_labels).squeeze(1)
     if not len(known):
         return None
-    labelled = select_cells(cells, known)
+    labelled = cvae.minibatch(cells, known)
+    assert isinstance(cvae, SCANVI)
     assert labelled.labels is not None
     m = cvae.posterior(cvae.project(labelled), labelled.codes).m
     right = cvae.label_probabilities(m).argmax(-1) == labelled.labels
@@ -193,8 +196,8 @@ def mean_elbo(cvae: CVAE, cells: Cells, *, seed: int, draws: int = 5) -> float:
     generator = torch.Generator().manual_seed(seed)
     total = 0.0
     for _ in range(draws):
-        for index in torch.split(torch.arange(len(cells.x)), EVALUATION_BLOCK):
-            block = select_cells(cells, index.to(cells.x.device))
+        for index in torch.split(torch.arange(len(cells.x)), judged_at_once(cells.x.shape[1])):
+            block = cvae.minibatch(cells, index.to(cells.x.device))
             noise = cvae.draw_noise(len(index), generator)
             total += float(cvae.loss_terms(block, noise).elbo) * len(index)
     return total / (draws * len(cells.x))
@@ -204,7 +207,7 @@ def _set_library_prior(cvae: CVAE, training: Cells) -> None:
     """Mean and population variance of the log library of each batch (scvi-tools' prior)."""
     a = cvae.architecture
     # A library is of the genes alone where there are genes.
-    totals = (training.x[:, : a.n_genes] if a.n_genes else training.x).sum(-1)
+    totals = row_sums(columns(training.x, 0, a.n_genes) if a.n_genes else training.x)
     for batch in range(len(cvae.library_prior)):
         mine = torch.as_tensor(training.codes[0] == batch, device=totals.device)
         logs = totals[mine & (totals > 0)].log()

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from worker.alignment import Float32, Index
+from worker.alignment import Index
 from worker.orders import MapOrder, ShardOrder
 from worker.projected_query import ProjectedCells, ProjectedQuery
 from worker.projections import StoredProjections
@@ -44,14 +44,15 @@ class SampledShards:
 
     parts: Sequence[SampledCounts]
 
-    def dense(self, cells: Index) -> Float32:
+    def in_order(self, cells: Index) -> sp.csr_matrix:
         """Chosen cells in the given order, (cells, genes of the panel)."""
-        dense = np.zeros((len(cells), self.parts[0].counts.shape[1]), dtype=np.float32)
+        found, places = [], []
         for part in self.parts:
             rows = np.searchsorted(part.cells, cells)
             mine = np.flatnonzero(np.append(part.cells, -1)[rows] == cells)
-            dense[mine] = part.counts[rows[mine]].toarray()
-        return dense
+            found.append(part.counts[rows[mine]])
+            places.append(mine)
+        return sp.vstack(found, format="csr")[np.argsort(np.concatenate(places))]
 
 
 @dataclass(frozen=True)

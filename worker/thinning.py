@@ -23,13 +23,13 @@ def in_order_of_content(rows: sp.csr_matrix) -> sp.csr_matrix:
     return rows[np.lexsort((hashes[:, 1], hashes[:, 0]))]
 
 
-def thinned(rows: sp.csr_matrix, library_size: int) -> Floats:
-    """Each count kept with the chance that leaves `library_size` of a cell's counts, dense.
+def thinned(rows: sp.csr_matrix, library_size: int) -> sp.csr_matrix:
+    """Each count kept with the chance that leaves `library_size` of a cell's counts, in float64.
 
     Binomial, drawn from a seed that is the cell's own content. A fraction of a count is one count
     with that chance. Cells below the library size are not for this; nor do they get any deeper.
     """
-    dense = np.zeros(rows.shape)
+    kept_of_all = np.zeros(rows.nnz)
     seeds = row_hashes(rows)
     for cell, seed in enumerate(seeds):
         here = slice(rows.indptr[cell], rows.indptr[cell + 1])
@@ -37,5 +37,7 @@ def thinned(rows: sp.csr_matrix, library_size: int) -> Floats:
         values = rows.data[here].astype(np.float64)
         kept = min(1.0, library_size / values.sum()) if len(values) else 1.0
         whole = np.floor(values + rng.random(len(values))).astype(np.int64)
-        dense[cell, rows.indices[here]] = rng.binomial(whole, kept)
-    return dense
+        kept_of_all[here] = rng.binomial(whole, kept)
+    found = sp.csr_matrix((kept_of_all, rows.indices, rows.indptr), rows.shape, copy=True)
+    found.eliminate_zeros()
+    return found

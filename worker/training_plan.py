@@ -86,9 +86,9 @@ class TrainingPlan:
 
 
 def region_epochs(n_cells: int) -> int:
-    """Fewer than other kinds need, about 280 steps or 20 epochs.
+    """Fewer than other kinds need, about 560 steps or 20 epochs.
 
     With so many regions and so little KL a network learns its own cells by heart when it goes on
     (decision 0071).
     """
-    return max(20, min(200, round(36_000 / n_cells)))
+    return max(20, min(200, round(72_000 / n_cells)))

@@ -1,10 +1,13 @@
 """What a fit watches: the ELBO of cells that it does not learn from, and the prior of its rows."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from models_store.blocks import judged_at_once
 from models_store.cvae import CVAE, LossTerms
 from models_store.recipe import Recipe
 from models_store.surgery import penalised_rows
@@ -56,7 +59,7 @@ class Watch:
     @torch.no_grad()
     def elbo(self, cvae: CVAE) -> float:
         """Mean ELBO of the watched cells at KL weight 1."""
-        return float(self._terms(cvae).elbo)
+        return self._mean(cvae, lambda terms: terms.elbo)
 
     @torch.no_grad()
     def score(self, cvae: CVAE, recipe: Recipe) -> float:
@@ -64,12 +67,19 @@ class Watch:
 
         Known labels count in it as they do in the loss, and so does the KL divergence of z.
         """
-        score = -float(self._terms(cvae).loss(cvae.kl_share))
+        score = -self._mean(cvae, lambda terms: terms.loss(cvae.kl_share))
         if self.held_out:
             return score
         return score - recipe.penalty * penalty(cvae, recipe.cells_beside_prior(len(self.training)))
 
-    def _terms(self, cvae: CVAE) -> LossTerms:
+    def _mean(self, cvae: CVAE, figure: Callable[[LossTerms], Tensor]) -> float:
+        """A mean over the watched cells, some at a time where they have very many features."""
         generator = torch.Generator().manual_seed(self.noise_seed)
-        noise = cvae.draw_noise(len(self.group), generator)
-        return cvae.loss_terms(self.group.cells, noise, self.group.projection)
+        noise, n = cvae.draw_noise(len(self.group), generator), len(self.group)
+        total, at_once = 0.0, judged_at_once(self.group.cells.x.shape[1])
+        for start in range(0, n, at_once):
+            rows = slice(start, min(start + at_once, n))
+            cells, projection = cvae.minibatch(self.group.cells, rows), self.group.projection
+            terms = cvae.loss_terms(cells, noise.rows(rows), projection.rows(rows))
+            total += float(figure(terms)) * ((rows.stop - start) / n)
+        return total

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from models_store.cells import select_cells
 from models_store.count_rows import CountRows
@@ -84,6 +85,27 @@ def test_extreme_logits_give_numbers(far: float) -> None:
         value = negative_log_bernoulli(x, extreme)
         assert torch.isfinite(value).all()
         assert float(value.max()) <= 100 * R
+
+
+@pytest.mark.parametrize("spread", [1.0, 8.0, 30.0])
+def test_the_surprise_without_a_graph(spread: float) -> None:
+    """It is BCE with logits where nothing but p is modelled, however far these are."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (spread * torch.randn(N, R, generator=generator)).clamp(-80, 80)
+    x = torch.bernoulli(torch.full((N, R), 0.3), generator=generator)
+    expected = nn.functional.binary_cross_entropy_with_logits(
+        logits.double(), x.double(), reduction="none"
+    )
+    with torch.no_grad():
+        found = negative_log_bernoulli(x, Openness(logits, None, None))
+    assert torch.allclose(found.double(), expected.sum(-1), rtol=1e-6)
+
+
+def test_the_surprise_is_the_same_with_and_without_a_graph() -> None:
+    x, out = _out(0)
+    kept = negative_log_bernoulli(x, out)
+    with torch.no_grad():
+        assert torch.allclose(negative_log_bernoulli(x, out), kept, rtol=1e-5)
 
 
 def test_a_region_is_open_however_often_it_is_seen() -> None:

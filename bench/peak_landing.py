@@ -1,0 +1,251 @@
+"""Where cells of a new batch land in a reference of peaks, beside scvi-tools' own reference.
+
+A third of the cells are the query; the others are dealt out to two batches at random, so batches
+differ by nothing. A tenth of the reference's cells trains nothing and judges the reconstruction.
+
+    python -m bench.peak_landing DATA.h5ad [--kind poissonvi] [--regions N] [--out results.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from models_store.blocks import block_ranges
+from models_store.cells import Cells, select_cells, with_dense_counts
+from models_store.cvae import CVAE
+from models_store.encoding import Latents, encode, join_projections, project_block
+from models_store.kinds import NETWORKS
+from models_store.manifest import Architecture
+from models_store.recipe import RECIPES, RecipeName
+from models_store.sparse_counts import sparse_counts
+from models_store.surgery import graft, load_query_weights
+from worker.fitting import fit
+from worker.kind_options import DEFAULTS, sizes_of
+from worker.reference_training import OF_REGIONS, Schedule, train_reference
+from worker.restraint import MOST_AMONG, Restrained, restrain
+from worker.training_cells import TrainingCells
+from worker.training_plan import region_epochs
+
+NEIGHBOURS = 30
+RECIPES_OF_OURS: tuple[RecipeName, ...] = ("forward", "default")
+THEIR_CLASSES = {"peakvi": "PEAKVI", "poissonvi": "POISSONVI"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Counts of all cells, (c, r), and who is who among them."""
+
+    x: sp.csr_matrix
+    training: Tensor
+    held_out: Tensor
+    query: Tensor
+    batch: Tensor
+    """0 or 1 of the reference's cells, 2 of the query's."""
+
+    @classmethod
+    def of(cls, x: sp.csr_matrix, seed: int) -> Split:
+        order = torch.randperm(x.shape[0], generator=torch.Generator().manual_seed(seed))
+        n_query = len(order) // 3
+        query, reference = order[:n_query], order[n_query:]
+        batch = torch.randint(2, (len(order),), generator=torch.Generator().manual_seed(seed))
+        batch[query] = 2
+        n_aside = len(reference) // 10
+        return cls(x, reference[n_aside:], reference[:n_aside], query, batch)
+
+    def cells(self, which: Tensor) -> Cells:
+        return Cells(sparse_counts(self.x[which.numpy()]), (self.batch[which],))
+
+
+def read(path: Path, n_regions: int) -> sp.csr_matrix:
+    """The regions that are open in the most cells, of the features that are no genes."""
+    import anndata
+
+    adata = anndata.read_h5ad(path)
+    x = sp.csc_matrix(adata.X)[:, (adata.var["modality"] != "Gene Expression").to_numpy()]
+    open_in = np.diff(x.indptr)
+    return x[:, np.sort(np.argsort(-open_in, kind="stable")[:n_regions])].tocsr().astype(np.float32)
+
+
+def ours(split: Split, kind: str, seed: int, *, epochs: int | None, rate: float) -> dict[str, Any]:
+    n_regions = split.x.shape[1]
+    options: dict[str, Any] = dict(DEFAULTS[kind]) | sizes_of(kind, {"region": n_regions}, {})  # type: ignore[index,arg-type]
+    architecture = Architecture(n_genes=0, n_regions=n_regions, **options)
+    torch.manual_seed(seed)
+    network = NETWORKS[kind](architecture, n_categories=[2])  # type: ignore[index]
+    epochs = epochs or region_epochs(len(split.training) + len(split.held_out))
+    schedule = Schedule(epochs, seed, optimiser=replace(OF_REGIONS, learning_rate=rate))
+    began = time.process_time()
+    train_reference(network, split.cells(split.training), None, schedule, lambda _share: None)
+    result: dict[str, Any] = {"epochs": epochs, "processor_seconds": time.process_time() - began}
+    parts = [encoded(network, split.cells(each)) for each in (split.training, split.held_out)]
+    own = np.concatenate(parts)
+    held_out = with_dense_counts(split.cells(split.held_out))
+    result["held_out_reconstruction"] = _reconstruction(network, held_out)
+    for recipe in RECIPES_OF_OURS:
+        mapped = _mapped(network, split.cells(split.query), recipe, seed, own)
+        result[recipe] = {"mixing": mixing(own, mapped)}
+    return result
+
+
+def encoded(network: CVAE, cells: Cells) -> np.ndarray:
+    blocks = [slice(start, stop) for start, stop in block_ranges(len(cells.x))]
+    parts = [project_block(network, select_cells(cells, rows)) for rows in blocks]
+    found: Latents = encode(network, join_projections(parts), cells.codes)
+    return found.mean.numpy()
+
+
+@torch.no_grad()
+def _reconstruction(network: CVAE, cells: Cells) -> float:
+    """Nats a cell at the mean of each posterior."""
+    zeros = torch.zeros(len(cells.x), network.architecture.n_latent)
+    terms = network.loss_terms(cells, replace(_no_noise(network, len(zeros)), z=zeros))
+    return float(terms.reconstruction.mean())
+
+
+def _no_noise(network: CVAE, n_cells: int) -> Any:
+    return network.draw_noise(n_cells, torch.Generator().manual_seed(0))
+
+
+def _mapped(
+    network: CVAE, query: Cells, recipe: RecipeName, seed: int, own: np.ndarray
+) -> np.ndarray:
+    """Latents of cells that are a batch of their own, (c, z), held back as a mapping is."""
+
+    def held_back(fitted: Callable[[float], CVAE]) -> Restrained:
+        among = torch.from_numpy(own[:: 1 + len(own) // MOST_AMONG])
+
+        def place(share: float) -> Tensor:
+            return encode(fitted(share), group.projection, alone.codes).mean
+
+        return restrain(among, place, RECIPES[recipe].mixing_kept)
+
+    alone = replace(query, codes=(2,))
+    with torch.no_grad():
+        group = TrainingCells(alone, network.project(with_dense_counts(alone)))
+    fitted = fit(
+        network,
+        group,
+        RECIPES[recipe],
+        n_new=[1],
+        library_prior=None,
+        seed=seed,
+        tick=lambda _share: None,
+        restrain=held_back if RECIPES[recipe].mixing_kept else None,
+    )
+    grafted = graft(network, [1])
+    load_query_weights(grafted, fitted.weights)
+    return encoded(grafted, query)
+
+
+def theirs(split: Split, kind: str, seed: int, *, epochs: int | None) -> dict[str, Any]:
+    """By its defaults: 500 epochs at most, a patience of 50, and a surgery that trains likewise."""
+    import anndata
+    import pandas as pd
+    import scvi
+
+    scvi.settings.seed = seed
+    quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False}
+    if epochs is not None:
+        quiet["max_epochs"] = epochs
+    reference = torch.cat([split.training, split.held_out]).numpy()
+    order = np.concatenate([reference, split.query.numpy()])
+    obs = pd.DataFrame({"batch": [f"b{int(b)}" for b in split.batch[order]]})
+    obs.index = obs.index.astype(str)
+    cells = anndata.AnnData(split.x[order], obs=obs)
+    own, query = cells[: len(reference)].copy(), cells[len(reference) :].copy()
+    kind_of_theirs = getattr(scvi.model if kind == "peakvi" else scvi.external, THEIR_CLASSES[kind])
+    kind_of_theirs.setup_anndata(own, batch_key="batch")
+    model = kind_of_theirs(own, encode_covariates=True, deeply_inject_covariates=True)
+    n = len(split.training)
+    parts = [np.arange(n), np.arange(n, len(reference)), np.array([], dtype=int)]
+    began = time.process_time()
+    model.train(datasplitter_kwargs={"external_indexing": parts}, **quiet)
+    result: dict[str, Any] = {
+        "epochs": len(model.history["reconstruction_loss_validation"]),
+        "processor_seconds": time.process_time() - began,
+        "held_out_reconstruction": _their_reconstruction(model, own[n:].copy()),
+    }
+    latents = model.get_latent_representation()
+    forward = kind_of_theirs.load_query_data(query.copy(), model, accelerator="cpu")
+    forward.is_trained_ = True
+    result["untrained"] = {"mixing": mixing(latents, forward.get_latent_representation())}
+    mapped = kind_of_theirs.load_query_data(query, model, accelerator="cpu")
+    mapped.train(weight_decay=0.0, **quiet)
+    result["surgery"] = {
+        "mixing": mixing(latents, mapped.get_latent_representation()),
+        "epochs": len(mapped.history["reconstruction_loss_validation"]),
+    }
+    return result
+
+
+@torch.no_grad()
+def _their_reconstruction(model: Any, cells: Any) -> float:
+    """Nats a cell at the mean of each posterior."""
+    module, total = model.module.eval(), 0.0
+    for tensors in model._make_data_loader(model._validate_anndata(cells), batch_size=512):
+        inference = module._get_inference_input(tensors)
+        found = module.inference(**inference)
+        mean = found["qz"].loc if "qz" in found else found["qz_m"]
+        found["z"] = mean
+        made = module.generative(**module._get_generative_input(tensors, found))
+        total += float(module.loss(tensors, found, made).reconstruction_loss_sum)
+    return total / cells.n_obs
+
+
+def mixing(reference: np.ndarray, query: np.ndarray) -> float:
+    """Share of the reference's cells among the neighbours of the query's, over chance."""
+    every = torch.from_numpy(np.concatenate([reference, query]).astype(np.float32))
+    apart = torch.cdist(every[len(reference) :], every)
+    own = torch.arange(len(query))
+    apart[own, len(reference) + own] = torch.inf
+    near = apart.topk(NEIGHBOURS, largest=False).indices
+    share = float((near < len(reference)).float().mean())
+    return round(share / (len(reference) / (len(every) - 1)), 4)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--kind", choices=tuple(THEIR_CLASSES), default="peakvi")
+    parser.add_argument("--regions", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, help="of ours, instead of the default")
+    parser.add_argument("--rate", type=float, default=OF_REGIONS.learning_rate)
+    parser.add_argument("--their-epochs", type=int, help="at most, instead of their default")
+    parser.add_argument("--only", choices=("ours", "theirs"))
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    split = Split.of(read(given.data, given.regions), given.seed)
+    result: dict[str, Any] = {
+        "kind": given.kind,
+        "cells": {"reference": len(split.batch) - len(split.query), "query": len(split.query)},
+        "regions": split.x.shape[1],
+        "density": round(split.x.nnz / np.prod(split.x.shape), 4),
+        "seed": given.seed,
+    }
+    if given.only != "theirs":
+        epochs, rate = given.epochs, given.rate
+        result["ours"] = ours(split, given.kind, given.seed, epochs=epochs, rate=rate)
+    if given.only != "ours":
+        result["theirs"] = theirs(split, given.kind, given.seed, epochs=given.their_epochs)
+    print(json.dumps(result, indent=1))
+    if given.out is not None:
+        given.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
