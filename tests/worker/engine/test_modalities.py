@@ -52,11 +52,24 @@ def test_all_three_kinds_of_features_are_taken(tmp_path: Path) -> None:
         ({"model_depth": False}, "no option of kind MULTIVI"),
         ({"library": "latent"}, "no option of kind MULTIVI"),
         ({"modality_weights": "cell"}, "modality_weights is 'cell'"),
+        ({"depth_factor": True, "library": "size_factor"}, "belong together"),
     ],
 )
 def test_options_that_it_has_not(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UntrainableReference, match=says):
         draft_architecture({"kind": "MULTIVI", "architecture": options}, "counts")
+
+
+@pytest.mark.parametrize("kind", ["SCVI", "SCANVI", "TOTALVI", "PEAKVI", "POISSONVI"])
+def test_depths_are_given_to_no_other_kind(kind: str) -> None:
+    options = {"kind": kind, "labels_keys": ["t"], "depth_key": "depth"}
+    with pytest.raises(UntrainableReference, match="depth_factor is no option"):
+        draft_architecture(options, "counts")
+
+
+def test_depths_without_size_factors_are_refused() -> None:
+    with pytest.raises(UntrainableReference, match="size factor"):
+        draft_architecture({"kind": "MULTIVI", "depth_key": "depth"}, "counts")
 
 
 def test_values_that_are_no_counts_are_refused() -> None:
