@@ -24,6 +24,7 @@ from models_store.cvae import CVAE
 from models_store.layers import Codes
 from models_store.manifest import Architecture
 from models_store.modalities import (
+    MMD_WEIGHT,
     N_MODALITIES,
     ModalityLossTerms,
     mix_posteriors,
@@ -44,10 +45,6 @@ from models_store.outputs import OutputName
 from models_store.reconstruction import negative_log_likelihood, reconstruction_slope
 from models_store.regions import Openness, RegionDecoder, negative_log_bernoulli, openness_slope
 
-MMD_WEIGHT = 128.0
-"""scvi-tools adds the distances of all cells of a minibatch to the loss of each of them, so at its
-128 cells a distance weighs 128 times what a distance of its own cell alone would."""
-
 
 class MULTIVI(CVAE):
     """The conditional VAE of one reference version of genes, regions and proteins.
@@ -67,6 +64,8 @@ class MULTIVI(CVAE):
     )
     outputs = ("normalised_expression", "accessibility", "protein_probability")
     mmd_weight: float = MMD_WEIGHT
+    penalty_power: float = 0.0
+    """See `ModalityLossTerms`; 0 but while a reference trains."""
     modality_weights: Tensor
 
     def __init__(
@@ -107,7 +106,7 @@ class MULTIVI(CVAE):
 
     @property
     def encoders(self) -> tuple[Encoder, Encoder, Encoder]:
-        """Of genes, of regions and of proteins."""
+        """Of genes, regions, proteins."""
         return self.gene_encoder, self.region_encoder, self.protein_encoder
 
     def project(self, cells: Cells, log_x: Float[Tensor, "c g"] | None = None) -> Projection:
@@ -221,7 +220,8 @@ class MULTIVI(CVAE):
         penalty = modality_penalty(kind, made.each, made.present)
         if kind == "MMD":
             penalty = penalty * self.mmd_weight
-        return ModalityLossTerms(reconstruction, kl, torch.zeros_like(kl), penalty)
+        zeros = torch.zeros_like(kl)
+        return ModalityLossTerms(reconstruction, kl, zeros, penalty, self.penalty_power)
 
     def draw_noise(self, n_cells: int, generator: torch.Generator) -> Noise:
         """Of z, and of the background of proteins."""
