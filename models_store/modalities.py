@@ -37,7 +37,7 @@ class ModalityLossTerms(LossTerms):
     """The loss of each cell; `reconstruction` sums over the modalities that it has."""
 
     penalty: Float[Tensor, " c"]
-    penalty_power: float = 0.0
+    penalty_power: int = 0
     """The penalty counts by this power of the KL weight: in full at 0."""
 
     def loss(self, kl_weight: float) -> Float[Tensor, ""]:

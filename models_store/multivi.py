@@ -64,7 +64,7 @@ class MULTIVI(CVAE):
     )
     outputs = ("normalised_expression", "accessibility", "protein_probability")
     mmd_weight: float = MMD_WEIGHT
-    penalty_power: float = 0.0
+    penalty_power: int = 0
     """See `ModalityLossTerms`; 0 but while a reference trains."""
     modality_weights: Tensor
 

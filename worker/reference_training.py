@@ -151,7 +151,7 @@ def train_reference(
             step += 1
     cvae.eval()
     if isinstance(cvae, MULTIVI):
-        cvae.penalty_power = 0.0
+        cvae.penalty_power = 0
     elbo = None if held_out is None else mean_elbo(cvae, held_out, seed=schedule.seed)
     accuracy = None if held_out is None else label_accuracy(cvae, held_out)
     return TrainedReference(schedule.epochs, elbo, time.monotonic() - began, accuracy)
