@@ -45,7 +45,7 @@ def needed_columns(manifest: Manifest) -> list[str]:
     """The obs columns that a mapping onto this version reads, whatever keys it names."""
     keys = [covariate.key for covariate in manifest.extra_covariates if covariate.key]
     keys += manifest.continuous_covariates
-    return keys + ([manifest.size_factor_key] if manifest.size_factor_key else [])
+    return keys + [key for key in (manifest.size_factor_key, manifest.depth_key) if key]
 
 
 def _check_columns(columns: Sequence[str], manifest: Manifest, options: Mapping[str, Any]) -> None:
@@ -85,9 +85,9 @@ def _check_covariates(
             fix="Leave size_factor_key out.",
             errors=[{"pointer": "/size_factor_key", "detail": "not taken by this reference"}],
         )
-    size_factor_key = asked or manifest.size_factor_key
-    if size_factor_key and size_factor_key not in columns:
-        raise _missing_covariate(size_factor_key, manifest, ())
+    for factor_key in (asked or manifest.size_factor_key, manifest.depth_key):
+        if factor_key and factor_key not in columns:
+            raise _missing_covariate(factor_key, manifest, ())
 
 
 def _missing_covariate(key: str, manifest: Manifest, known: Sequence[str]) -> Problem:

@@ -29,8 +29,9 @@ from models_store.multivi import MULTIVI
 from models_store.recipe import RECIPES, RecipeName
 from models_store.surgery import graft, load_query_weights
 from worker.fitting import fit
-from worker.reference_training import OF_REGIONS, Schedule, train_reference
+from worker.reference_training import OF_REGIONS, WARMUP_SHARE, Schedule, train_reference
 from worker.training_cells import TrainingCells
+from worker.training_plan import WARMUP_EPOCHS
 
 OPEN_IN = 0.02
 """Regions that are open in a smaller share of cells are left out."""
@@ -80,7 +81,8 @@ def ours(reference: Counts, query: Counts, epochs: int, seed: int, rate: float) 
     torch.manual_seed(seed)
     network = MULTIVI(a, n_categories=(2,))
     cells = Cells(reference.x, (torch.arange(len(reference.x)) % 2,))
-    schedule = Schedule(epochs, seed, optimiser=replace(OF_REGIONS, learning_rate=rate))
+    optimiser = replace(OF_REGIONS, learning_rate=rate)
+    schedule = Schedule(epochs, seed, min(WARMUP_SHARE, WARMUP_EPOCHS / epochs), optimiser)
     began = time.monotonic()
     train_reference(network, cells, None, schedule, lambda _share: None)
     built, found, seconds = time.monotonic() - began, {}, {}

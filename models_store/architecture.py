@@ -77,6 +77,8 @@ class Architecture(BaseModel):
     are divided by 1 + their mean, proteins count by the KL weight, and two weak priors."""
     n_panels: int = Field(default=0, ge=0, le=100_000)
     """TOTALVI: panels of proteins that have a background each. 0: each batch has one."""
+    depth_factor: bool = False
+    """MULTIVI: how deeply the regions of a cell were sequenced is given, as its library is."""
     modality_weights: ModalityWeights = "equal"
     """MULTIVI: how much each modality counts for the latent, alike or learnt (decision 0073)."""
     modality_penalty: ModalityPenalty = "Jeffreys"

@@ -35,7 +35,8 @@ class Cells:
     labels: Int[Tensor, " c"] | None = None
     """Label codes, for gene-label dispersion and for SCANVI; the number of labels stands for
     `unknown`."""
-    size_factor: Float[Tensor, " c"] | None = None
+    size_factor: Float[Tensor, "c ..."] | None = None
+    """MULTIVI with depths that are given: the size factor and the depth, (c, 2)."""
     measured: Bool[Tensor, "c p"] | None = None
     """Which proteins a cell was measured for (see `protein_panels`); None: all of them."""
     panel: Code | None = None
@@ -52,7 +53,7 @@ class Projection:
     """First layer of the library encoder, when the library is latent."""
     log_library: Float[Tensor, "c n"]
     """Observed log library or log size factor; zeros when the library is latent. MULTIVI: 1 or 0
-    for each modality that a cell may have."""
+    for each modality that a cell may have, then what is given of its sizes."""
 
     def rows(self, rows: Rows) -> "Projection":
         """The projections of some of the cells."""

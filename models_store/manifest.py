@@ -162,6 +162,8 @@ class Manifest(_Frozen):
     extra_covariates: tuple[Covariate, ...] = ()
     continuous_covariates: tuple[str, ...] = ()
     size_factor_key: str | None = None
+    depth_key: str | None = None
+    """MULTIVI: the obs column of a cell's depth in regions, 0 to 1, where depths are given."""
     labels: tuple[LabelLevel, ...] = ()
     """SCANVI predicts the first level, with the network's outputs in the order of its categories,
     among which the unlabelled one never is."""
@@ -205,12 +207,18 @@ class Manifest(_Frozen):
             raise ValueError(f"kind `{self.kind}` has features of kind {', '.join(allowed)} alone")
         if self.kind not in SOME_ABSENT and not all(counts[kind] for kind in allowed):
             raise ValueError(f"kind `{self.kind}` needs features of kind {', '.join(allowed)}")
+        if self.architecture.depth_factor and self.kind != "multivi":
+            raise ValueError("a depth that is given belongs to kind `multivi`")
         return self
 
     @model_validator(mode="after")
     def _columns_are_named(self) -> Self:
         if (self.architecture.library == "size_factor") != (self.size_factor_key is not None):
             raise ValueError("a size factor library and `size_factor_key` belong together")
+        if self.architecture.depth_factor != (self.depth_key is not None):
+            raise ValueError("a depth that is given and `depth_key` belong together")
+        if self.depth_key is not None and self.size_factor_key is None:
+            raise ValueError("a depth is given beside a size factor of the genes")
         if self.architecture.dispersion_by_label and not self.labels:
             raise ValueError("dispersion by label needs a label level")
         return self

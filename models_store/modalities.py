@@ -27,6 +27,9 @@ from models_store.cvae import LossTerms
 from models_store.sparse_counts import columns
 
 N_MODALITIES = 3
+MMD_WEIGHT = 128.0
+"""scvi-tools adds the distances of all cells of a minibatch to the loss of each of them, so at its
+128 cells a distance weighs 128 times what a distance of its own cell alone would."""
 ABSENT = 1e-30
 """Stands for exp(w) of a modality that is absent, so that a cell without any has a latent."""
 
@@ -36,10 +39,13 @@ class ModalityLossTerms(LossTerms):
     """The loss of each cell; `reconstruction` sums over the modalities that it has."""
 
     penalty: Float[Tensor, " c"]
+    penalty_power: int = 0
+    """The penalty counts by this power of the KL weight: in full at 0."""
 
     def loss(self, kl_weight: float) -> Float[Tensor, ""]:
-        """Mean over cells; the penalty is never weighted down."""
-        return (self.reconstruction + kl_weight * self.kl_z + self.penalty).mean()
+        """Mean over cells."""
+        penalty = kl_weight**self.penalty_power * self.penalty
+        return (self.reconstruction + kl_weight * self.kl_z + penalty).mean()
 
     @property
     def elbo(self) -> Float[Tensor, ""]:

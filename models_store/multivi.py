@@ -2,8 +2,8 @@
 
     q_k(z | x_k, s) = N(m_k, v_k)   from the raw counts of each modality k
     q(z | x, s)                     of the modalities that a cell has: see `modalities`
-    p(x_g | z, s)                   as in `scvi`, with a log library l(x_g, s) that is encoded
-    p(x_r > 0 | z, s) = p d f       as in `regions`, with a depth d(x_r, s) that is encoded
+    p(x_g | z, s)                   as in `scvi`, with a log library l(x_g, s), encoded or given
+    p(x_r > 0 | z, s) = p d f       as in `regions`, with a depth d(x_r, s), encoded or given
     p(y | z, s)                     as in `protein_likelihood`, the background without priors
     loss = mean_cells( Σ_k present -log p(x_k | z) + w KL(q(z) || N(0, I)) + penalty )
 
@@ -23,6 +23,7 @@ from models_store.coders import Dispersion, Encoder
 from models_store.cvae import CVAE
 from models_store.layers import Codes
 from models_store.modalities import (
+    MMD_WEIGHT,
     N_MODALITIES,
     ModalityLossTerms,
     mix_posteriors,
@@ -35,17 +36,13 @@ from models_store.multivi_coders import (
     GeneDecoder,
     ProteinDecoder,
     SizeEncoder,
+    given_sizes,
     modality_encoder,
+    sizes_of,
 )
 from models_store.outputs import OutputName
 from models_store.reconstruction import negative_log_likelihood, reconstruction_slope
 from models_store.regions import Openness, RegionDecoder, negative_log_bernoulli, openness_slope
-
-MMD_WEIGHT = 128.0
-"""scvi-tools adds the distances of all cells of a minibatch to the loss of each of them, so at its
-128 cells a distance weighs 128 times what a distance of its own cell alone would."""
-LEAK = 0.01
-"""Of the leaky ReLU that ends the encoder of the log library."""
 
 
 class MULTIVI(CVAE):
@@ -66,6 +63,8 @@ class MULTIVI(CVAE):
     )
     outputs = ("normalised_expression", "accessibility", "protein_probability")
     mmd_weight: float = MMD_WEIGHT
+    penalty_power: int = 0
+    """See `ModalityLossTerms`; 0 but while a reference trains."""
     modality_weights: Tensor
 
     def lay_out(self) -> None:
@@ -73,16 +72,16 @@ class MULTIVI(CVAE):
         a = self.architecture
         if a.dispersion_by_label:
             raise ValueError("MULTIVI looks at no labels")
-        if a.likelihood == "normal" or a.library != "observed":
-            raise ValueError("MULTIVI models counts, and encodes the library itself")
+        if a.likelihood == "normal" or a.library == "latent":
+            raise ValueError("MULTIVI models counts, and its library has no prior")
         sees, n_categories = self.seen_by_encoders, self.n_categories
         # As in scvi-tools, a kind of features that there are none of has one, which is always 0.
         g, r, p = (max(1, n) + self.n_continuous_encoded for n in a.counts().values())
         self.gene_encoder = modality_encoder(g, a, sees, deeply=a.deeply_inject_covariates)
         self.region_encoder = modality_encoder(r, a, sees, deeply=True)
         self.protein_encoder = modality_encoder(p, a, sees, deeply=True)
-        self.library_encoder = SizeEncoder(g, a, sees)
-        self.depth_encoder = SizeEncoder(r, a, sees)
+        self.library_encoder = SizeEncoder(g, a, sees) if a.library == "observed" else None
+        self.depth_encoder = None if a.depth_factor else SizeEncoder(r, a, sees)
         weights = torch.ones(N_MODALITIES)
         self.register_buffer("modality_weights", weights)
         if a.modality_weights == "universal":
@@ -97,19 +96,20 @@ class MULTIVI(CVAE):
 
     @property
     def encoders(self) -> tuple[Encoder, Encoder, Encoder]:
-        """Of genes, of regions and of proteins."""
+        """Of genes, regions, proteins."""
         return self.gene_encoder, self.region_encoder, self.protein_encoder
 
     def project(self, cells: Cells, log_x: Float[Tensor, "c g"] | None = None) -> Projection:
-        """What the five encoders take from the counts, side by side, and what a cell has."""
+        """What the encoders take from the counts, side by side, and what a cell has."""
         parts = split_modalities(cells.x, self.architecture)
         seen = [part if part.shape[1] else part.new_zeros(len(part), 1) for part in parts]
         if self.architecture.encode_covariates and cells.continuous is not None:
             seen = [torch.cat([part, cells.continuous], dim=-1) for part in seen]
         z = [e.layers.project(part) for e, part in zip(self.encoders, seen, strict=True)]
-        sizes = self.library_encoder.layers, self.depth_encoder.layers
-        library = [layers.project(part) for layers, part in zip(sizes, seen, strict=False)]
-        return Projection(torch.cat(z, dim=-1), torch.cat(library, dim=-1), presence(parts))
+        sizes = zip((self.library_encoder, self.depth_encoder), seen, strict=False)
+        size = [encoder.layers.project(part) for encoder, part in sizes if encoder is not None]
+        has = torch.cat([presence(parts), given_sizes(cells, self.architecture)], dim=-1)
+        return Projection(torch.cat(z, dim=-1), torch.cat(size, dim=-1) if size else None, has)
 
     def posteriors(self, projection: Projection, codes: Codes) -> tuple[Posterior, ...]:
         """q_k(z | x_k, s) of genes, of regions and of proteins."""
@@ -122,16 +122,15 @@ class MULTIVI(CVAE):
     def posterior(self, projection: Projection, codes: Codes) -> Posterior:
         """q(z | x, s)."""
         each = self.posteriors(projection, codes)
-        return mix_posteriors(each, self.modality_weights, projection.log_library)
+        present = projection.log_library[:, :N_MODALITIES]
+        return mix_posteriors(each, self.modality_weights, present)
 
     def encode(self, projection: Projection, codes: Codes) -> Encoded:
         """All that the encoders say of cells."""
-        assert projection.library is not None
-        each, present = self.posteriors(projection, codes), projection.log_library
-        of_library, of_depth = projection.library.chunk(2, dim=-1)
-        log_library = nn.functional.leaky_relu(self.library_encoder(of_library, codes), LEAK)
+        each, present = self.posteriors(projection, codes), projection.log_library[:, :N_MODALITIES]
         q_z = mix_posteriors(each, self.modality_weights, present)
-        return Encoded(each, q_z, present, log_library, self.depth_encoder(of_depth, codes))
+        sizes = sizes_of((self.library_encoder, self.depth_encoder), projection, codes)
+        return Encoded(each, q_z, present, *sizes)
 
     def seen_by_decoders(
         self, made: Encoded, noise: Noise, continuous: Float[Tensor, "c n"] | None
@@ -211,7 +210,8 @@ class MULTIVI(CVAE):
         penalty = modality_penalty(kind, made.each, made.present)
         if kind == "MMD":
             penalty = penalty * self.mmd_weight
-        return ModalityLossTerms(reconstruction, kl, torch.zeros_like(kl), penalty)
+        zeros = torch.zeros_like(kl)
+        return ModalityLossTerms(reconstruction, kl, zeros, penalty, self.penalty_power)
 
     def draw_noise(self, n_cells: int, generator: torch.Generator) -> Noise:
         """Of z, and of the background of proteins."""

@@ -10,16 +10,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models_store.cells import Cells, Posterior
+from models_store.cells import Cells, Posterior, Projection
 from models_store.coders import Decoder, Dispersion, Encoder, norms
 from models_store.layers import Code, Codes, FullyConnected
 from models_store.manifest import Architecture
+from models_store.modalities import N_MODALITIES
 from models_store.protein_likelihood import ProteinOutput, foreground_scale, log_mixture
 from models_store.reconstruction import DecoderOutput, Head
 from models_store.totalvi_decoder import Branch
 
 PROTEIN_DROPOUT = 0.1
 """Of the protein decoder's hidden layers: scvi-tools gives it no other, whatever the model has."""
+LEAK = 0.01
+"""Of the leaky ReLU that ends the encoder of the log library."""
+SMALLEST_SIZE_FACTOR = 1e-6
+"""Added to size factors, as scvi-tools does: a cell without genes may have 0."""
+DEPTH_EPS = 1e-7
+"""Depths that are given are kept so far from 0 and 1, so that they have a logit."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +80,41 @@ class SizeEncoder(nn.Module):
         return torch.as_tensor(self.output(self.layers.finish(projection, codes)))
 
 
+def given_sizes(cells: Cells, a: Architecture) -> Float[Tensor, "c s"]:
+    """The log library and the logit of the depth, those of them that are given."""
+    if a.library != "size_factor":
+        return cells.x[:, :0]
+    assert cells.size_factor is not None
+    factors = cells.size_factor.reshape(len(cells.x), -1)
+    found = [(factors[:, :1] + SMALLEST_SIZE_FACTOR).log()]
+    if a.depth_factor:
+        found.append(torch.logit(factors[:, -1:], eps=DEPTH_EPS))
+    return torch.cat(found, dim=-1)
+
+
+def sizes_of(
+    encoders: tuple[SizeEncoder | None, SizeEncoder | None], projection: Projection, codes: Codes
+) -> tuple[Float[Tensor, "c 1"], Float[Tensor, "c 1"]]:
+    """The log library of cells and the logit of their depth; without an encoder, as given."""
+    library_encoder, depth_encoder = encoders
+    given = iter(torch.split(projection.log_library[:, N_MODALITIES:], 1, dim=-1))
+    n_encoded = sum(encoder is not None for encoder in encoders)
+    seen = iter(() if projection.library is None else projection.library.chunk(n_encoded, dim=-1))
+    if library_encoder is None:
+        log_library = next(given)
+    else:
+        log_library = nn.functional.leaky_relu(library_encoder(next(seen), codes), LEAK)
+    depth = next(given) if depth_encoder is None else depth_encoder(next(seen), codes)
+    return log_library, depth
+
+
 class GeneDecoder(nn.Module):
     """[z | continuous] and covariates to the likelihood of genes, as SCVI has it."""
 
     def __init__(self, n_in: int, a: Architecture, n_categories: Sequence[int]) -> None:
         super().__init__()
-        self.architecture, self.head = a, Head(a.likelihood, softplus_scale=False)
+        self.architecture = a
+        self.head = Head(a.likelihood, softplus_scale=a.library == "size_factor")
         self.decoder = Decoder(n_in, a, n_categories, n_out=a.n_genes)
         rows = {"gene": 1, "gene-batch": n_categories[0], "gene-cell": 0}
         self.dispersion = Dispersion(rows[a.dispersion], a.n_genes)

@@ -75,6 +75,14 @@ def multi_attributes(manifest: Manifest, columns: QueryColumns) -> dict[str, Any
         del setup[key]
     modalities = {LAYERS[kind]: name for kind, name in modality_names(manifest).items()}
     setup |= {**dict.fromkeys(LAYERS.values()), "idx_layer": None, "modalities": modalities}
+    if columns.size_factor is not None and columns.depth is not None:
+        factors = [columns.size_factor, columns.depth]
+        setup["size_factor_key"] = factors
+        fields["size_factor"] = field(
+            ("obsm", "_scvi_size_factor"),
+            {"columns": names_array(factors)},
+            n_size_factor=len(factors),
+        )
     del fields["X"]
     fields["ind_x"] = field(("obs", "_indices"))
     for kind, name in modality_names(manifest).items():
@@ -160,8 +168,9 @@ def _twin_with_every_part(grafted: MULTIVI) -> MULTIVI:
     """A network of the same sizes that has every decoder, of one feature where it has none."""
     a = grafted.architecture
     sizes = {f"n_{kind}s": max(1, n) for kind, n in a.counts().items()}
+    encoded = {"library": "observed", "depth_factor": False}
     return MULTIVI(
-        a.model_copy(update={**sizes, "likelihood": "zinb", "dispersion": "gene"}),
+        a.model_copy(update={**sizes, **encoded, "likelihood": "zinb", "dispersion": "gene"}),
         n_categories=_n_categories(grafted),
         n_continuous=grafted.n_continuous,
     )

@@ -51,6 +51,7 @@ TENSORS: Mapping[str, str] = {
 
 UNUSED = re.compile(
     r"^(z_decoder_expression|z_decoder_accessibility|z_decoder_pro)\."
+    r"|^(l_encoder_expression|l_encoder_accessibility)\."
     r"|^(background_pro_alpha|background_pro_log_beta|px_r|py_r|region_factors)$"
 )
 """Weights that are saved whatever a model was made for; those that it needs are asked for first."""

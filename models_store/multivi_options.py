@@ -80,6 +80,8 @@ def multi_architecture_of(save: Save) -> Architecture:
         modality_weights=chosen["modality_weights"],
         modality_penalty=chosen["modality_penalty"],
         log_variational=False,
+        library="observed" if save.size_factor_key is None else "size_factor",
+        depth_factor=save.depth_key is not None,
     )
 
 
@@ -98,8 +100,4 @@ def _refuse_combinations(save: Save, chosen: Mapping[str, Any]) -> None:
         raise UnsupportedSave(
             "it was made with protein_dispersion='protein-label', by which scvi-tools itself "
             "cannot train a MULTIVI"
-        )
-    if save.size_factor_key is not None:
-        raise UnsupportedSave(
-            "it was set up with size factors (size_factor_key), which MULTIVI is not supported with"
         )

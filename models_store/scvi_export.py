@@ -38,6 +38,8 @@ class QueryColumns:
     size_factor: str | None
     categories: tuple[tuple[str, ...], ...]
     """Of the batch, then of each extra covariate; the query's follow the reference's."""
+    depth: str | None = None
+    """Of MULTIVI, beside the size factor."""
 
 
 def state_dict(grafted: SCVI, kind: Kind) -> dict[str, Tensor]:

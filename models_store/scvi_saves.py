@@ -58,6 +58,8 @@ class Save:
     """Of a minified model: the array of obsm that holds its latents."""
     modalities: tuple[ModalityOfSave, ...] = ()
     """Of the MuData that the model was trained on; none where that was one table."""
+    depth_key: str | None = None
+    """MULTIVI: the obs column of depths in regions, set up as its second size factor."""
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -119,7 +121,7 @@ def _save(
     found = features_of(head["model"], var_names, fields, modalities, options)
     counted = fields.get("X") or fields.get("atac") or {}
     labels, unlabeled = _labels(head["model"], fields, setup, attributes)
-    version = str(head["version"])
+    version, size_factors = str(head["version"]), _size_factors(head["model"], setup)
     extra = fields.get("extra_categorical_covs") or {}
     continuous = fields.get("extra_continuous_covs") or {}
     return Save(
@@ -136,7 +138,7 @@ def _save(
             for key in extra.get("field_keys", ())
         ),
         continuous_covariates=tuple(map(str, continuous.get("columns", ()))),
-        size_factor_key=setup.get("size_factor_key"),
+        size_factor_key=size_factors[0],
         layer=_layer(setup.get("layer")),
         n_cells=counted.get("n_cells") or counted.get("n_obs"),
         is_trained=attributes.get("is_trained_") is not False,
@@ -148,7 +150,24 @@ def _save(
         latent_key=head.get("latent_key"),
         modalities=modalities_of(setup),
         n_panels=len((fields.get("panel") or {}).get("categorical_mapping") or ()),
+        depth_key=size_factors[1],
     )
+
+
+def _size_factors(model: str, setup: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The columns of the size factor and, of MULTIVI since it takes both, of the depth.
+
+    Before, MULTIVI took one column, as the other classes do, and encoded the depth.
+    """
+    told = setup.get("size_factor_key")
+    if told is None or isinstance(told, str):
+        return told, None
+    if model != "MULTIVI" or len(told) != 2:
+        raise InconsistentSave(
+            f"it names the size factors {list(told)!r}, and a {model} has "
+            + ("two" if model == "MULTIVI" else "one")
+        )
+    return str(told[0]), str(told[1])
 
 
 def _registry(registry: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

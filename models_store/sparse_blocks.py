@@ -34,7 +34,7 @@ class BlockProjector:
         self,
         rows: sp.csr_matrix,
         continuous: Float[Tensor, "c n"] | None = None,
-        size_factor: Float[Tensor, " c"] | None = None,
+        size_factor: Float[Tensor, "c ..."] | None = None,
     ) -> Projection:
         """Project at most `BLOCK` cells, (c, genes of the panel), each gene at most once a cell."""
         n, places = rows.shape[0], _places(rows)

@@ -41,6 +41,7 @@ class QueryDesign:
     continuous: Float32 | None
     given_labels: GivenLabels | None
     size_factor: Float32 | None
+    """Of each cell; with depths that are given, both side by side."""
     warnings: tuple[dict[str, str], ...] = field(default=())
     experiment: Experiment = field(default_factory=lambda: Experiment({}))
 
@@ -162,18 +163,41 @@ def numbers_of(obs: pd.DataFrame, key: str) -> Float32:
     return found
 
 
-def size_factors_of(obs: pd.DataFrame, key: str) -> Float32:
+def size_factors_of(obs: pd.DataFrame, key: str, *, may_be_zero: bool = False) -> Float32:
     """A column of size factors.
+
+    Args:
+        obs: of the cells.
+        key: the column.
+        may_be_zero: whether 0 will do, for cells that were not measured for genes.
 
     Raises:
         UnknownCovariate: as `numbers_of`, or a size factor is not above zero.
     """
     numbers = numbers_of(obs, key)
-    if not (numbers > 0).all():
+    if not ((numbers >= 0) if may_be_zero else (numbers > 0)).all():
+        wanted = "zero or above" if may_be_zero else "above zero"
         raise UnknownCovariate(
-            f"The size factors in obs[{key!r}] are not all above zero.",
+            f"The size factors in obs[{key!r}] are not all {wanted}.",
             fix="Give every cell a positive size factor.",
-            errors=[{"pointer": f"/obs/{key}", "detail": "not above zero in every cell"}],
+            errors=[{"pointer": f"/obs/{key}", "detail": f"not {wanted} in every cell"}],
+        )
+    return numbers
+
+
+def depths_of(obs: pd.DataFrame, key: str) -> Float32:
+    """A column of depths in regions.
+
+    Raises:
+        UnknownCovariate: as `numbers_of`, or a depth is not between 0 and 1.
+    """
+    numbers = numbers_of(obs, key)
+    if not ((numbers >= 0) & (numbers <= 1)).all():
+        raise UnknownCovariate(
+            f"The depths in obs[{key!r}] are not all between 0 and 1.",
+            fix="Give every cell the share of its open regions that are seen: scale the depths so "
+            "that the largest is at most 1, as for the reference.",
+            errors=[{"pointer": f"/obs/{key}", "detail": "not between 0 and 1 in every cell"}],
         )
     return numbers
 
@@ -181,4 +205,8 @@ def size_factors_of(obs: pd.DataFrame, key: str) -> Float32:
 def _size_factor(obs: pd.DataFrame, manifest: Manifest, key: str | None) -> Float32 | None:
     if manifest.size_factor_key is None:
         return None
-    return size_factors_of(obs, key or manifest.size_factor_key)
+    may_be_zero = manifest.kind == "multivi"
+    factors = size_factors_of(obs, key or manifest.size_factor_key, may_be_zero=may_be_zero)
+    if manifest.depth_key is None:
+        return factors
+    return np.stack([factors, depths_of(obs, manifest.depth_key)], axis=1)

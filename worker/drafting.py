@@ -23,7 +23,7 @@ from models_store.manifest import Covariate, LabelLevel, Manifest, Provenance, T
 from worker.batches import batch_names
 from worker.canonical import CanonicalQuery
 from worker.cell_columns import refuse_taken
-from worker.covariates import numbers_of, size_factors_of
+from worker.covariates import depths_of, numbers_of, size_factors_of
 from worker.feature_panel import choose_panel
 from worker.labels import label_names
 from worker.networks import draft_architecture, kind_of, with_features
@@ -74,12 +74,14 @@ def draft_manifest(order: BuildOrder, query: CanonicalQuery) -> Manifest:
 
 def _columns(obs: pd.DataFrame, batch: pd.Series, options: dict[str, Any]) -> dict[str, Any]:
     """The parts of a manifest that columns of obs decide."""
-    size_factor_key = options.get("size_factor_key")
+    size_factor_key, depth_key = options.get("size_factor_key"), options.get("depth_key")
     continuous = tuple(options.get("continuous") or ())
     for key in continuous:
         numbers_of(obs, key)
     if size_factor_key:
-        size_factors_of(obs, size_factor_key)
+        size_factors_of(obs, size_factor_key, may_be_zero=kind_of(options) == "multivi")
+    if depth_key:
+        depths_of(obs, depth_key)
     if (condition := options.get("condition_key")) is not None:
         fix = "Name one of these columns as condition_key, or leave it out."
         find_column(obs, condition, UnknownDesignColumn, fix=fix)
@@ -90,6 +92,7 @@ def _columns(obs: pd.DataFrame, batch: pd.Series, options: dict[str, Any]) -> di
         ),
         "continuous_covariates": continuous,
         "size_factor_key": size_factor_key,
+        "depth_key": depth_key,
         "labels": tuple(_labels(obs, key) for key in options.get("labels_keys") or ()),
     }
 

@@ -121,6 +121,13 @@ def _refuse_unknown_models(manifest: Manifest) -> None:
             fix="Use the mapping's results as they are.",
         )
 
+    if manifest.kind == "multivi" and manifest.size_factor_key and not manifest.depth_key:
+        raise UnexportableMapping(
+            "scvi-tools 1.4.2 has no MULTIVI with size factors of genes and without depths of "
+            "regions.",
+            fix="Use the mapping's results as they are, or map onto a reference with both or none.",
+        )
+
     if manifest.kind == "multivi" and manifest.architecture.dispersion != "gene":
         raise UnexportableMapping(
             "scvi-tools 1.4.2 has no MULTIVI that decodes with dispersion "
@@ -161,10 +168,14 @@ def _obs(matched: MatchedQuery) -> tuple[pd.DataFrame, QueryColumns]:
     if looks_at_labels(manifest):
         labels = free_name(LABELS, taken)
         obs[labels] = _labels(matched)
-    size_factor = None
+    size_factor, depth = None, None
     if design.size_factor is not None:
+        factors = np.atleast_2d(design.size_factor.T)
         size_factor = free_name("cellgraft_size_factor", taken)
-        obs[size_factor] = design.size_factor
+        obs[size_factor] = factors[0]
+        if manifest.depth_key is not None:
+            depth = free_name("cellgraft_depth", taken)
+            obs[depth] = factors[1]
     return obs, QueryColumns(
         n_cells=len(obs),
         batch=batch,
@@ -172,6 +183,7 @@ def _obs(matched: MatchedQuery) -> tuple[pd.DataFrame, QueryColumns]:
         covariates=_keys(manifest),
         continuous=manifest.continuous_covariates,
         size_factor=size_factor,
+        depth=depth,
         categories=names,
     )
 

@@ -283,6 +283,6 @@ def _content_columns(design: QueryDesign) -> list[UInt64]:
         columns.append(design.labels.astype(np.uint64))
     numbers = [] if design.continuous is None else list(design.continuous.T)
     if design.size_factor is not None:
-        numbers.append(design.size_factor)
+        numbers += list(np.atleast_2d(design.size_factor.T))
     columns += [np.ascontiguousarray(n).view(np.uint32).astype(np.uint64) for n in numbers]
     return columns

@@ -34,7 +34,7 @@ _PROTEIN_OPTIONS = frozenset({"protein_dispersion", "decoder_dropout_rate", "bac
 _OF_SAVES = frozenset({"protein_efficiency", "n_panels"})
 _PEAK_OPTIONS = _REGION_OPTIONS | {"n_layers_decoder"}
 _LABEL_OPTIONS = frozenset({"linear_classifier"})
-_MULTI_OPTIONS = frozenset({"modality_weights", "modality_penalty"})
+_MULTI_OPTIONS = frozenset({"modality_weights", "modality_penalty", "depth_factor"})
 _LIKELIHOODS = frozenset({"likelihood", "dispersion"})
 NO_OPTIONS: Mapping[Kind, frozenset[str]] = {
     "scvi": _PEAK_OPTIONS | _PROTEIN_OPTIONS | _MULTI_OPTIONS | _OF_SAVES,
@@ -59,7 +59,7 @@ NO_OPTIONS: Mapping[Kind, frozenset[str]] = {
     | {"deeply_inject_covariates"},
     "multivi": _LABEL_OPTIONS
     | _OF_SAVES
-    | {"library", "log_variational", "model_depth", "background", "decoder_dropout_rate"},
+    | {"log_variational", "model_depth", "background", "decoder_dropout_rate"},
 }
 """Options of an architecture that a kind does not have, as scvi-tools' class of it has not."""
 

@@ -60,6 +60,8 @@ def draft_architecture(options: dict[str, Any], kind: str) -> Architecture:
         )
     if options.get("size_factor_key"):
         wanted.setdefault("library", "size_factor")
+    if options.get("depth_key"):
+        wanted.setdefault("depth_factor", True)
     asked = kind_of(options)
     refuse_foreign(asked, wanted)
     feature: FeatureKind = "region" if asked in OF_REGIONS else "gene"
@@ -109,16 +111,23 @@ def _check_consistent(architecture: Architecture, options: dict[str, Any]) -> No
             "library=size_factor and a size factor column belong together.",
             fix="Give both `size_factor_key` and library=size_factor, or neither.",
         )
+    if architecture.depth_factor != bool(options.get("depth_key")):
+        raise UntrainableReference(
+            "depth_factor=true and a column of depths belong together.",
+            fix="Give both `depth_key` and depth_factor=true, or neither.",
+        )
+    if architecture.depth_factor and architecture.library != "size_factor":
+        raise UntrainableReference(
+            "Depths of regions are given beside size factors of genes.",
+            fix="Name their column with `size_factor_key`, or leave `depth_key` out.",
+        )
     _check_labels(architecture, options)
 
 
 def _check_labels(architecture: Architecture, options: dict[str, Any]) -> None:
     kind = kind_of(options)
-    if kind == "multivi" and architecture.dispersion_by_label:
-        raise UntrainableReference(
-            "MULTIVI looks at no labels, and has no dispersion by label.",
-            fix="Choose dispersion `gene`, and protein_dispersion `protein`.",
-        )
+    if kind == "multivi":
+        _check_modalities(architecture)
     if kind == "scvi" and architecture.linear_classifier:
         raise UntrainableReference(
             "linear_classifier is an option of kind SCANVI; SCVI has no classifier.",
@@ -136,11 +145,6 @@ def _check_labels(architecture: Architecture, options: dict[str, Any]) -> None:
             "TOTALVI has the likelihoods nb and zinb, and no dispersion of each cell.",
             fix="Choose another likelihood or dispersion.",
         )
-    if kind == "multivi" and architecture.likelihood == "normal":
-        raise UntrainableReference(
-            "MULTIVI models counts, and has no likelihood `normal`.",
-            fix="Choose another likelihood and upload raw counts, or build kind SCVI.",
-        )
     if architecture.protein_dispersion == "protein-label" and not options.get("labels_keys"):
         raise UntrainableReference(
             "protein_dispersion=protein-label needs a labels column.",
@@ -149,6 +153,24 @@ def _check_labels(architecture: Architecture, options: dict[str, Any]) -> None:
     if architecture.dispersion == "gene-label" and not options.get("labels_keys"):
         raise UntrainableReference(
             "dispersion=gene-label needs a labels column.", fix="Name one with `labels_keys`."
+        )
+
+
+def _check_modalities(architecture: Architecture) -> None:
+    if architecture.dispersion_by_label:
+        raise UntrainableReference(
+            "MULTIVI looks at no labels, and has no dispersion by label.",
+            fix="Choose dispersion `gene`, and protein_dispersion `protein`.",
+        )
+    if architecture.library == "latent":
+        raise UntrainableReference(
+            "library=latent is no option of kind MULTIVI, whose library has no prior.",
+            fix="Leave library out, or build kind SCVI.",
+        )
+    if architecture.likelihood == "normal":
+        raise UntrainableReference(
+            "MULTIVI models counts, and has no likelihood `normal`.",
+            fix="Choose another likelihood and upload raw counts, or build kind SCVI.",
         )
 
 

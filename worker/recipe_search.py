@@ -112,7 +112,8 @@ def _against(manifest: Manifest, cells: KnownCells | None, wanted: str | None) -
         return "there are no cells with counts and batches"
     if len(cells) < FEWEST_CELLS:
         return f"{len(cells):,} cells are fewer than {FEWEST_CELLS:,}"
-    if manifest.size_factor_key is not None and manifest.size_factor_key not in cells.obs:
+    factors = (manifest.size_factor_key, manifest.depth_key)
+    if any(key is not None and key not in cells.obs for key in factors):
         return "the cells came without size factors"
     return ""
 

@@ -12,10 +12,12 @@ from torch import Tensor
 from models_store.blocks import judged_at_once
 from models_store.cells import Cells
 from models_store.cvae import CVAE
+from models_store.multivi import MULTIVI
 from models_store.scanvi import SCANVI
 from models_store.sparse_counts import columns, row_sums
 from models_store.totalvi import TOTALVI
 from worker.adversary import Adversary
+from worker.modality_start import start_at_averages
 from worker.protein_background import start_backgrounds
 
 Tick = Callable[[float], None]
@@ -27,6 +29,9 @@ WARMUP_SHARE = 0.5
 slightly better ELBO and an emptier latent: dimensions that the decoder has not learnt to use yet
 are given up (decision 0014)."""
 LAST_LEARNING_RATE_SHARE = 0.01
+PENALTY_POWER = 3
+"""The penalty of MULTIVI rises with this power of the KL weight: before the modalities have learnt
+what to say, what pulls them together makes them say nothing (decision 0073)."""
 FEWEST_LABELLED = 3
 """Of a minibatch of labelled cells, which batch norm could not learn from otherwise."""
 
@@ -108,8 +113,7 @@ def train_reference(
     """
     began = time.monotonic()
     _set_library_prior(cvae, training)
-    if isinstance(cvae, TOTALVI):
-        start_backgrounds(cvae, training, schedule.seed)
+    _start(cvae, training, schedule)
     adversary = Adversary.where_needed(cvae, training)
     generator = torch.Generator().manual_seed(schedule.seed)
     device = training.x.device
@@ -148,9 +152,19 @@ def train_reference(
             step += 1
     optimiser.zero_grad()  # gradients are as large as the network
     cvae.eval()
+    if isinstance(cvae, MULTIVI):
+        cvae.penalty_power = 0
     elbo = None if held_out is None else mean_elbo(cvae, held_out, seed=schedule.seed)
     accuracy = None if held_out is None else label_accuracy(cvae, held_out)
     return TrainedReference(schedule.epochs, elbo, time.monotonic() - began, accuracy)
+
+
+def _start(cvae: CVAE, training: Cells, schedule: Schedule) -> None:
+    if isinstance(cvae, TOTALVI):
+        start_backgrounds(cvae, training, schedule.seed)
+    if isinstance(cvae, MULTIVI):
+        start_at_averages(cvae, training)
+        cvae.penalty_power = PENALTY_POWER
 
 
 def _labelled_minibatches(cvae: CVAE, training: Cells, seed: int) -> Iterator[Cells | None]:

@@ -71,6 +71,11 @@ class BuildIn(Sent):
     extra_categorical: list[Name] = Field(default=[])
     continuous: list[Name] = Field(default=[])
     size_factor_key: Name | None = None
+    depth_key: Name | None = Field(
+        default=None,
+        description="MULTIVI, beside size_factor_key: column of each cell's depth in regions, 0 "
+        "to 1, instead of one that is encoded.",
+    )
     architecture: dict[str, int | float | str | bool] = Field(default={})
     max_epochs: int | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)

@@ -41,6 +41,8 @@ CONFIGURATIONS = {
         "protein_dispersion": "protein-batch",
     },
     "gene-cell, ln": {"dispersion": "gene-cell", "latent_distribution": "ln"},
+    "size factor": {"library": "size_factor", "likelihood": "nb"},
+    "size factor, depth given": {"library": "size_factor", "depth_factor": True},
 }
 N_NEW = (2, 1)
 
@@ -76,12 +78,19 @@ def cells(of: MULTIVI, n: int = 16, *, n_categories: tuple[int, ...] = (3, 2)) -
         x=torch.cat(parts, dim=-1),
         codes=tuple(torch.randint(k, (n,), generator=generator) for k in n_categories),
         continuous=torch.randn(n, 1, generator=generator),
+        size_factor=torch.rand(n, 2, generator=generator),
     )
 
 
 def in_double(them: Cells) -> Cells:
     assert them.continuous is not None
-    return dataclasses.replace(them, x=them.x.double(), continuous=them.continuous.double())
+    assert them.size_factor is not None
+    return dataclasses.replace(
+        them,
+        x=them.x.double(),
+        continuous=them.continuous.double(),
+        size_factor=them.size_factor.double(),
+    )
 
 
 def moved(name: str) -> MULTIVI:

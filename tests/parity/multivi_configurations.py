@@ -30,6 +30,10 @@ class Configuration:
         return {name: n for name, n in MODALITIES.items() if name not in self.lacks}
 
     @property
+    def size_factors(self) -> bool:
+        return bool(self.options.get("depth_factor"))
+
+    @property
     def architecture(self) -> Architecture:
         known = self.modalities
         sizes = {
@@ -91,6 +95,16 @@ CONFIGURATIONS = {
         Configuration(
             "MULTIVI: logistic-normal latent, expression alone encoded",
             {"latent_distribution": "ln", "encode_covariates": False},
+        ),
+        Configuration(
+            "MULTIVI: size factor and depth given, unpaired",
+            {"library": "size_factor", "depth_factor": True, "likelihood": "nb"},
+        ),
+        Configuration(
+            "MULTIVI: size factor, genes and proteins, zinb, extra covariate",
+            {"library": "size_factor", "depth_factor": True},
+            lacks=("atac",),
+            plates=True,
         ),
     )
 }

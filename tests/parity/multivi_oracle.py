@@ -76,6 +76,10 @@ def simulate(configuration: Configuration, *, query: bool) -> Any:
             x[k + 3 :: 11] = 0
         var = pd.DataFrame(index=[f"{modality}{j}" for j in range(width)])
         modalities[modality] = anndata.AnnData(x, obs=obs[[]].copy(), var=var)
+    if configuration.size_factors:
+        for key, modality, low, high in (("size", "rna", 20, 90), ("depth", "atac", 0.1, 0.9)):
+            counts = modalities[modality].X if modality in modalities else np.ones((n, 1))
+            obs[key] = rng.uniform(low, high, n) * (counts.sum(1) > 0)
     made = mudata.MuData(modalities)
     made.obs = obs.copy()
     return made
@@ -93,6 +97,7 @@ def train_reference(configuration: Configuration) -> Any:
         batch_key="batch",
         categorical_covariate_keys=["plate"] if configuration.plates else None,
         continuous_covariate_keys=[f"x{i}" for i in range(configuration.n_continuous)] or None,
+        size_factor_key=["size", "depth"] if configuration.size_factors else None,
         modalities={layers[name]: name for name in configuration.modalities},
     )
     model = scvi.model.MULTIVI(
@@ -164,7 +169,8 @@ def cells_of(tensors: dict[str, Tensor]) -> Cells:
     codes = [tensors["batch"].long().squeeze(1)]
     if (extra := tensors.get("extra_categorical_covs")) is not None:
         codes += list(extra.long().unbind(1))
-    return Cells(torch.cat(parts, 1), tuple(codes), tensors.get("extra_continuous_covs"))
+    continuous, factors = tensors.get("extra_continuous_covs"), tensors.get("size_factor")
+    return Cells(torch.cat(parts, 1), tuple(codes), continuous, size_factor=factors)
 
 
 def linears(network: MULTIVI) -> Iterator[tuple[str, str, ConditionalLinear]]:

@@ -25,6 +25,9 @@ from .multivi_oracle import build
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
 
+SIZED = "MULTIVI: size factor and depth given, unpaired"
+
+
 def _manifest(name: str) -> Manifest:
     configuration = CONFIGURATIONS[name]
     a, extra = configuration.architecture, []
@@ -43,6 +46,8 @@ def _manifest(name: str) -> Manifest:
         batch=Covariate(key="batch", categories=configuration.reference_batches),
         extra_covariates=tuple(extra),
         continuous_covariates=tuple(f"x{i}" for i in range(configuration.n_continuous)),
+        size_factor_key="size" if configuration.size_factors else None,
+        depth_key="depth" if configuration.size_factors else None,
         expected_expression=(1 / n,) * n,
         provenance=Provenance(
             cellgraft_version="0", torch_version="0", n_cells=1, seed=0, created_at=""
@@ -62,7 +67,8 @@ def _columns(name: str, manifest: Manifest) -> QueryColumns:
         labels=None,
         covariates=("plate",) if configuration.plates else (),
         continuous=manifest.continuous_covariates,
-        size_factor=None,
+        size_factor=manifest.size_factor_key,
+        depth=manifest.depth_key,
         categories=tuple(categories),
     )
 
@@ -102,7 +108,7 @@ def test_scvi_tools_loads_it(name: str, tmp_path: Path) -> None:
         assert values.shape == theirs.shape, path
 
 
-@pytest.mark.parametrize("name", list(CONFIGURATIONS)[:3])
+@pytest.mark.parametrize("name", [*list(CONFIGURATIONS)[:3], SIZED])
 def test_what_is_exported_can_be_imported(name: str, tmp_path: Path) -> None:
     manifest, side = _manifest(name), build(name).query
     _written(tmp_path / "model", name, manifest)
@@ -118,6 +124,8 @@ def test_what_is_exported_can_be_imported(name: str, tmp_path: Path) -> None:
     again = read_model(order)
     assert again.save.batch.categories == ("a", "b", "c", "d")
     assert again.save.features == manifest.genes.ids
+    assert again.save.size_factor_key == manifest.size_factor_key
+    assert again.save.depth_key == manifest.depth_key
     with torch.no_grad():
         mine = side.network.posterior(side.network.project(side.cells), side.cells.codes)
         found = again.network.posterior(again.network.project(side.cells), side.cells.codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ def _told(name: str) -> Architecture:
 def _assert_encodes_as(network: Any, theirs: Any) -> None:
     (tensors,) = theirs._make_data_loader(adata=theirs.adata, batch_size=theirs.adata.n_obs)
     cells = cells_of(tensors)
+    if cells.size_factor is None:  # no latent depends on it
+        cells = dataclasses.replace(cells, size_factor=torch.ones(len(cells.x)))
     assert isinstance(network, MULTIVI)
     found = network.posterior(network.project(cells), cells.codes)
     mean, variance = theirs.get_latent_representation(return_dist=True)
@@ -162,6 +165,27 @@ def test_sizes_that_an_older_save_leaves_to_the_data(tmp_path: Path) -> None:
     _assert_encodes_as(found.network, model)
 
 
+def test_a_save_with_one_size_factor_encodes_its_depth(tmp_path: Path) -> None:
+    """As before scvi-tools took two."""
+
+    def with_one(held: dict[str, Any]) -> None:
+        _as_one_table(held)
+        held["attr_dict"]["registry_"]["setup_args"]["size_factor_key"] = "size"
+
+    theirs = train_reference(CONFIGURATIONS[PAIRED])
+    theirs.save(tmp_path / "save")
+    _edited(tmp_path / "save", with_one)
+    order = _order(tmp_path / "save", tmp_path / "work")
+    model = read_model(order)
+    assert isinstance(model.network, MULTIVI)
+    assert (model.architecture.library, model.architecture.depth_factor) == ("size_factor", False)
+    assert model.network.library_encoder is None
+    assert model.network.depth_encoder is not None
+    _assert_encodes_as(model.network, theirs)
+    manifest = run_import(order, lambda: 1, lambda _stage, _share: None).manifest
+    assert (manifest.size_factor_key, manifest.depth_key) == ("size", None)
+
+
 def _weights_by_cell(held: dict[str, Any]) -> None:
     held["attr_dict"]["init_params_"]["non_kwargs"]["modality_weights"] = "cell"
 
@@ -170,8 +194,16 @@ def _dispersion_by_batch(held: dict[str, Any]) -> None:
     held["attr_dict"]["init_params_"]["non_kwargs"]["dispersion"] = "gene-batch"
 
 
-def _size_factors(held: dict[str, Any]) -> None:
-    held["attr_dict"]["registry_"]["setup_args"]["size_factor_key"] = "size"
+def _three_size_factors(held: dict[str, Any]) -> None:
+    held["attr_dict"]["registry_"]["setup_args"]["size_factor_key"] = ["a", "b", "c"]
+
+
+def _protein_dispersion_by_label(held: dict[str, Any]) -> None:
+    held["attr_dict"]["init_params_"]["non_kwargs"]["protein_dispersion"] = "protein-label"
+
+
+def _an_option_of_tomorrow(held: dict[str, Any]) -> None:
+    held["attr_dict"]["init_params_"]["kwargs"]["model_kwargs"]["warp"] = True
 
 
 def _another_feature(held: dict[str, Any]) -> None:
@@ -197,7 +229,9 @@ def _a_shape_of_another_size(held: dict[str, Any]) -> None:
     [
         (_weights_by_cell, UnsupportedSave, "modality_weights='cell'"),
         (_dispersion_by_batch, UnsupportedSave, "dispersion='gene-batch'"),
-        (_size_factors, UnsupportedSave, "size factors"),
+        (_three_size_factors, InconsistentSave, "a MULTIVI has two"),
+        (_protein_dispersion_by_label, UnsupportedSave, "protein_dispersion='protein-label'"),
+        (_an_option_of_tomorrow, UnsupportedSave, "warp"),
         (_another_feature, InconsistentSave, "different genes"),
         (_a_feature_twice, InconsistentSave, "lists a region twice"),
         (_a_shape_of_another_size, InconsistentSave, "region_factors"),

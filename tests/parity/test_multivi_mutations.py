@@ -11,6 +11,7 @@ from torch import Tensor
 from models_store import modalities, multivi, multivi_coders, multivi_gradients, protein_likelihood
 from models_store.cells import Cells, Posterior, Projection
 from models_store.head_gradients import HeadInput, SharedHead
+from models_store.manifest import Architecture
 
 from . import departures, multivi_measure, multivi_oracle
 from .multivi_measure import compare_query, compare_reference, failures
@@ -26,6 +27,7 @@ TRIMODAL = "MULTIVI: genes, regions, proteins, unpaired, encoded, deep"
 UNPAIRED = "MULTIVI: unpaired genes and regions, nb, first layer only"
 LEARNT = "MULTIVI: learnt weights, MMD, one reference batch"
 PLATES = "MULTIVI: no penalty, poisson, batch norm, no region factors, extra covariate"
+SIZED = "MULTIVI: size factor and depth given, unpaired"
 BY_BATCH = "MULTIVI: genes and proteins, both norms, other depths, continuous covariate"
 
 
@@ -72,7 +74,29 @@ def penalty_is_warmed_up(patch: Patch) -> None:
 
 
 def log_library_does_not_leak(patch: Patch) -> None:
-    patch.setattr(multivi, "LEAK", -1.0)
+    patch.setattr(multivi_coders, "LEAK", -1.0)
+
+
+def size_factors_feed_a_softmax(patch: Patch) -> None:
+    original = multivi_coders.Head
+    patch.setattr(
+        multivi_coders, "Head", lambda likelihood, **_: original(likelihood, softplus_scale=False)
+    )
+    patch.setattr(multivi_measure, "build", multivi_oracle.build.__wrapped__)
+
+
+def depth_is_taken_for_its_logit(patch: Patch) -> None:
+    patch.setattr(multivi_coders.torch, "logit", lambda given, eps: given)
+
+
+def depth_is_that_of_the_genes(patch: Patch) -> None:
+    original = multivi_coders.given_sizes
+
+    def first_of_both(cells: Cells, a: Architecture) -> Tensor:
+        assert cells.size_factor is not None
+        return original(dataclasses.replace(cells, size_factor=cells.size_factor[:, :1]), a)
+
+    patch.setattr(multivi, "given_sizes", first_of_both)
 
 
 def counts_are_encoded_by_their_logarithm(patch: Patch) -> None:
@@ -157,6 +181,9 @@ REFERENCE_MUTATIONS: list[tuple[Mutation, str, str]] = [
     (penalty_is_warmed_up, TRIMODAL, "loss, w = 0.3"),
     (log_library_does_not_leak, TRIMODAL, "reconstruction"),
     (counts_are_encoded_by_their_logarithm, TRIMODAL, "posterior mean"),
+    (size_factors_feed_a_softmax, SIZED, "reconstruction"),
+    (depth_is_taken_for_its_logit, SIZED, "depth"),
+    (depth_is_that_of_the_genes, SIZED, "depth"),
     (background_is_not_drawn, TRIMODAL, "reconstruction"),
     (foreground_is_no_higher_than_the_background, TRIMODAL, "reconstruction"),
     (foreground_is_taken_for_background, TRIMODAL, "protein foreground"),

@@ -149,6 +149,7 @@ def _draft(order: ImportOrder, model: ConvertedModel) -> Manifest:
         extra_covariates=save.extra_covariates,
         continuous_covariates=save.continuous_covariates,
         size_factor_key=save.size_factor_key,
+        depth_key=save.depth_key,
         labels=(save.labels,) if save.labels else (),
         unlabeled_category=save.unlabeled_category,
         expected_expression=(1 / n_features,) * n_features,

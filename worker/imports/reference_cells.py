@@ -228,7 +228,7 @@ class _Reading:
             )
         self._refuse_empty()
         # No latent depends on the size factor, so the file need not have it.
-        plain = self.draft.model_copy(update={"size_factor_key": None})
+        plain = self.draft.model_copy(update={"size_factor_key": None, "depth_key": None})
         key = self.batch_key
         design = design_query(
             self.obs, plain, batch_key=None if key is None else [key], reuse_batches=True

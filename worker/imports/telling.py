@@ -30,6 +30,8 @@ def tell(imported: Imported) -> Iterator[str]:
         yield f"A query must have the numbers {listed(manifest.continuous_covariates)} in obs."
     if manifest.size_factor_key:
         yield f"A query must have size factors in obs[{manifest.size_factor_key!r}]."
+    if manifest.depth_key:
+        yield f"A query must have depths in regions, 0 to 1, in obs[{manifest.depth_key!r}]."
     yield from _labels(manifest)
     yield _surgery(manifest)
     if manifest.recipe_evidence is not None:

@@ -148,6 +148,20 @@ def test_what_the_reference_needs(manifest: Manifest) -> None:
     assert design_query(obs(m=[1.0]), manifest, batch_key=None).size_factor is None
 
 
+def test_depths_that_are_given_stand_beside_the_size_factors(manifest: Manifest) -> None:
+    """A cell without genes has size factor 0, one without regions depth 0."""
+    both = _needs(manifest, kind="multivi", size_factor_key="size", depth_key="depth")
+    found = design_query(obs(size=[0.0, 2.0], depth=[1.0, 0.0]), both, batch_key=None)
+    assert found.size_factor.tolist() == [[0.0, 1.0], [2.0, 0.0]]
+    with pytest.raises(UnknownCovariate, match="zero or above"):
+        design_query(obs(size=[-1.0], depth=[0.5]), both, batch_key=None)
+    with pytest.raises(UnknownCovariate, match="between 0 and 1") as refused:
+        design_query(obs(size=[1.0], depth=[1.5]), both, batch_key=None)
+    assert "at most 1" in refused.value.fix
+    with pytest.raises(UnknownCovariate, match=r"obs\['depth'\]"):
+        design_query(obs(size=[1.0]), both, batch_key=None)
+
+
 def test_unknown_labels_share_the_last_code(manifest: Manifest) -> None:
     by_label = _needs(
         manifest,

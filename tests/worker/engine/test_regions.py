@@ -23,6 +23,7 @@ from models_store.recipe import RECIPES
 from tests.worker.engine.simulated import (
     N_GENES,
     Reference,
+    Simulated,
     build_reference,
     nothing,
     simulate,
@@ -50,8 +51,10 @@ def say_types(canonical: Path, types: list[str]) -> None:
     (canonical / "genes.json").write_text(json.dumps(table | {"feature_types": types}))
 
 
-def built(folder: Path, types: list[str], **options: Any) -> dict[str, Any]:
-    write_canonical(folder / "q", simulate({"a": 50, "b": 50}))
+def built(
+    folder: Path, types: list[str], *, cells: Simulated | None = None, **options: Any
+) -> dict[str, Any]:
+    write_canonical(folder / "q", cells or simulate({"a": 50, "b": 50}))
     say_types(folder / "q", types)
     (folder / "bundle").mkdir()
     wanted = {"batch_key": "batch", "max_epochs": 1, "recipe_search": "off"} | options
