@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-OF_MULTIVI = {"modality_weights", "modality_penalty"}
+OF_MULTIVI = {"modality_weights", "modality_penalty", "depth_factor"}
 """Options with tests of their own."""
 
 

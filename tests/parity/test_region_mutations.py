@@ -63,12 +63,10 @@ def cells_are_equally_deep(patch: Patch) -> None:
 
 
 def regions_have_no_factors(patch: Patch) -> None:
-    original = regions.Openness.probability
+    def openness(logits: Tensor, depth: Tensor | None, _factors: Tensor | None) -> regions.Openness:
+        return regions.Openness(logits, depth, None)
 
-    def probability(self: regions.Openness) -> Tensor:
-        return original(dataclasses.replace(self, factors=None))
-
-    patch.setattr(regions.Openness, "probability", probability)
+    patch.setattr(peakvi, "Openness", openness)
 
 
 def accessibility_with_factors(patch: Patch) -> None:
