@@ -21,16 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models_store.blocks import BLOCK
-from models_store.cells import Cells, select_cells
-from models_store.encoding import encode, project_block
+from bench.one_batch import mapped
+from models_store.cells import Cells
 from models_store.manifest import Architecture
 from models_store.multivi import MULTIVI
-from models_store.recipe import RECIPES, RecipeName
-from models_store.surgery import graft, load_query_weights
-from worker.fitting import fit
+from models_store.recipe import RecipeName
 from worker.reference_training import OF_REGIONS, WARMUP_SHARE, Schedule, train_reference
-from worker.training_cells import TrainingCells
 from worker.training_plan import WARMUP_EPOCHS
 
 OPEN_IN = 0.02
@@ -88,30 +84,11 @@ def ours(reference: Counts, query: Counts, epochs: int, seed: int, rate: float) 
     built, found, seconds = time.monotonic() - began, {}, {}
     for recipe in OUR_RECIPES:
         began = time.monotonic()
-        found[recipe] = {way: _mapped(network, query.seen(way), recipe, seed) for way in WAYS}
+        found[recipe] = {
+            way: mapped(network, Cells(query.seen(way), (2,)), recipe, seed) for way in WAYS
+        }
         seconds[recipe] = {"build": built, "map": time.monotonic() - began}
     return found, seconds
-
-
-def _mapped(network: MULTIVI, x: Tensor, recipe: RecipeName, seed: int) -> np.ndarray:
-    """Latents of cells that are a batch of their own, (c, z)."""
-    one = Cells(x, (2,))
-    with torch.no_grad():
-        group = TrainingCells(one, network.project(one))
-    fitted = fit(
-        network,
-        group,
-        RECIPES[recipe],
-        n_new=[1],
-        library_prior=None,
-        seed=seed,
-        tick=lambda _share: None,
-    )
-    grafted = graft(network, [1])
-    load_query_weights(grafted, fitted.weights)
-    blocks = [select_cells(one, rows) for rows in torch.split(torch.arange(len(x)), BLOCK)]
-    parts = [encode(grafted, project_block(grafted, each), each.codes).mean for each in blocks]
-    return torch.cat(parts).numpy()
 
 
 def theirs(reference: Counts, query: Counts, epochs: int, seed: int, rate: float) -> Any:

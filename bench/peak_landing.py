@@ -12,7 +12,6 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,20 +21,15 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from models_store.blocks import block_ranges
-from models_store.cells import Cells, select_cells, with_dense_counts
+from bench.one_batch import encoded, mapped
+from models_store.cells import Cells, with_dense_counts
 from models_store.cvae import CVAE
-from models_store.encoding import Latents, encode, join_projections, project_block
 from models_store.kinds import NETWORKS
 from models_store.manifest import Architecture
-from models_store.recipe import RECIPES, RecipeName
+from models_store.recipe import RecipeName
 from models_store.sparse_counts import sparse_counts
-from models_store.surgery import graft, load_query_weights
-from worker.fitting import fit
 from worker.kind_options import DEFAULTS, sizes_of
 from worker.reference_training import OF_REGIONS, Schedule, train_reference
-from worker.restraint import MOST_AMONG, Restrained, restrain
-from worker.training_cells import TrainingCells
 from worker.training_plan import region_epochs
 
 NEIGHBOURS = 30
@@ -94,16 +88,9 @@ def ours(split: Split, kind: str, seed: int, *, epochs: int | None, rate: float)
     held_out = with_dense_counts(split.cells(split.held_out))
     result["held_out_reconstruction"] = _reconstruction(network, held_out)
     for recipe in RECIPES_OF_OURS:
-        mapped = _mapped(network, split.cells(split.query), recipe, seed, own)
-        result[recipe] = {"mixing": mixing(own, mapped)}
+        found = mapped(network, split.cells(split.query), recipe, seed, own=own)
+        result[recipe] = {"mixing": mixing(own, found)}
     return result
-
-
-def encoded(network: CVAE, cells: Cells) -> np.ndarray:
-    blocks = [slice(start, stop) for start, stop in block_ranges(len(cells.x))]
-    parts = [project_block(network, select_cells(cells, rows)) for rows in blocks]
-    found: Latents = encode(network, join_projections(parts), cells.codes)
-    return found.mean.numpy()
 
 
 @torch.no_grad()
@@ -116,37 +103,6 @@ def _reconstruction(network: CVAE, cells: Cells) -> float:
 
 def _no_noise(network: CVAE, n_cells: int) -> Any:
     return network.draw_noise(n_cells, torch.Generator().manual_seed(0))
-
-
-def _mapped(
-    network: CVAE, query: Cells, recipe: RecipeName, seed: int, own: np.ndarray
-) -> np.ndarray:
-    """Latents of cells that are a batch of their own, (c, z), held back as a mapping is."""
-
-    def held_back(fitted: Callable[[float], CVAE]) -> Restrained:
-        among = torch.from_numpy(own[:: 1 + len(own) // MOST_AMONG])
-
-        def place(share: float) -> Tensor:
-            return encode(fitted(share), group.projection, alone.codes).mean
-
-        return restrain(among, place, RECIPES[recipe].mixing_kept)
-
-    alone = replace(query, codes=(2,))
-    with torch.no_grad():
-        group = TrainingCells(alone, network.project(with_dense_counts(alone)))
-    fitted = fit(
-        network,
-        group,
-        RECIPES[recipe],
-        n_new=[1],
-        library_prior=None,
-        seed=seed,
-        tick=lambda _share: None,
-        restrain=held_back if RECIPES[recipe].mixing_kept else None,
-    )
-    grafted = graft(network, [1])
-    load_query_weights(grafted, fitted.weights)
-    return encoded(grafted, query)
 
 
 def theirs(split: Split, kind: str, seed: int, *, epochs: int | None) -> dict[str, Any]:

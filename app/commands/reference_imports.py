@@ -14,6 +14,7 @@ from app.commands.surroundings import (
     RefuseBelow,
     WarnBelow,
     become_worker,
+    coverage_bounds,
     option,
     options,
     settings_from,
@@ -97,8 +98,7 @@ def import_(
         *option("--licence", licence),
         *option("--citation", citation),
         *option("--species", species),
-        *option("--refuse-below", refuse_below),
-        *option("--warn-below", warn_below),
+        *coverage_bounds(refuse_below, warn_below),
     ]
     if _is_reference_file(Path(path)):
         _refuse(of_a_save, "an exported version, which is taken as it is")

@@ -25,6 +25,7 @@ from app.commands.surroundings import (
     UnlabeledCategory,
     WarnBelow,
     become_worker,
+    coverage_bounds,
     open_database,
     option,
     options,
@@ -101,8 +102,7 @@ def build(
         option("--licence", licence),
         option("--citation", citation),
         option("--species", species),
-        option("--refuse-below", refuse_below),
-        option("--warn-below", warn_below),
+        coverage_bounds(refuse_below, warn_below),
     )
 
 

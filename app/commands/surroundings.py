@@ -94,6 +94,11 @@ def option(flag: str, value: object) -> list[str]:
     return [] if value is None else [flag, str(value)]
 
 
+def coverage_bounds(refuse_below: float | None, warn_below: float | None) -> list[str]:
+    """Gene coverage below which a reference refuses queries, and warns."""
+    return [*option("--refuse-below", refuse_below), *option("--warn-below", warn_below)]
+
+
 def options(flag: str, values: Sequence[str] | None) -> list[str]:
     """The same of one that may be repeated."""
     return [part for value in values or () for part in (flag, value)]

@@ -86,12 +86,13 @@ def read_cells(path: Path, request: CellsRequest, limits: Limits, sink: Sink) ->
 
 
 def _file(source: Source, request: CellsRequest) -> H5ad:
-    names, known = request.protein_names_key, tuple(request.known_proteins)
-    choice = Choice(proteins=request.proteins_key, protein_names=names, known_proteins=known)
     if not source.has("/mod"):
+        names, known = request.protein_names_key, tuple(request.known_proteins)
+        choice = Choice(proteins=request.proteins_key, protein_names=names, known_proteins=known)
         return H5ad(source, "", choice)
+    # A table of obsm that held the proteins is a modality here.
     if not request.modalities:
-        return open_modality(source, choice)
+        return open_modality(source, Choice())
     held = source.keys("/mod")
     for each in request.modalities:
         if each.name not in held:
@@ -102,7 +103,7 @@ def _file(source: Source, request: CellsRequest) -> H5ad:
                 "Give the file that the model was trained on.",
             )
     main, *others = (Named(each.name, each.kind, each.layer) for each in request.modalities)
-    return H5mu(source, main, others, choice)
+    return H5mu(source, main, others, Choice())
 
 
 @dataclass
