@@ -12,7 +12,7 @@ import pytest
 from app.problems import UnfitCells
 from models_store.bundle import CELLS_FILE
 from worker.imports.files import find_save
-from worker.imports.order import ImportOptions, ImportOrder
+from worker.imports.order import CellOptions, ImportOptions, ImportOrder
 from worker.imports.reference import run_import
 
 from .multivi_configurations import CONFIGURATIONS
@@ -78,10 +78,11 @@ def _totalvi(folder: Path) -> np.ndarray:
     return _saved(scvi.model.TOTALVI(mdata, n_latent=3), folder, reduce_lr_on_plateau=False)
 
 
-def _import(save: Path, scratch: Path) -> pd.DataFrame:
+def _import(save: Path, scratch: Path, cells: Path | None = None) -> pd.DataFrame:
     out = scratch / "bundle"
     out.mkdir(parents=True)
-    order = ImportOrder(find_save(save), "oracle", ImportOptions("oracle"), scratch, out, threads=1)
+    options = ImportOptions("oracle", cells=CellOptions(path=cells))
+    order = ImportOrder(find_save(save), "oracle", options, scratch, out, threads=1)
     run_import(order, lambda: 1, lambda _stage, _share: None)
     return pd.read_parquet(out / CELLS_FILE)
 
@@ -93,6 +94,27 @@ def test_cells_of_a_mudata(kind: Any, tmp_path: Path) -> None:
     assert list(cells.index) == [f"cell{i}" for i in range(len(theirs))]
     assert set(cells["batch"]) == set(UNPAIRED.reference_batches)
     latent = cells[[f"latent_{i}" for i in range(theirs.shape[1])]].to_numpy()
+    assert np.abs(latent - theirs).max() < LIMIT * np.abs(theirs).max()
+
+
+def test_a_mudata_for_a_model_of_one_table(tmp_path: Path) -> None:
+    """The save names a table of obsm, which is a modality of the file."""
+    import mudata
+    import scvi
+
+    whole = simulate(UNPAIRED, query=False)
+    adata = whole["rna"].copy()
+    adata.obs = whole.obs.copy()
+    adata.obsm["held"] = whole["protein"].to_df()
+    scvi.model.TOTALVI.setup_anndata(adata, protein_expression_obsm_key="held", batch_key="batch")
+    model = scvi.model.TOTALVI(adata, n_latent=3)
+    theirs = _saved(model, tmp_path / "save", reduce_lr_on_plateau=False)
+    (tmp_path / "save" / "adata.h5ad").unlink()
+    both = mudata.MuData({"rna": whole["rna"], "prot": whole["protein"]})
+    both.obs = whole.obs.copy()
+    both.write_h5mu(tmp_path / "cells.h5mu")
+    cells = _import(tmp_path / "save", tmp_path / "work", tmp_path / "cells.h5mu")
+    latent = cells[[f"latent_{i}" for i in range(3)]].to_numpy()
     assert np.abs(latent - theirs).max() < LIMIT * np.abs(theirs).max()
 
 
