@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("cellgraft.storage")
 
 OPTIONS = frozenset({"endpoint", "region", "addressing"})
-FULL = ("507", "StorageFull", "QuotaExceeded", "InsufficientCapacity")
+FULL = re.compile(
+    r"status code: 507\b|<Code>\w*(?:StorageFull|QuotaExceeded|InsufficientCapacity)\w*</Code>"
+)
+"""In an error's text: what the answer says, never a key, an address or a time beside it."""
 AGAIN_SECONDS = 10
 PAUSE_SECONDS = 0.2
 T = TypeVar("T")
@@ -142,12 +146,11 @@ def errors_told(key: str) -> Iterator[None]:
 
 
 def _away(error: Exception) -> StorageAway:
-    said = str(error).partition("\n")[0]
-    log.error("the file store did not do as asked: %s", said)
-    full = any(word in said for word in FULL)
+    said = str(error)
+    log.error("the file store did not do as asked: %s", said.partition("\n")[0])
     problem = StorageAway(
         "The file store has no space left; nothing was recorded."
-        if full
+        if FULL.search(said)
         else "The file store did not answer as it should; nothing was recorded.",
         fix="Send the request again in a little while; if it goes on, tell the administrator.",
     )

@@ -13,7 +13,7 @@ from app.s3_connection import Patience
 from app.s3_storage import S3Storage
 from app.storage import read_whole
 
-from .faulty_proxy import Fault, FaultyProxy
+from .faulty_proxy import ANSWERS, Fault, FaultyProxy
 from .live import until
 from .object_store import NewPlace
 
@@ -75,6 +75,25 @@ def test_faults_that_stay_are_told_in_time(
     assert file.read_bytes() == DATA
     proxy.fault = "none"
     assert list(store.keys()) == ["q/2/f"]
+
+
+def test_a_number_in_a_key_says_nothing_of_space(store: S3Storage, proxy: FaultyProxy) -> None:
+    proxy.fault = "error"
+    with pytest.raises(StorageAway) as told:
+        store.exists("q/507/StorageFull")
+    assert "space" not in told.value.detail
+
+
+@pytest.mark.parametrize("code", ["XMinioStorageFull", "QuotaExceeded"])
+def test_a_store_says_in_its_answer_that_it_is_full(
+    store: S3Storage, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    body = f'<?xml version="1.0"?>\n<Error><Code>{code}</Code></Error>'.encode()
+    head = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    monkeypatch.setitem(ANSWERS, "error", head % len(body) + body)
+    proxy.fault = "error"
+    with pytest.raises(StorageAway, match="no space left"):
+        list(store.keys())
 
 
 def test_a_store_that_says_nothing_is_given_up(
