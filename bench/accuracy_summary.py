@@ -49,21 +49,20 @@ def summary(slices: Slices) -> dict[str, Any]:
 
 def _ways(slices: Slices) -> dict[str, list[dict[str, Any]]]:
     """Every way, seed by seed; scvi-tools' own figures stand before those that we stepped."""
-    stepped, itself = (_by_scenario(slices, part) for part in ("ways", ITSELF))
-    return {
-        name: [
-            ours | (itself[name][i] if i < len(itself.get(name, [])) else {})
-            for i, ours in enumerate(seeds)
-        ]
-        for name, seeds in stepped.items()
+    stepped = {
+        at: figures | slices.get(f"{at.removesuffix('ways')}{ITSELF}", {})
+        for at, figures in slices.items()
+        if at.endswith(", ways")
     }
+    return _by_scenario(stepped, "ways")
 
 
 def _by_scenario(slices: Slices, part: str) -> dict[str, list[dict[str, Any]]]:
     """What was found, seed by seed."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for at, figures in slices.items():
-        name, _seed, of = at.split(", ")
+    for (name, _seed, of), figures in sorted(
+        ((at.split(", "), figures) for at, figures in slices.items()), key=lambda kept: kept[0]
+    ):
         if of == part and figures:
             found.setdefault(name, []).append(figures)
     return found
@@ -127,7 +126,7 @@ def _mixing(seeds: list[dict[str, Any]]) -> dict[str, Any]:
 def _response(ways: Mapping[str, list[dict[str, Any]]], together: Mapping[str, Any]) -> Table:
     """Beside an scVI trained on all cells."""
     found: Table = {}
-    for name in together:
+    for name in [name for name in together if name in ways]:
         mapped, trained = ways[name], [{"together": each} for each in together[name]]
         ratio = _mean(mapped, "default", "response") / _mean(trained, "together", "response")
         found[name] = {
@@ -187,6 +186,7 @@ def _itself(slices: Slices) -> Table:
             if figure in itself[name][0][way]
         }
         for name in itself
+        if name in stepped
         for way in THEIRS
     }
 
