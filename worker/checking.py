@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from app.problems import InternalFault, Problem
-from worker.intake.findings import located
+from worker.intake.findings import located, too_large
 from worker.intake.folder import CanonicalFolder
 from worker.intake.frames import FAULT, PROBLEM, UNPREPARED
 from worker.intake.limits import MIB, Limits
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
 EXIT_SECONDS = 10.0
+USED_UP = 0.9
+"""Of the memory that a check may use: a share that leaves no room for what it would take next."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Check:
                     log.warning("check %s wrote a broken stream: %s", pid, error)
                     raise _crashes() from error
                 raise
-            return self._judge(self._end(pid, kill=False))
+            return self._judge(*self._end(pid, kill=False))
 
     def _send(self) -> int:
         """Give the order, one end of a pipe and the files to the zygote; returns the other end."""
@@ -131,8 +133,9 @@ class Check:
             self.receiver.feed(data)
             report(self.receiver.progress)
 
-    def _end(self, pid: int, *, kill: bool) -> int:
-        """Wait until the child is gone; its exit code, negative for a signal."""
+    def _end(self, pid: int, *, kill: bool) -> tuple[int, int]:
+        """Wait until the child is gone; its exit code, negative for a signal, and the most
+        bytes of memory that it had."""
         try:
             if kill:
                 self.control.send(json.dumps({"kill": pid}).encode())
@@ -140,7 +143,7 @@ class Check:
                 continue
         except OSError as error:
             raise WorkerDied("the zygote is gone") from error
-        return int(message["status"])
+        return int(message["status"]), int(message["peak_bytes"])
 
     def _message(self, seconds: float) -> dict[str, Any]:
         if not select.select([self.control], [], [], seconds)[0]:
@@ -153,9 +156,9 @@ class Check:
             raise WorkerDied("the zygote is gone")
         return dict(json.loads(message))
 
-    def _judge(self, status: int) -> dict[str, Any]:
+    def _judge(self, status: int, peak_bytes: int) -> dict[str, Any]:
         if self.receiver.outcome is None:
-            raise _death(status, min(self.order.seconds, self.order.bounds.cpu_seconds))
+            raise _death(status, peak_bytes, self.order.seconds, self.order.bounds)
         kind, outcome = self.receiver.outcome
         if kind == PROBLEM:
             raise _refusal(outcome)
@@ -176,15 +179,17 @@ def _refusal(outcome: Mapping[str, Any]) -> Problem:
     return problem
 
 
-def _death(status: int, seconds: float) -> Exception:
+def _death(status: int, peak_bytes: int, seconds: float, bounds: Limits) -> Exception:
     if status == -signal.SIGXCPU:
-        return _too_slow(seconds)
+        return _too_slow(min(seconds, bounds.cpu_seconds))
     if status == -signal.SIGKILL:
         # The HDF5 library does not do this; an operator or the kernel short of memory does.
         return WorkerDied("the check was killed from outside")
     if status == UNPREPARED:
         log.error("a check could not be prepared: its file was not opened")
         return InternalFault("The check of this file failed.", fix="Upload the file again.")
+    if peak_bytes >= USED_UP * bounds.memory_bytes:
+        return too_large("/")  # not every library lives to say that it was given no more
     return _crashes()
 
 

@@ -3,8 +3,8 @@
 Run as `python -m worker.zygote --landlock-abi A --fd N`. On the socket N it takes
 `{"check": true}` with the write end of a pipe, the order in a file of memory (it may be longer than
 a message) and the files to check. It answers `{"pid": ...}`, and later `{"exited": pid, "status":
-...}`; `{"kill": pid}` ends a child. Its first message is `{"ready": true}`. It goes when the socket
-closes, and its children with it.
+..., "peak_bytes": ...}`, the most memory that it had; `{"kill": pid}` ends a child. Its first
+message is `{"ready": true}`. It goes when the socket closes, and its children with it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from worker.intake.limits import Limits
 from worker.intake.samples import UploadedFile
 from worker.sandbox import allow_last_words, enter_sandbox, keep_memory_private, keep_only, place_of
 
-LONGEST_MESSAGE = 1024
+LONGEST_MESSAGE, KIB = 1024, 1024
 MOST_DESCRIPTORS = 253
 """The kernel passes no more with one message."""
 
@@ -103,10 +103,11 @@ class Zygote:
     def _reap(self, descriptor: int) -> None:
         pid = self.children.pop(descriptor)
         os.close(descriptor)
-        _, status = os.waitpid(pid, 0)
+        _, status, cost = os.wait4(pid, 0)
         for place in self.stand_ins.pop(pid):
             place.unlink()
-        self._say({"exited": pid, "status": os.waitstatus_to_exitcode(status)})
+        code, peak = os.waitstatus_to_exitcode(status), cost.ru_maxrss * KIB
+        self._say({"exited": pid, "status": code, "peak_bytes": peak})
 
     def _be_child(self, pipe: int, written: int, files: Sequence[int], *, parent: int) -> None:
         """Check one file and exit, whatever happens; never returns."""
@@ -145,12 +146,14 @@ def _check(
         report = (check or check_upload)(files, request, limits, frames)
         frames.finish(REPORT, report)
     except Problem as problem:
+        allow_last_words()  # what ran out of memory may be held still by those who read
         told = {"problem": problem.as_dict(), "inspection": problem.inspection}
         frames.finish(PROBLEM, told)
     except MemoryError:
         allow_last_words()
         frames.finish(PROBLEM, {"problem": too_large("/").as_dict(), "inspection": None})
     except Exception as error:  # noqa: BLE001 - its places travel to the parent, which logs them
+        allow_last_words()
         frames.finish(FAULT, {"traceback": places(error)})
 
 

@@ -259,7 +259,7 @@ def test_memory_is_bounded_by_a_block(own_zygote: ZygoteProcess, tmp_path: Path)
     ],
 )
 def test_what_a_death_means(status: int, expected: type[Exception]) -> None:
-    assert isinstance(_death(status, 1.0), expected)
+    assert isinstance(_death(status, 0, 1.0, Limits()), expected)
 
 
 BAD_STREAMS: dict[str, bytes] = {

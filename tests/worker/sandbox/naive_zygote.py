@@ -116,6 +116,24 @@ def read_wild_memory(_path: Path, _target: str) -> dict[str, Any]:
     return {}
 
 
+HELD: list[bytes] = []
+
+
+def fill(_path: Path, then: str) -> dict[str, Any]:
+    """Take all the memory there is, and keep it; then refuse the file, fail, or die."""
+    piece = 64 * 2**20
+    while piece:
+        try:
+            HELD.append(b"x" * piece)
+        except MemoryError:
+            piece //= 2
+    if then == "die":
+        os.abort()
+    if then == "fail":
+        raise RuntimeError("a fault of ours")
+    return {"held": len(HELD)}
+
+
 def wait(_path: Path, _target: str) -> dict[str, Any]:
     threading.Event().wait(60)
     return {}
@@ -127,6 +145,7 @@ ACTS: dict[str, Callable[[Path, str], dict[str, Any]]] = {
     "die": die,
     "break-down": break_down,
     "read-wild-memory": read_wild_memory,
+    "fill": fill,
     "wait": wait,
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.problems import InternalFault, JobTimeout, UnreadableFile
+from app.problems import FileTooLarge, InternalFault, JobTimeout, UnreadableFile
 from tests.worker.intake import files
 
 from .conftest import Naive
@@ -54,6 +54,25 @@ def test_a_death_by_signal_refuses_the_file(number: int, naive: Naive, upload: P
 def test_a_read_of_wild_memory_refuses_the_file(naive: Naive, upload: Path) -> None:
     with pytest.raises(UnreadableFile, match="crashes the HDF5 reader"):
         naive(upload, "read-wild-memory")
+
+
+@pytest.mark.parametrize("then", ["refuse", "fail"])
+def test_last_words_are_said_though_memory_is_full(
+    naive: Naive, upload: Path, then: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if then == "refuse":
+        assert naive(upload, "fill refuse")["held"] > 0
+    else:
+        with pytest.raises(InternalFault):
+            naive(upload, "fill fail")
+        assert "fill" in caplog.text
+
+
+def test_a_death_with_memory_full_is_told_as_that(naive: Naive, upload: Path) -> None:
+    with pytest.raises(FileTooLarge) as raised:
+        naive(upload, "fill die")
+    assert [each["code"] for each in raised.value.errors] == ["out-of-memory"]
+    assert naive(upload, "follow")
 
 
 def test_a_fault_of_ours_is_told_as_one(naive: Naive, upload: Path) -> None:
