@@ -62,6 +62,7 @@ class MULTIVI(CVAE):
         "protein_decoder",
     )
     outputs = ("normalised_expression", "accessibility", "protein_probability")
+    decoded_at_mean = frozenset(outputs)
     mmd_weight: float = MMD_WEIGHT
     penalty_power: int = 0
     """See `ModalityLossTerms`; 0 but while a reference trains."""

@@ -42,6 +42,7 @@ class PEAKVI(CVAE):
     see_covariates: ClassVar = ("z_encoder", "depth_encoder", "decoder")
     kl_share: ClassVar[float] = KL_SHARE
     outputs: ClassVar[tuple[OutputName, ...]] = ("accessibility",)
+    decoded_at_mean: ClassVar[frozenset[OutputName]] = frozenset(outputs)
 
     def lay_out(self) -> None:
         """See `CVAE`."""

@@ -144,7 +144,9 @@ def _accessibility_errors(side: Side, posterior: Posterior) -> Errors:
     network = side.network
     if side.accessibility is None:
         return {}
-    ours = network.decoded("accessibility", posterior.m, side.cells)
+    at_mean = "accessibility" in network.decoded_at_mean
+    z = posterior.m if at_mean else network.sample(posterior, torch.zeros_like(posterior.m))
+    ours = network.decoded("accessibility", z, side.cells)
     return {"accessibility": error(ours, torch.as_tensor(side.accessibility))}
 
 
