@@ -19,6 +19,8 @@ BENCHMARKS = (
     "scanvi",
     "totalvi",
     "imputation",
+    "multivi",
+    "peaks",
     "imports",
     "intake",
     "warm",

@@ -1,9 +1,8 @@
 """What mappings are worth, beside scvi-tools' surgery on the very same reference.
 
 A slice is a scenario with a seed: our trainer makes the reference, every way maps the query, and
-labels by the weighted vote of 15 neighbours, mixing and retained response are judged. Slices are
-kept as they end; with RESUME set those that are kept are not done again. PARTS, SEEDS and SCENARIOS
-(each by commas) and DRAWS choose; REFERENCES names the folder where trained references stay.
+labels by the weighted vote of 15 neighbours, mixing and retained response are judged. PARTS, SEEDS
+and SCENARIOS (each by commas) and DRAWS choose; REFERENCES names where trained references stay.
 
 scvi-tools' two schedules are stepped by our engine, which takes the same steps (`make parity`), and
 scvi-tools itself, with our weights put in, maps as well.
@@ -11,7 +10,6 @@ scvi-tools itself, with our weights put in, maps as well.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -26,9 +24,9 @@ import torch
 
 from bench import yardstick
 from bench.accuracy_summary import WHAT, summary
+from bench.kept_slices import KeptSlices
 from bench.landing import Landing
 from bench.mappings import OURS, THEIRS, BenchQuery, BenchReference
-from bench.measure import RESULTS, described
 from bench.scenarios import SCENARIOS, Scenario, SetIsAway, scenario
 
 SEEDS = range(5)
@@ -38,49 +36,30 @@ SIZES = (20, 50, 200, 1000)
 MOSTLY_LABELLED = 0.5
 MOST_BATCHES, OF_A_BATCH = 100, 30
 
-Slices = dict[str, Any]
-
 
 def run() -> None:
     torch.set_num_threads(1)
     names = os.environ.get("SCENARIOS", ",".join(SCENARIOS)).split(",")
     folder = Path(os.environ.get("REFERENCES") or tempfile.mkdtemp(prefix="references-"))
     folder.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / "accuracy.json"
-    goes_on = path.exists() and "RESUME" in os.environ
-    slices: Slices = json.loads(path.read_text())["slices"] if goes_on else {}
+    slices = KeptSlices("accuracy", lambda found: {"what": WHAT, **summary(found)})
     for part in os.environ.get("PARTS", ",".join(PARTS)).split(","):
         for seed in map(int, os.environ.get("SEEDS", ",".join(map(str, SEEDS))).split(",")):
             for name in names:
                 _slice(slices, (name, seed, part), folder)
-    for line in summary(slices)["lines"]:
+    for line in summary(slices.found)["lines"]:
         sys.stdout.write(f"accuracy: {line}\n")
 
 
-def _slice(slices: Slices, key: tuple[str, int, str], folder: Path) -> None:
+def _slice(slices: KeptSlices, key: tuple[str, int, str], folder: Path) -> None:
     name, seed, part = key
-    at = f"{name}, seed {seed}, {part}"
-    if at in slices:
-        return
-    began = time.monotonic()
     try:
-        found = PARTS[part](scenario(name, seed), seed, folder)
+        slices.add(
+            f"{name}, seed {seed}, {part}",
+            lambda: PARTS[part](scenario(name, seed), seed, folder),
+        )
     except SetIsAway as away:
         sys.stdout.write(f"accuracy: {name} skipped, since {away} is not there (BENCH_DATA).\n")
-        return
-    slices[at] = found
-    _keep(slices)
-    sys.stdout.write(f"accuracy: {at} ({time.monotonic() - began:.0f} s): {json.dumps(found)}\n")
-    sys.stdout.flush()
-
-
-def _keep(slices: Slices) -> None:
-    """Whole or not at all, should the call be broken off."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    figures = described("accuracy", {"what": WHAT, **summary(slices), "slices": slices})
-    part = RESULTS / "accuracy.json.part"
-    part.write_text(json.dumps(figures, indent=1) + "\n")
-    part.replace(RESULTS / "accuracy.json")
 
 
 def _ways(chosen: Scenario, seed: int, folder: Path) -> Any:

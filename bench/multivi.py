@@ -1,18 +1,19 @@
 """Where cells land that were measured for RNA alone, chromatin alone, or both: the same cells.
 
-A reference of paired cells in two batches; the cells held out are mapped three times, as three
-batches. Beside it scvi-tools, with its own reference of the same cells and its own surgery.
-
-    python -m bench.multivi DATA.h5ad [--epochs N] [--their-epochs N] [--out results.json]
+A reference of paired cells, dealt to two batches at random; the third of the cells that is held out
+is mapped three times, as three batches. Beside it scvi-tools, with its own reference of the same
+cells, trained by its defaults, and its own surgery, at most THEIR_QUERY_EPOCHS of it. SEEDS and
+SIDES (each by commas) choose; EPOCHS stands for our number of epochs.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import os
+import sys
 import time
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,21 +22,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.one_batch import mapped
+from bench.kept_slices import KeptSlices, means_by_side
+from bench.one_batch import encoded, mapped
 from models_store.cells import Cells
 from models_store.manifest import Architecture
 from models_store.multivi import MULTIVI
 from models_store.recipe import RecipeName
-from worker.reference_training import OF_REGIONS, WARMUP_SHARE, Schedule, train_reference
+from worker.reference_training import (
+    OF_REGIONS,
+    WARMUP_SHARE,
+    Schedule,
+    default_epochs,
+    train_reference,
+)
 from worker.training_plan import WARMUP_EPOCHS
 
+DATA = "multiome_a549_2641"
 OPEN_IN = 0.02
 """Regions that are open in a smaller share of cells are left out."""
 NEIGHBOURS = 30
 WAYS = ("RNA", "chromatin", "both")
 OUR_RECIPES: tuple[RecipeName, ...] = ("forward", "default")
-THEIR_EPOCHS = 30
-"""Of mapping."""
+THEIR_QUERY_EPOCHS = 200
+"""Of the 500 that it would train a query for; its reference has them all, unless it stops early."""
+
+Latents = dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -70,29 +81,31 @@ def read(path: Path) -> Counts:
     return Counts(dense, len(chosen[0]))
 
 
-def ours(reference: Counts, query: Counts, epochs: int, seed: int, rate: float) -> Any:
-    """Our latents of each recipe and way, the seconds of building and of mapping."""
-    n_regions = reference.x.shape[1] - reference.n_genes
+def ours(reference: Counts, query: Counts, seed: int) -> Any:
+    """What is found of each recipe, and of the cells encoded as those of a reference batch."""
+    n_regions, n = reference.x.shape[1] - reference.n_genes, len(reference.x)
     a = Architecture(n_genes=reference.n_genes, n_regions=n_regions, n_hidden=64, n_latent=8)
     torch.manual_seed(seed)
     network = MULTIVI(a, n_categories=(2,))
-    cells = Cells(reference.x, (torch.arange(len(reference.x)) % 2,))
-    optimiser = replace(OF_REGIONS, learning_rate=rate)
-    schedule = Schedule(epochs, seed, min(WARMUP_SHARE, WARMUP_EPOCHS / epochs), optimiser)
+    cells = Cells(reference.x, (torch.arange(n) % 2,))
+    epochs = int(os.environ.get("EPOCHS", default_epochs(n)))
+    schedule = Schedule(epochs, seed, min(WARMUP_SHARE, WARMUP_EPOCHS / epochs), OF_REGIONS)
     began = time.monotonic()
     train_reference(network, cells, None, schedule, lambda _share: None)
-    built, found, seconds = time.monotonic() - began, {}, {}
+    found: dict[str, Any] = {"building": {"epochs": epochs, "seconds": time.monotonic() - began}}
+    own = encoded(network, cells)
     for recipe in OUR_RECIPES:
         began = time.monotonic()
-        found[recipe] = {
-            way: mapped(network, Cells(query.seen(way), (2,)), recipe, seed) for way in WAYS
+        latents = {
+            way: mapped(network, Cells(query.seen(way), (2,)), recipe, seed, own=own)
+            for way in WAYS
         }
-        seconds[recipe] = {"build": built, "map": time.monotonic() - began}
-    return found, seconds
+        found[recipe] = judge(latents) | {"seconds": time.monotonic() - began}
+    return found
 
 
-def theirs(reference: Counts, query: Counts, epochs: int, seed: int, rate: float) -> Any:
-    """scvi-tools' latents of each way, by its own reference and surgery."""
+def theirs(reference: Counts, query: Counts, seed: int) -> Any:
+    """Before and after its surgery, with its own reference."""
     import scvi
 
     scvi.settings.seed = seed
@@ -100,17 +113,24 @@ def theirs(reference: Counts, query: Counts, epochs: int, seed: int, rate: float
     batches = [f"r{i % 2}" for i in range(len(reference.x))]
     began = time.monotonic()
     model = _their_model(_mudata(reference.x, reference.n_genes, batches))
-    model.train(max_epochs=epochs, lr=rate, **quiet)
-    built, began = time.monotonic() - began, time.monotonic()
+    model.train(**quiet)
+    seconds = time.monotonic() - began
+    found = {"building": {"epochs": float(model.trainer.current_epoch), "seconds": seconds}}
     x = torch.cat([query.seen(way) for way in WAYS])
     names = [way for way in WAYS for _ in range(len(query.x))]
-    mapped = scvi.model.MULTIVI.load_query_data(
+    began = time.monotonic()
+    grafted = scvi.model.MULTIVI.load_query_data(
         _mudata(x, query.n_genes, names), model, accelerator="cpu"
     )
-    mapped.train(max_epochs=min(THEIR_EPOCHS, epochs), lr=rate, weight_decay=0.0, **quiet)
-    latent = mapped.get_latent_representation()
-    found = dict(zip(WAYS, np.split(latent, len(WAYS)), strict=True))
-    return found, {"build": built, "map": time.monotonic() - began}
+    for what, train in {
+        "untrained": lambda: setattr(grafted, "is_trained_", True),
+        "surgery": lambda: grafted.train(THEIR_QUERY_EPOCHS, weight_decay=0.0, **quiet),
+    }.items():
+        train()
+        parts = np.split(grafted.get_latent_representation(), len(WAYS))
+        latents = dict(zip(WAYS, parts, strict=True))
+        found[what] = judge(latents) | {"seconds": time.monotonic() - began}
+    return found
 
 
 def _their_model(mdata: Any) -> Any:
@@ -145,7 +165,7 @@ def _mudata(x: Tensor, n_genes: int, batches: list[str]) -> Any:
     return made
 
 
-def judge(latents: dict[str, np.ndarray]) -> dict[str, float]:
+def judge(latents: Latents) -> dict[str, float]:
     """Mixing of the three ways among neighbours (1: as by chance), and for each pair of ways the
     mean share of cells that are nearer to a cell than it is to itself (0.5: as by chance)."""
     whole = np.concatenate([latents[way] for way in WAYS])
@@ -166,43 +186,24 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return torch.cdist(torch.from_numpy(a), torch.from_numpy(b)).numpy()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--their-epochs", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--their-rate", type=float, default=1e-4)
-    parser.add_argument("--only", choices=("ours", "theirs"))
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+SIDES: dict[str, Callable[[Counts, Counts, int], Any]] = {"Cellgraft": ours, "scvi-tools": theirs}
+
+
+def run() -> None:
+    path = Path(os.environ.get("BENCH_DATA", "../shared/data")) / DATA / f"{DATA}.h5ad"
+    if not path.exists():
+        sys.stdout.write(f"multivi: skipped, since {path} is not there (BENCH_DATA).\n")
+        return
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    counts = read(given.data)
-    order = torch.randperm(len(counts.x), generator=torch.Generator().manual_seed(given.seed))
-    n_query = len(order) // 3
-    query, reference = counts.rows(order[:n_query]), counts.rows(order[n_query:])
-    result: dict[str, Any] = {
-        "cells": {"reference": len(reference.x), "query": n_query},
-        "features": {"genes": counts.n_genes, "regions": counts.x.shape[1] - counts.n_genes},
-        "epochs": {"ours": given.epochs, "theirs": given.their_epochs},
-        "learning rates": {"ours": given.rate, "theirs": given.their_rate},
-        "seed": given.seed,
-    }
-    if given.only != "theirs":
-        found, seconds = ours(reference, query, given.epochs, given.seed, given.rate)
-        for recipe, latents in found.items():
-            result[f"ours, {recipe}"] = judge(latents) | {"seconds": seconds[recipe]}
-    if given.only != "ours":
-        latents, seconds = theirs(
-            reference, query, given.their_epochs, given.seed, given.their_rate
-        )
-        result["theirs"] = judge(latents) | {"seconds": seconds}
-    print(json.dumps(result, indent=1))
-    if given.out is not None:
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    counts = read(path)
+    slices = KeptSlices("multivi", lambda found: {"means": means_by_side(found)})
+    for seed in map(int, os.environ.get("SEEDS", "0,1,2").split(",")):
+        order = torch.randperm(len(counts.x), generator=torch.Generator().manual_seed(seed))
+        n_query = len(order) // 3
+        query, reference = counts.rows(order[:n_query]), counts.rows(order[n_query:])
+        for side in os.environ.get("SIDES", ",".join(SIDES)).split(","):
+            slices.add(
+                f"seed {seed}, {side}",
+                lambda side=side, of=(reference, query, seed): SIDES[side](*of),  # type: ignore[misc]
+            )

@@ -13,6 +13,7 @@ from models_store.blocks import judged_at_once
 from models_store.cells import Cells
 from models_store.cvae import CVAE
 from models_store.multivi import MULTIVI
+from models_store.peakvi import PEAKVI
 from models_store.scanvi import SCANVI
 from models_store.sparse_counts import columns, row_sums
 from models_store.totalvi import TOTALVI
@@ -162,8 +163,9 @@ def train_reference(
 def _start(cvae: CVAE, training: Cells, schedule: Schedule) -> None:
     if isinstance(cvae, TOTALVI):
         start_backgrounds(cvae, training, schedule.seed)
-    if isinstance(cvae, MULTIVI):
+    if isinstance(cvae, MULTIVI | PEAKVI):
         start_at_averages(cvae, training)
+    if isinstance(cvae, MULTIVI):
         cvae.penalty_power = PENALTY_POWER
 
 

@@ -1,4 +1,4 @@
-"""MULTIVI starts at the averages of its cells, and then cells meet however they were measured."""
+"""MULTIVI and PEAKVI start at the averages of their cells; so cells meet however measured."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor
 from models_store.cells import Cells
 from models_store.manifest import Architecture
 from models_store.multivi import MULTIVI
+from models_store.peakvi import PEAKVI
 from worker.mixing import mixing
 from worker.modality_start import start_at_averages
-from worker.reference_training import OF_REGIONS, Schedule, train_reference
+from worker.reference_training import OF_REGIONS, Optimiser, Schedule, train_reference
 
 N_GENES, N_REGIONS, N_HELD_OUT = 60, 120, 100
 GENES, REGIONS = slice(0, N_GENES), slice(N_GENES, N_GENES + N_REGIONS)
@@ -91,6 +92,30 @@ def test_the_start_expects_the_average_cell(given: bool) -> None:
     assert torch.corrcoef(torch.stack([shares.log(), average.log()]))[0, 1] > 0.7
     found = made.accessibility(z, (torch.zeros(1, dtype=torch.long),))[0]
     assert torch.corrcoef(torch.stack([found, (x[40:, REGIONS] > 0).float().mean(0)]))[0, 1] > 0.7
+
+
+@pytest.mark.parametrize("options", [{}, {"model_depth": False, "region_factors": False}])
+def test_a_reference_of_regions_starts_at_the_average_cell(options: dict[str, bool]) -> None:
+    x = counts(200)[:, REGIONS]
+    torch.manual_seed(0)
+    sizes = {"n_genes": 0, "n_regions": N_REGIONS, "n_hidden": 10, "n_latent": 3}
+    a = Architecture.model_validate({**sizes, "log_variational": False, **options})
+    made = PEAKVI(a, n_categories=(1,))
+    cells = Cells(x, (torch.zeros(200, dtype=torch.long),))
+    still = Optimiser(learning_rate=1e-12)
+    train_reference(made, cells, None, Schedule(1, 0, optimiser=still), lambda _share: None)
+    with torch.no_grad():
+        found = made.accessibility(torch.zeros(1, 3), (torch.zeros(1, dtype=torch.long),))[0]
+    seen = (x > 0).float().mean(0) * (4.0 if not options else 1.0)
+    assert torch.corrcoef(torch.stack([found, seen.clamp(max=0.9)]))[0, 1] > 0.7
+
+
+@torch.no_grad()
+def test_cells_without_open_regions_leave_the_start_as_it_is() -> None:
+    made = PEAKVI(Architecture(n_genes=0, n_regions=5, n_hidden=4, n_latent=2), n_categories=(1,))
+    drawn = made.decoder.output.bias.clone()
+    start_at_averages(made, Cells(torch.zeros(3, 5), (torch.zeros(3, dtype=torch.long),)))
+    assert torch.equal(made.decoder.output.bias, drawn)
 
 
 def test_the_penalty_is_in_full_once_a_reference_is_trained() -> None:

@@ -2,16 +2,17 @@
 
 A third of the cells are the query; the others are dealt out to two batches at random, so batches
 differ by nothing. A tenth of the reference's cells trains nothing and judges the reconstruction.
-
-    python -m bench.peak_landing DATA.h5ad [--kind poissonvi] [--regions N] [--out results.json]
+Both kinds, PEAKVI and POISSONVI. SEEDS, KINDS and SIDES (each by commas) choose; EPOCHS stands for
+our number of epochs.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import os
+import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from bench.kept_slices import KeptSlices, means_by_side
+from bench.multivi import DATA
 from bench.one_batch import encoded, mapped
 from models_store.cells import Cells, with_dense_counts
 from models_store.cvae import CVAE
@@ -33,6 +36,7 @@ from worker.reference_training import OF_REGIONS, Schedule, train_reference
 from worker.training_plan import region_epochs
 
 NEIGHBOURS = 30
+MOST_REGIONS = 10_000
 RECIPES_OF_OURS: tuple[RecipeName, ...] = ("forward", "default")
 THEIR_CLASSES = {"peakvi": "PEAKVI", "poissonvi": "POISSONVI"}
 
@@ -72,25 +76,27 @@ def read(path: Path, n_regions: int) -> sp.csr_matrix:
     return x[:, np.sort(np.argsort(-open_in, kind="stable")[:n_regions])].tocsr().astype(np.float32)
 
 
-def ours(split: Split, kind: str, seed: int, *, epochs: int | None, rate: float) -> dict[str, Any]:
+def ours(split: Split, kind: str, seed: int) -> dict[str, Any]:
     n_regions = split.x.shape[1]
     options: dict[str, Any] = dict(DEFAULTS[kind]) | sizes_of(kind, {"region": n_regions}, {})  # type: ignore[index,arg-type]
     architecture = Architecture(n_genes=0, n_regions=n_regions, **options)
     torch.manual_seed(seed)
     network = NETWORKS[kind](architecture, n_categories=[2])  # type: ignore[index]
-    epochs = epochs or region_epochs(len(split.training) + len(split.held_out))
-    schedule = Schedule(epochs, seed, optimiser=replace(OF_REGIONS, learning_rate=rate))
+    n_reference = len(split.training) + len(split.held_out)
+    epochs = int(os.environ.get("EPOCHS", region_epochs(n_reference)))
     began = time.process_time()
+    schedule = Schedule(epochs, seed, optimiser=OF_REGIONS)
     train_reference(network, split.cells(split.training), None, schedule, lambda _share: None)
-    result: dict[str, Any] = {"epochs": epochs, "processor_seconds": time.process_time() - began}
+    building = {"epochs": epochs, "processor_seconds": time.process_time() - began}
     parts = [encoded(network, split.cells(each)) for each in (split.training, split.held_out)]
     own = np.concatenate(parts)
     held_out = with_dense_counts(split.cells(split.held_out))
-    result["held_out_reconstruction"] = _reconstruction(network, held_out)
+    building["held_out_reconstruction"] = _reconstruction(network, held_out)
+    found: dict[str, Any] = {"building": building}
     for recipe in RECIPES_OF_OURS:
-        found = mapped(network, split.cells(split.query), recipe, seed, own=own)
-        result[recipe] = {"mixing": mixing(own, found)}
-    return result
+        latents = mapped(network, split.cells(split.query), recipe, seed, own=own)
+        found[recipe] = {"mixing": mixing(own, latents)}
+    return found
 
 
 @torch.no_grad()
@@ -105,7 +111,7 @@ def _no_noise(network: CVAE, n_cells: int) -> Any:
     return network.draw_noise(n_cells, torch.Generator().manual_seed(0))
 
 
-def theirs(split: Split, kind: str, seed: int, *, epochs: int | None) -> dict[str, Any]:
+def theirs(split: Split, kind: str, seed: int) -> dict[str, Any]:
     """By its defaults: 500 epochs at most, a patience of 50, and a surgery that trains likewise."""
     import anndata
     import pandas as pd
@@ -113,8 +119,6 @@ def theirs(split: Split, kind: str, seed: int, *, epochs: int | None) -> dict[st
 
     scvi.settings.seed = seed
     quiet: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False}
-    if epochs is not None:
-        quiet["max_epochs"] = epochs
     reference = torch.cat([split.training, split.held_out]).numpy()
     order = np.concatenate([reference, split.query.numpy()])
     obs = pd.DataFrame({"batch": [f"b{int(b)}" for b in split.batch[order]]})
@@ -128,22 +132,23 @@ def theirs(split: Split, kind: str, seed: int, *, epochs: int | None) -> dict[st
     parts = [np.arange(n), np.arange(n, len(reference)), np.array([], dtype=int)]
     began = time.process_time()
     model.train(datasplitter_kwargs={"external_indexing": parts}, **quiet)
-    result: dict[str, Any] = {
+    building = {
         "epochs": len(model.history["reconstruction_loss_validation"]),
         "processor_seconds": time.process_time() - began,
         "held_out_reconstruction": _their_reconstruction(model, own[n:].copy()),
     }
+    found: dict[str, Any] = {"building": building}
     latents = model.get_latent_representation()
     forward = kind_of_theirs.load_query_data(query.copy(), model, accelerator="cpu")
     forward.is_trained_ = True
-    result["untrained"] = {"mixing": mixing(latents, forward.get_latent_representation())}
+    found["untrained"] = {"mixing": mixing(latents, forward.get_latent_representation())}
     mapped = kind_of_theirs.load_query_data(query, model, accelerator="cpu")
     mapped.train(weight_decay=0.0, **quiet)
-    result["surgery"] = {
+    found["surgery"] = {
         "mixing": mixing(latents, mapped.get_latent_representation()),
         "epochs": len(mapped.history["reconstruction_loss_validation"]),
     }
-    return result
+    return found
 
 
 @torch.no_grad()
@@ -171,37 +176,23 @@ def mixing(reference: np.ndarray, query: np.ndarray) -> float:
     return round(share / (len(reference) / (len(every) - 1)), 4)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--kind", choices=tuple(THEIR_CLASSES), default="peakvi")
-    parser.add_argument("--regions", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, help="of ours, instead of the default")
-    parser.add_argument("--rate", type=float, default=OF_REGIONS.learning_rate)
-    parser.add_argument("--their-epochs", type=int, help="at most, instead of their default")
-    parser.add_argument("--only", choices=("ours", "theirs"))
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+SIDES: dict[str, Callable[[Split, str, int], Any]] = {"Cellgraft": ours, "scvi-tools": theirs}
+
+
+def run() -> None:
+    path = Path(os.environ.get("BENCH_DATA", "../shared/data")) / DATA / f"{DATA}.h5ad"
+    if not path.exists():
+        sys.stdout.write(f"peaks: skipped, since {path} is not there (BENCH_DATA).\n")
+        return
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    split = Split.of(read(given.data, given.regions), given.seed)
-    result: dict[str, Any] = {
-        "kind": given.kind,
-        "cells": {"reference": len(split.batch) - len(split.query), "query": len(split.query)},
-        "regions": split.x.shape[1],
-        "density": round(split.x.nnz / np.prod(split.x.shape), 4),
-        "seed": given.seed,
-    }
-    if given.only != "theirs":
-        epochs, rate = given.epochs, given.rate
-        result["ours"] = ours(split, given.kind, given.seed, epochs=epochs, rate=rate)
-    if given.only != "ours":
-        result["theirs"] = theirs(split, given.kind, given.seed, epochs=given.their_epochs)
-    print(json.dumps(result, indent=1))
-    if given.out is not None:
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    counts = read(path, MOST_REGIONS)
+    slices = KeptSlices("peaks", lambda found: {"means": means_by_side(found)})
+    for seed in map(int, os.environ.get("SEEDS", "0,1,2").split(",")):
+        split = Split.of(counts, seed)
+        for side in os.environ.get("SIDES", ",".join(SIDES)).split(","):
+            for kind in os.environ.get("KINDS", ",".join(THEIR_CLASSES)).split(","):
+                slices.add(
+                    f"seed {seed}, {side}, {kind}",
+                    lambda side=side, of=(split, kind, seed): SIDES[side](*of),  # type: ignore[misc]
+                )
