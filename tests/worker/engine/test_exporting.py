@@ -13,6 +13,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from app.problems import UnexportableMapping
 from models_store.manifest import Architecture, Manifest
@@ -197,7 +198,7 @@ def test_an_export_reads_no_pickle(
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("something was unpickled")
 
-    refusing: list[tuple[Any, str]] = [(pickle, "load"), (pickle, "loads")]
+    refusing: list[tuple[Any, str]] = [(pickle, "load"), (pickle, "loads"), (torch, "load")]
     for module, name in refusing:
         monkeypatch.setattr(module, name, refuse)
     exported(recommended, tmp_path)
