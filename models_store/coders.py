@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models_store.cells import Posterior
 from models_store.layers import Activation, Code, Codes, FullyConnected, look_up
 from models_store.manifest import Architecture
+from models_store.narrow_products import Head
 
 VARIANCE_EPS = 1e-4
 
@@ -71,8 +72,8 @@ class Encoder(nn.Module):
             dropout_rate=a.dropout_rate,
             activation=activation,
         )
-        self.mean = nn.Linear(a.n_hidden, n_out)
-        self.log_variance = nn.Linear(a.n_hidden, n_out)
+        self.mean = Head(a.n_hidden, n_out)
+        self.log_variance = Head(a.n_hidden, n_out)
 
     def forward(self, projection: Float[Tensor, "c h"], codes: Codes) -> Posterior:
         """From the first layer's projection to the posterior."""
@@ -103,7 +104,7 @@ class SizeEncoder(nn.Module):
             dropout_rate=0.0,
             activation="leaky_relu",
         )
-        self.output = nn.Linear(a.n_hidden, 1)
+        self.output = Head(a.n_hidden, 1)
 
     def forward(self, projection: Float[Tensor, "c h"], codes: Codes) -> Float[Tensor, "c 1"]:
         """From the first layer's projection, before any activation."""

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from models_store.narrow_products import affine
 from models_store.sparse_counts import is_sparse, product
 
 Code = Int[Tensor, " c"] | int
@@ -106,7 +107,7 @@ class ConditionalLinear(nn.Module):
         """The part that no query weight can change: x W_x + b."""
         if is_sparse(x):
             return product(x, self.W_x) + self.b
-        return torch.addmm(self.b, x, self.W_x)
+        return affine(x, self.W_x.T, self.b)
 
     def add_covariates(
         self, expression: Float[Tensor, "c n_out"], codes: Codes

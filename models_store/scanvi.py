@@ -26,6 +26,7 @@ from models_store.coders import Encoder, norms
 from models_store.cvae import LossTerms
 from models_store.layers import Codes, FullyConnected
 from models_store.manifest import Architecture
+from models_store.narrow_products import Head
 from models_store.scvi import SCVI, Generated
 
 CLASSIFICATION_RATIO = 50.0
@@ -76,7 +77,7 @@ class Classifier(nn.Module):
                 **norms(a, "encoder"),
             )
         )
-        self.output = nn.Linear(a.n_latent if a.linear_classifier else a.n_hidden, n_labels)
+        self.output = Head(a.n_latent if a.linear_classifier else a.n_hidden, n_labels)
 
     def forward(self, z: Float[Tensor, "c z"]) -> Float[Tensor, "c k"]:
         """Logits."""
@@ -97,8 +98,8 @@ class LatentDecoder(nn.Module):
             dropout_rate=0.0,
             **norms(a, "decoder"),
         )
-        self.mean = nn.Linear(a.n_hidden, a.n_latent)
-        self.log_variance = nn.Linear(a.n_hidden, a.n_latent)
+        self.mean = Head(a.n_hidden, a.n_latent)
+        self.log_variance = Head(a.n_hidden, a.n_latent)
 
     def forward(self, z: Float[Tensor, "c z"], codes: Codes) -> Posterior:
         """The distribution of z1; the codes are those of one covariate, the label."""
