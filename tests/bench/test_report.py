@@ -51,6 +51,17 @@ def test_figures_of_one_benchmark_alone_make_a_page() -> None:
     assert "performance/epochs.png" not in made
 
 
+def test_where_cells_land_is_told_over_seeds() -> None:
+    slices = {
+        f"seed {seed}, Cellgraft": {"forward": {"mixing": mixing}, "building": {"epochs": 40}}
+        for seed, mixing in enumerate((0.5, 0.7))
+    }
+    made = report.figures({"peaks": FOUND | {"slices": slices}})
+    assert "|  | seeds | mixing | epochs |" in made
+    assert "| Cellgraft, forward | 2 | 0.600 (0.500 to 0.700) |  |" in made
+    assert "| Cellgraft, building | 2 |  | 40.0 |" in made
+
+
 def test_every_benchmark_with_a_plot_is_drawn(tmp_path) -> None:
 
     epochs = {"scvi-tools": SPREAD, "cellgraft": SPREAD, "times_faster": 1.0}
