@@ -16,6 +16,8 @@ SEED ?= 0
 
 # Where it is set, each of the hundreds of processes that tests start would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
+# As the compute child has it: threads that spin while they wait take the cores from all others.
+export OMP_WAIT_POLICY ?= passive
 
 BIN := $(VENV)/bin
 # Byte code is compiled when first imported: most of what is installed never is.

@@ -170,6 +170,7 @@ NOTES = frozenset(
         "columns-not-kept",
         "counts-recovered",
         "features-joined",
+        "features-twice",
         "gene-identifiers",
         "matrix-turned",
         "other-features",

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 
 from app.problems import MalformedRequest
 
-ALGORITHM = "ed25519"
 DOMAIN = b"cellgraft reference file 1\n"
 """Before what is signed, so that a signature made for anything else is none here."""
 

@@ -34,16 +34,23 @@ def manifest(reference: anndata.AnnData, *, kind: str, seed: int) -> Manifest:
             "batch": {"key": "batch", "categories": tuple(sorted(set(reference.obs["batch"])))},
             "labels": labels,
             "expected_expression": tuple(total / total.sum()),
-            "provenance": {
-                "cellgraft_version": "0",
-                "torch_version": torch.__version__,
-                "n_cells": reference.n_obs,
-                "seed": seed,
-                "created_at": "2026-01-01T00:00:00Z",
-            },
-            "files": {WEIGHTS_FILE: hashlib.sha256(str(seed).encode()).hexdigest()},
+            **of_nowhere(reference.n_obs, seed),
         }
     )
+
+
+def of_nowhere(n_cells: int, seed: int) -> dict[str, Any]:
+    """What a manifest says of a reference that was never stored: other seeds, other files."""
+    return {
+        "provenance": {
+            "cellgraft_version": "0",
+            "torch_version": torch.__version__,
+            "n_cells": n_cells,
+            "seed": seed,
+            "created_at": "2026-01-01T00:00:00Z",
+        },
+        "files": {WEIGHTS_FILE: hashlib.sha256(str(seed).encode()).hexdigest()},
+    }
 
 
 def surgery(manifest: Manifest, network: SCVI, query: anndata.AnnData) -> QuerySurgery:

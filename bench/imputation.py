@@ -12,7 +12,6 @@ theirs.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import time
@@ -28,9 +27,9 @@ import torch
 from scipy.stats import spearmanr
 
 from bench import yardstick
+from bench.hosted import of_nowhere
 from bench.measure import keep
 from bench.scenarios import _variable
-from models_store.bundle import WEIGHTS_FILE
 from models_store.cells import Cells
 from models_store.decoding import decode_block
 from models_store.kinds import untrained
@@ -187,14 +186,7 @@ def _manifest(reference: anndata.AnnData, seed: int) -> Manifest:
             },
             "batch": {"key": "batch", "categories": ("pbmc10k_v3",)},
             "expected_expression": tuple(total / total.sum()),
-            "provenance": {
-                "cellgraft_version": "0",
-                "torch_version": torch.__version__,
-                "n_cells": reference.n_obs,
-                "seed": seed,
-                "created_at": "2026-01-01T00:00:00Z",
-            },
-            "files": {WEIGHTS_FILE: hashlib.sha256(str(seed).encode()).hexdigest()},
+            **of_nowhere(reference.n_obs, seed),
         }
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 
+from bench.hosted import of_nowhere
 from bench.their_schedule import EARLY_STOPPED, TWO_HUNDRED, EarlyStopping
-from models_store.bundle import WEIGHTS_FILE
 from models_store.manifest import Manifest
 from models_store.recipe import RECIPES, Recipe
 from models_store.scvi import SCVI
@@ -120,14 +119,7 @@ def _manifest(cells: anndata.AnnData, seed: int) -> Manifest:
             "genes": {"ids": tuple(cells.var_names)},
             "batch": {"key": "batch", "categories": tuple(sorted(set(cells.obs["batch"])))},
             "expected_expression": tuple(total / total.sum()),
-            "provenance": {
-                "cellgraft_version": "0",
-                "torch_version": torch.__version__,
-                "n_cells": cells.n_obs,
-                "seed": seed,
-                "created_at": "2026-01-01T00:00:00Z",
-            },
-            "files": {WEIGHTS_FILE: hashlib.sha256(str(seed).encode()).hexdigest()},
+            **of_nowhere(cells.n_obs, seed),
         }
     )
 

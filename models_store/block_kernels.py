@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from models_store.elementary import scratch
 from models_store.layers import LAYER_NORM_EPS
 
 _ZERO = np.float32(0)
@@ -89,7 +90,7 @@ def _forward(y, shift, slope, offset, block, out):  # type: ignore[no-untyped-de
     layer_norm, leak = block
     cells, n = y.shape
     many = np.int64(shift.shape[0] > 1)
-    v = np.empty(n, np.float32)
+    v = scratch(n)
     for c in range(cells):
         row, source = shift[c * many], y[c]
         whole = _ZERO
@@ -115,7 +116,8 @@ def _backward(g, normed, rstd, slope, block, out):  # type: ignore[no-untyped-de
     found, total = out
     layer_norm, leak = block
     cells, n = g.shape
-    v, summed = np.empty(n, np.float32), np.zeros(n, np.float32)
+    v, summed = scratch(n), scratch(n)
+    summed[:] = _ZERO
     for c in range(cells):
         given, before, to = g[c], normed[c], found[c]
         whole, along = _ZERO, _ZERO

@@ -80,6 +80,57 @@ class Encoder(nn.Module):
         return Posterior(self.mean(h), self.log_variance(h).exp() + self.variance_eps)
 
 
+class SizeEncoder(nn.Module):
+    """One number of each cell from its counts, without dropout: a log library, or a depth."""
+
+    def __init__(
+        self,
+        n_in: int,
+        a: Architecture,
+        n_categories: Sequence[int],
+        *,
+        inject_deeply: bool,
+        normed: NormsAsked,
+    ) -> None:
+        super().__init__()
+        self.layers = FullyConnected(
+            n_in,
+            a.n_hidden,
+            n_layers=a.n_layers,
+            n_categories=n_categories,
+            inject_deeply=inject_deeply,
+            **normed,
+            dropout_rate=0.0,
+            activation="leaky_relu",
+        )
+        self.output = nn.Linear(a.n_hidden, 1)
+
+    def forward(self, projection: Float[Tensor, "c h"], codes: Codes) -> Float[Tensor, "c 1"]:
+        """From the first layer's projection, before any activation."""
+        return torch.as_tensor(self.output(self.layers.finish(projection, codes)))
+
+
+def decoder_layers(
+    n_in: int,
+    a: Architecture,
+    n_categories: Sequence[int],
+    *,
+    activation: Activation = "relu",
+    dropout_rate: float = 0.0,
+) -> FullyConnected:
+    """The hidden layers of a decoder."""
+    return FullyConnected(
+        n_in,
+        a.n_hidden,
+        n_layers=a.n_layers_decoder or a.n_layers,
+        n_categories=n_categories,
+        inject_deeply=a.deeply_inject_covariates,
+        **norms(a, "decoder"),
+        dropout_rate=dropout_rate,
+        activation=activation,
+    )
+
+
 class Decoder(nn.Module):
     """z and covariates to the raw outputs of the likelihood; no dropout.
 
@@ -97,16 +148,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         n_out = n_out or a.n_features
-        self.layers = FullyConnected(
-            n_in,
-            a.n_hidden,
-            n_layers=a.n_layers_decoder or a.n_layers,
-            n_categories=n_categories,
-            inject_deeply=a.deeply_inject_covariates,
-            **norms(a, "decoder"),
-            dropout_rate=0.0,
-            activation=activation,
-        )
+        self.layers = decoder_layers(n_in, a, n_categories, activation=activation)
         self.scale = nn.Linear(a.n_hidden, n_out)
         self.pi = nn.Linear(a.n_hidden, n_out) if a.likelihood == "zinb" else None
         self.log_theta = nn.Linear(a.n_hidden, n_out) if a.dispersion == "gene-cell" else None

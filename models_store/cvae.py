@@ -60,6 +60,8 @@ class CVAE(nn.Module):
     """What the loss in training takes of the KL divergence of z, at a KL weight of 1."""
     outputs: ClassVar[tuple[OutputName, ...]] = ()
     """What `decoded` gives."""
+    decoded_at_mean: ClassVar[frozenset[OutputName]] = frozenset()
+    """Those of them that scvi-tools decodes at the posterior's mean, where it is not told else."""
 
     def __init__(
         self,

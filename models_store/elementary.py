@@ -18,6 +18,7 @@ _MANTISSA_BITS = np.int32(23)
 _ROOT_HALF = np.int32(0x3F3504F3)
 _NOT_SIGN = np.int32(0x7FFFFFFF)
 _SIGN = np.int32(31)
+_APART = 128
 
 # 2^f on [-½, ½], a Chebyshev fit that is 1 at 0; and the logarithm of Cephes' logf (Moshier 1992).
 _P = tuple(
@@ -91,3 +92,14 @@ def ranked(order):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """The float of a rank."""
     bits = np.int32(order ^ np.int32(np.int32(order >> _SIGN) & _NOT_SIGN))
     return bits.view(np.float32)
+
+
+@part_of_kernel
+def scratch(n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Room for n numbers of a kernel's own, far from every other array.
+
+    A loop is compiled twice, several numbers wide and one at a time. The second serves where what
+    is written lies less than the width of some vectors behind what is read, and gives other last
+    bits. Of rows as narrow as that, it would depend on where the allocator puts them.
+    """
+    return np.empty(n + 2 * _APART, np.float32)[_APART : _APART + n]

@@ -43,6 +43,10 @@ class KindMatch(_Frozen):
     n_panel: int
     expected_expression_covered: float
     """Of what is expected of this kind."""
+    missing: tuple[str, ...] = ()
+    """Of proteins, whose panels are small: those that the query lacks, at most 20."""
+    unknown: tuple[str, ...] = ()
+    """Of proteins: those of the query that the panel lacks, at most 20."""
 
     @property
     def judged(self) -> float:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models_store.count_rows import CountRows
-from models_store.elementary import LOG2_E, exp2, log1p, part_of_kernel, rank, ranked
+from models_store.elementary import LOG2_E, exp2, log1p, part_of_kernel, rank, ranked, scratch
 from models_store.likelihoods import EPS
 from models_store.manifest import Likelihood
 
@@ -117,7 +117,8 @@ def _nb(counts, logits, bias, depth, theta, total):  # type: ignore[no-untyped-d
     starts, genes, values, chosen = counts
     cells, n = logits.shape
     many = np.int64(theta.shape[0] > 1)
-    e, x, delta = np.empty(n, np.float32), np.zeros(n, np.float32), np.empty(n, np.float32)
+    e, x, delta = scratch(n), scratch(n), scratch(n)
+    x[:] = _ZERO
     for c in range(cells):
         whole = _softmax(logits[c], bias, e)
         first, last = starts[chosen[c]], starts[chosen[c] + 1]
@@ -147,7 +148,8 @@ def _zinb(counts, logits, bias, extra, depth, theta, total):  # type: ignore[no-
     pi, pi_bias = extra
     cells, n = logits.shape
     many = np.int64(theta.shape[0] > 1)
-    e, x, delta = np.empty(n, np.float32), np.zeros(n, np.float32), np.empty(n, np.float32)
+    e, x, delta, to_pi = scratch(n), scratch(n), scratch(n), scratch(n)
+    x[:] = _ZERO
     for c in range(cells):
         whole = _softmax(logits[c], bias, e)
         first, last = starts[chosen[c]], starts[chosen[c] + 1]
@@ -163,7 +165,7 @@ def _zinb(counts, logits, bias, extra, depth, theta, total):  # type: ignore[no-
             odds = exp2(log_odds + none)
             s = _ONE / (_ONE + (_ZERO if x[g] > _EPS else odds))
             d = x[g] * (e[g] / (e[g] + eps)) - (x[g] + s * shape[g]) * (e[g] / (e[g] + t))
-            d_pi[g] = s - _ONE / (_ONE + exp2(log_odds))
+            to_pi[g] = s - _ONE / (_ONE + exp2(log_odds))
             delta[g] = d
             summed += d
         for k in range(first, last):
@@ -171,6 +173,7 @@ def _zinb(counts, logits, bias, extra, depth, theta, total):  # type: ignore[no-
         part, out = summed / whole, logits[c]
         for g in range(n):
             out[g] = e[g] * part - delta[g]
+            d_pi[g] = to_pi[g]
         total[c] = -summed
 
 
@@ -179,13 +182,15 @@ def _theta(x, share, depth, theta, psi_theta, out):  # type: ignore[no-untyped-d
     """Gradient of -log p by log θ."""
     cells, genes = share.shape
     many = np.int64(theta.shape[0] > 1)
+    found = scratch(genes)
     for c in range(cells):
         row = c * many
         for g in range(genes):
             t, mu = theta[row, g], depth[c] * share[c, g]
             shape = t + _EPS
             over = shape + mu
-            out[c, g] = t * (log1p(mu / shape) - t / shape + (t + x[c, g]) / over)
+            found[g] = t * (log1p(mu / shape) - t / shape + (t + x[c, g]) / over)
+        out[c] = found
         for g in range(genes):  # most counts are zero, where the digammas cancel
             if x[c, g] > _EPS:
                 t = theta[row, g]

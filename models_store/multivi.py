@@ -35,9 +35,9 @@ from models_store.multivi_coders import (
     Encoded,
     GeneDecoder,
     ProteinDecoder,
-    SizeEncoder,
     given_sizes,
     modality_encoder,
+    size_encoder,
     sizes_of,
 )
 from models_store.outputs import OutputName
@@ -62,6 +62,7 @@ class MULTIVI(CVAE):
         "protein_decoder",
     )
     outputs = ("normalised_expression", "accessibility", "protein_probability")
+    decoded_at_mean = frozenset(outputs)
     mmd_weight: float = MMD_WEIGHT
     penalty_power: int = 0
     """See `ModalityLossTerms`; 0 but while a reference trains."""
@@ -80,8 +81,8 @@ class MULTIVI(CVAE):
         self.gene_encoder = modality_encoder(g, a, sees, deeply=a.deeply_inject_covariates)
         self.region_encoder = modality_encoder(r, a, sees, deeply=True)
         self.protein_encoder = modality_encoder(p, a, sees, deeply=True)
-        self.library_encoder = SizeEncoder(g, a, sees) if a.library == "observed" else None
-        self.depth_encoder = None if a.depth_factor else SizeEncoder(r, a, sees)
+        self.library_encoder = size_encoder(g, a, sees) if a.library == "observed" else None
+        self.depth_encoder = None if a.depth_factor else size_encoder(r, a, sees)
         weights = torch.ones(N_MODALITIES)
         self.register_buffer("modality_weights", weights)
         if a.modality_weights == "universal":

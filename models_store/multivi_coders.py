@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models_store.cells import Cells, Posterior, Projection
-from models_store.coders import Decoder, Dispersion, Encoder, norms
-from models_store.layers import Code, Codes, FullyConnected
+from models_store.coders import Decoder, Dispersion, Encoder, SizeEncoder, norms
+from models_store.layers import Code, Codes
 from models_store.manifest import Architecture
 from models_store.modalities import N_MODALITIES
 from models_store.protein_likelihood import ProteinOutput, foreground_scale, log_mixture
@@ -58,26 +58,10 @@ def modality_encoder(
     )
 
 
-class SizeEncoder(nn.Module):
-    """One number of each cell from its counts, without dropout: a log library, or a depth."""
-
-    def __init__(self, n_in: int, a: Architecture, n_categories: Sequence[int]) -> None:
-        super().__init__()
-        self.layers = FullyConnected(
-            n_in,
-            a.n_hidden,
-            n_layers=a.n_layers,
-            n_categories=n_categories,
-            inject_deeply=a.deeply_inject_covariates,
-            **norms(a, "encoder"),
-            dropout_rate=0.0,
-            activation="leaky_relu",
-        )
-        self.output = nn.Linear(a.n_hidden, 1)
-
-    def forward(self, projection: Float[Tensor, "c h"], codes: Codes) -> Float[Tensor, "c 1"]:
-        """From the first layer's projection, before any activation."""
-        return torch.as_tensor(self.output(self.layers.finish(projection, codes)))
+def size_encoder(n_in: int, a: Architecture, n_categories: Sequence[int]) -> SizeEncoder:
+    """The log library of the genes, or the logit of the regions' depth, from their counts."""
+    deeply, normed = a.deeply_inject_covariates, norms(a, "encoder")
+    return SizeEncoder(n_in, a, n_categories, inject_deeply=deeply, normed=normed)
 
 
 def given_sizes(cells: Cells, a: Architecture) -> Float[Tensor, "c s"]:

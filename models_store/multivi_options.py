@@ -5,7 +5,7 @@ from math import isqrt
 from typing import Any
 
 from models_store.manifest import Architecture
-from models_store.scvi_options import built, refuse_unknown
+from models_store.scvi_options import built, chosen_options, root_of
 from models_store.scvi_saves import Save, UnsupportedSave
 
 DEFAULTS: Mapping[str, Any] = {
@@ -54,31 +54,16 @@ def multi_architecture_of(save: Save) -> Architecture:
         UnsupportedSave: an option that no network here has.
         InconsistentSave: an option that is out of its range.
     """
-    refuse_unknown(save, DEFAULTS, WITHOUT_EFFECT)
-    chosen = {**DEFAULTS, **{k: v for k, v in save.options.items() if k in DEFAULTS}}
+    chosen = chosen_options(save, DEFAULTS, WITHOUT_EFFECT)
     _refuse_combinations(save, chosen)
     n_features = len(save.regions) or len(save.genes)
     n_hidden = chosen["n_hidden"] or min(MOST_HIDDEN, isqrt(n_features))
+    sizes = {"n_hidden": n_hidden, "n_latent": chosen["n_latent"] or root_of(n_hidden)}
     return built(
+        chosen | sizes,
         n_genes=len(save.genes),
         n_regions=len(save.regions),
         n_proteins=len(save.proteins),
-        n_hidden=n_hidden,
-        n_latent=chosen["n_latent"] or isqrt(n_hidden),
-        n_layers=chosen["n_layers_encoder"],
-        n_layers_decoder=chosen["n_layers_decoder"],
-        dropout_rate=chosen["dropout_rate"],
-        region_factors=chosen["region_factors"],
-        likelihood=chosen["gene_likelihood"],
-        dispersion=chosen["dispersion"],
-        protein_dispersion=chosen["protein_dispersion"],
-        latent_distribution=chosen["latent_distribution"],
-        encode_covariates=chosen["encode_covariates"],
-        deeply_inject_covariates=chosen["deeply_inject_covariates"],
-        batch_norm=chosen["use_batch_norm"],
-        layer_norm=chosen["use_layer_norm"],
-        modality_weights=chosen["modality_weights"],
-        modality_penalty=chosen["modality_penalty"],
         log_variational=False,
         library="observed" if save.size_factor_key is None else "size_factor",
         depth_factor=save.depth_key is not None,

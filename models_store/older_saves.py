@@ -28,7 +28,7 @@ def as_its_version_had_it(kind: Kind, a: Architecture, save: Save, state: State)
         InconsistentSave: a size that the weights have is out of its range.
     """
     ask = ASKED.get(kind)
-    return a if ask is None else built(**a.model_dump() | ask(save, state))
+    return a if ask is None else built(a.model_dump() | ask(save, state))
 
 
 def _total(save: Save, state: State) -> dict[str, Any]:

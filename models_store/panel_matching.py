@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from models_store.feature_kinds import FeatureKind
+from models_store.feature_spelling import Key, interval, protein_key
 from models_store.gene_columns import QueryGenes
 from models_store.gene_matching import GeneMatch, KindMatch, match_genes
 from models_store.gene_panel import Genes
@@ -14,6 +14,7 @@ from models_store.gene_species import Species
 
 NEVER_JUDGED: FeatureKind = "protein"
 """A query without any protein of the panel is mapped all the same: what is absent is missing."""
+NAMES_TOLD = 20
 
 
 def match_panel(
@@ -21,9 +22,10 @@ def match_panel(
 ) -> GeneMatch:
     """Match genes as `match_genes` does, regions and proteins by name, and join the positions.
 
-    Names of regions and proteins are compared without the spaces around them; a protein's case of
-    letters does not matter where no other protein is called so. Of a query that says nothing of
-    kinds every feature may be a region: no gene is called as one.
+    Names of regions and proteins are compared without the spaces around them, and then, where one
+    alone on each side is called so, regions by the interval that they name, proteins in any case of
+    letters and without what antibodies have around their names (`feature_spelling`). Of a query
+    that says nothing of kinds every feature may be a region: no gene is called as one.
 
     Figures of the match are those of the kind that decides whether a query is mapped: genes, or
     regions, whichever it covers better of those that the panel has.
@@ -44,7 +46,7 @@ def match_panel(
         for row, position in enumerate(each.positions):
             if position >= 0 and positions[row] < 0:
                 positions[row] = position + runs[kind].start
-    told = {kind: _told(kind, each) for kind, each in found.items()}
+    told = {kind: _told(kind, each, query, genes) for kind, each in found.items()}
     judged = _judged(told)
     return found[judged].model_copy(
         update={
@@ -74,13 +76,27 @@ def _relative(shares: Sequence[float]) -> Sequence[float]:
     return [share / whole for share in shares] if whole > 0 else [1 / len(shares)] * len(shares)
 
 
-def _told(kind: FeatureKind, match: GeneMatch) -> KindMatch:
+def _told(kind: FeatureKind, match: GeneMatch, query: QueryGenes, genes: Genes) -> KindMatch:
+    missing, unknown = _names_apart(match, query, genes) if kind == "protein" else ((), ())
     return KindMatch(
         kind=kind,
         n_matched=match.n_matched,
         n_panel=match.n_panel,
         expected_expression_covered=match.expected_expression_covered,
+        missing=missing,
+        unknown=unknown,
     )
+
+
+def _names_apart(
+    match: GeneMatch, query: QueryGenes, genes: Genes
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Proteins that the panel alone has, and those that the query alone has."""
+    met, theirs = set(match.positions), query.columns[match.query_column].names
+    panel = genes.ids[genes.slices()["protein"]]
+    missing = tuple(name for at, name in enumerate(panel) if at not in met)
+    unknown = tuple(theirs[row] for row in query.rows_of("protein") if match.positions[row] < 0)
+    return missing[:NAMES_TOLD], unknown[:NAMES_TOLD]
 
 
 def _judged(told: Mapping[FeatureKind, KindMatch]) -> FeatureKind:
@@ -91,12 +107,7 @@ def _judged(told: Mapping[FeatureKind, KindMatch]) -> FeatureKind:
 def _match_names(
     kind: FeatureKind, query: QueryGenes, names: Sequence[str], shares: Sequence[float]
 ) -> GeneMatch:
-    rows = query.regions() if kind == "region" else query.rows_of(kind)
-    panel = _Names(names, folded=kind == "protein")
-    tried = {
-        column: panel.met([(row, genes.names[row]) for row in rows])
-        for column, genes in query.columns.items()
-    }
+    tried = {column: _met(kind, query, column, names) for column in query.columns}
     best = max(tried, key=lambda column: len(set(tried[column].values())))
     met = set(tried[best].values())
     return GeneMatch(
@@ -110,43 +121,56 @@ def _match_names(
     )
 
 
-@dataclass
-class _Names:
-    """Names of a panel's regions or proteins, indexed."""
-
-    names: Sequence[str]
-    folded: bool
-    """Whether the case of letters matters only where names differ in nothing else."""
-
-    def met(self, rows: Sequence[tuple[int, str]]) -> dict[int, int]:
-        """The position of each row that meets one."""
-        exact: dict[str, int] = {
-            name.strip(): at for at, name in reversed(list(enumerate(self.names)))
-        }
-        found = {row: exact[name.strip()] for row, name in rows if name.strip() in exact}
-        if self.folded:
-            found |= dict(self._respelt(rows, found))
-        return found
-
-    def _respelt(
-        self, rows: Sequence[tuple[int, str]], found: Mapping[int, int]
-    ) -> Iterator[tuple[int, int]]:
-        taken = set(found.values())
-        theirs, ours = _by_fold(enumerate(self.names)), _by_fold(rows)
-        for fold, at in theirs.items():
-            if len(at) == 1 and len(ours.get(fold, ())) == 1:
-                (position,), (same,) = at.values(), ours[fold].values()
-                if position[0] not in taken:
-                    yield from ((row, position[0]) for row in same)
-
-
-def _by_fold(named: Iterator[tuple[int, str]] | Sequence[tuple[int, str]]) -> _Folded:
-    """Places by name in small letters, and there by the name as it is spelt."""
-    found: _Folded = defaultdict(lambda: defaultdict(list))
-    for at, name in named:
-        if name.strip():
-            found[name.strip().casefold()][name.strip()].append(at)
+def _met(kind: FeatureKind, query: QueryGenes, column: str, names: Sequence[str]) -> dict[int, int]:
+    """The position in the panel of each feature of the query that meets one, by one column."""
+    rows = query.regions() if kind == "region" else query.rows_of(kind)
+    theirs = query.columns[column].names
+    named = [(row, theirs[row]) for row in rows]
+    exact: dict[str, int] = {name.strip(): at for at, name in reversed(list(enumerate(names)))}
+    found = {row: exact[name.strip()] for row, name in named if name.strip() in exact}
+    for key in _keys(kind, theirs, rows):
+        # Most files are spelt as the panel is: then all is found by now.
+        if len(set(found.values())) < len(names) and len(found) < len(named):
+            found |= dict(_respelt(names, named, found, key))
     return found
 
 
-_Folded = dict[str, dict[str, list[int]]]
+def _keys(kind: FeatureKind, theirs: Sequence[str], rows: Sequence[int]) -> tuple[Key, ...]:
+    """By what names are compared that are not spelt alike, the surest first."""
+    if kind == "region":
+        return (interval,)
+    own = set(rows)
+    others = {name.strip() for row, name in enumerate(theirs) if row not in own}
+    return (_folded, protein_key(others))
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _respelt(
+    names: Sequence[str],
+    rows: Sequence[tuple[int, str]],
+    found: Mapping[int, int],
+    key: Key,
+) -> Iterator[tuple[int, int]]:
+    """Features that meet by a key which on each side one name alone has."""
+    taken = set(found.values())
+    theirs, ours = _by_key(enumerate(names), key), _by_key(rows, key)
+    for common, at in theirs.items():
+        if len(at) == 1 and len(ours.get(common, ())) == 1:
+            (position,), (same,) = at.values(), ours[common].values()
+            if position[0] not in taken:
+                yield from ((row, position[0]) for row in same if row not in found)
+
+
+def _by_key(named: Iterable[tuple[int, str]], key: Key) -> _Keyed:
+    """Places by the key of a name, and there by the name as it is spelt."""
+    found: _Keyed = defaultdict(lambda: defaultdict(list))
+    for at, name in named:
+        if common := key(name):
+            found[common][name.strip()].append(at)
+    return found
+
+
+_Keyed = dict[str, dict[str, list[int]]]

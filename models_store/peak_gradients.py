@@ -9,20 +9,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models_store.cells import Cells, Noise, Projection, select_cells, without_counts
+from models_store.coders import SizeEncoder
 from models_store.head_gradients import HeadInput, SharedHead
 from models_store.hidden_gradients import HiddenLayers
 from models_store.layers import Codes
 from models_store.peakvi import PEAKVI
 from models_store.posterior_gradients import KLWeight, PosteriorGradients
 from models_store.region_head import RegionHead
-from models_store.regions import DepthEncoder
 from models_store.row_sums import Gradients, RowSums
 
 
 class DepthGradients:
     """Of one depth encoder: `forward` to the logit of d, then `backward` for the same cells."""
 
-    def __init__(self, encoder: DepthEncoder) -> None:
+    def __init__(self, encoder: SizeEncoder) -> None:
         self.layers = HiddenLayers(encoder.layers)
         self.learns = self.layers.learns
         self.weight = encoder.output.weight.detach()

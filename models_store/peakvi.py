@@ -20,9 +20,9 @@ from models_store.layers import Codes
 from models_store.outputs import OutputName
 from models_store.region_kernels import can_fuse_regions
 from models_store.regions import (
-    DepthEncoder,
     Openness,
     RegionDecoder,
+    depth_encoder,
     negative_log_bernoulli,
     openness_slope,
 )
@@ -42,6 +42,7 @@ class PEAKVI(CVAE):
     see_covariates: ClassVar = ("z_encoder", "depth_encoder", "decoder")
     kl_share: ClassVar[float] = KL_SHARE
     outputs: ClassVar[tuple[OutputName, ...]] = ("accessibility",)
+    decoded_at_mean: ClassVar[frozenset[OutputName]] = frozenset(outputs)
 
     def lay_out(self) -> None:
         """See `CVAE`."""
@@ -57,7 +58,7 @@ class PEAKVI(CVAE):
             variance_eps=0.0,
             inject_deeply=True,
         )
-        self.depth_encoder = DepthEncoder(n_in, a, sees) if a.model_depth else None
+        self.depth_encoder = depth_encoder(n_in, a, sees) if a.model_depth else None
         self.decoder = RegionDecoder(a.n_latent + self.n_continuous, a, self.n_categories)
         zeros = torch.zeros(a.n_regions)
         self.region_factors = nn.Parameter(zeros) if a.region_factors else None

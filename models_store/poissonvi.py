@@ -43,7 +43,5 @@ class POISSONVI(SCVI):
     def decoded(
         self, output: OutputName, z: Float[Tensor, "c z"], cells: Cells
     ) -> Float[Tensor, "c r"]:
-        """What `accessibility` gives; z is a posterior's mean."""
-        if self.architecture.latent_distribution == "ln":
-            z = torch.softmax(z, dim=-1)
+        """What `accessibility` gives."""
         return self.accessibility(z, cells.codes, continuous=cells.continuous)

@@ -16,7 +16,7 @@ class Recipe(BaseModel):
     The named recipes are in `RECIPES`; a manifest carries its own default.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: RecipeName
     start: Literal["mean", "random"] = "mean"

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models_store.count_rows import CountRows
-from models_store.elementary import LOG2_E, exp2, log1p, part_of_kernel
+from models_store.elementary import LOG2_E, exp2, log1p, part_of_kernel, scratch
 from models_store.kernels import Logits
 
 _ONE = np.float32(1)
@@ -100,6 +100,14 @@ def _odds(logit, k):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return e, _ONE / ((_ONE + e) * _rest(e, k))
 
 
+@part_of_kernel
+def _apart(values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """A copy that is far from every other array; see `scratch`."""
+    copy = scratch(len(values))
+    copy[:] = values
+    return copy
+
+
 @_fast
 def _closed(logits, bias, factors, depth, columns):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """The gradients of one cell as if none of its regions were open."""
@@ -125,6 +133,7 @@ def _closed(logits, bias, factors, depth, columns):  # type: ignore[no-untyped-d
 def _bernoulli(counts, logits, bias, of_cells, factors, columns):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     starts, regions, values, chosen = counts
     depths, total = of_cells
+    bias, factors, summed = _apart(bias), _apart(factors), _apart(columns)
     for c in range(len(logits)):
         first, last = starts[chosen[c]], starts[chosen[c] + 1]
         found = np.empty(last - first, np.float32)
@@ -138,12 +147,13 @@ def _bernoulli(counts, logits, bias, of_cells, factors, columns):  # type: ignor
                 faded = min(_ONE, y * (_ONE - y) / _FLOOR)
                 found[at - first] = -faded * e / (_ONE + e)
                 more -= faded + odds
-                if len(columns):
-                    columns[g] -= faded + odds
-        total[c] = more + _closed(logits[c], bias, factors, depths[c], columns)
+                if len(summed):
+                    summed[g] -= faded + odds
+        total[c] = more + _closed(logits[c], bias, factors, depths[c], summed)
         for at in range(first, last):
             if values[at] > _ZERO:
                 logits[c, regions[at]] = found[at - first]
+    columns[:] = summed
 
 
 @_fast

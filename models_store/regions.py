@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models_store.coders import norms
+from models_store.coders import NormsAsked, SizeEncoder, decoder_layers
 from models_store.count_rows import CountRows
 from models_store.kernels import Logits
-from models_store.layers import Codes, FullyConnected
+from models_store.layers import Codes
 from models_store.manifest import Architecture
 from models_store.region_kernels import (
     can_fuse_regions,
@@ -31,27 +31,10 @@ FLOOR = 1e-12
 """What torch divides the gradient of a BCE by at least."""
 
 
-class DepthEncoder(nn.Module):
-    """d of a cell from its counts: layer norm always, no dropout, covariates in the first layer."""
-
-    def __init__(self, n_in: int, a: Architecture, n_categories: Sequence[int]) -> None:
-        super().__init__()
-        self.layers = FullyConnected(
-            n_in,
-            a.n_hidden,
-            n_layers=a.n_layers,
-            n_categories=n_categories,
-            inject_deeply=False,
-            batch_norm=False,
-            layer_norm=True,
-            dropout_rate=0.0,
-            activation="leaky_relu",
-        )
-        self.output = nn.Linear(a.n_hidden, 1)
-
-    def forward(self, projection: Float[Tensor, "c h"], codes: Codes) -> Float[Tensor, "c 1"]:
-        """The logit of d, from the first layer's projection."""
-        return torch.as_tensor(self.output(self.layers.finish(projection, codes)))
+def depth_encoder(n_in: int, a: Architecture, n_categories: Sequence[int]) -> SizeEncoder:
+    """The logit of d from counts: layer norm always, covariates in the first layer alone."""
+    normed: NormsAsked = {"batch_norm": False, "layer_norm": True}
+    return SizeEncoder(n_in, a, n_categories, inject_deeply=False, normed=normed)
 
 
 class RegionDecoder(nn.Module):
@@ -59,16 +42,7 @@ class RegionDecoder(nn.Module):
 
     def __init__(self, n_in: int, a: Architecture, n_categories: Sequence[int]) -> None:
         super().__init__()
-        self.layers = FullyConnected(
-            n_in,
-            a.n_hidden,
-            n_layers=a.n_layers_decoder or a.n_layers,
-            n_categories=n_categories,
-            inject_deeply=a.deeply_inject_covariates,
-            **norms(a, "decoder"),
-            dropout_rate=0.0,
-            activation="leaky_relu",
-        )
+        self.layers = decoder_layers(n_in, a, n_categories, activation="leaky_relu")
         self.output = nn.Linear(a.n_hidden, a.n_regions)
 
     def forward(self, z: Float[Tensor, "c z"], codes: Codes) -> Float[Tensor, "c r"]:

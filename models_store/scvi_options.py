@@ -1,6 +1,7 @@
 """The options of a saved model as an architecture: defaults, and what no network here has."""
 
 from collections.abc import Container, Mapping
+from math import isqrt
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -49,6 +50,19 @@ UNSUPPORTED: Mapping[str, Any] = {
 }
 """Options that are supported at one value alone."""
 
+OURS: Mapping[str, str] = {
+    "dropout_rate_decoder": "decoder_dropout_rate",
+    "dropout_rate_encoder": "dropout_rate",
+    "gene_dispersion": "dispersion",
+    "gene_likelihood": "likelihood",
+    "n_layers_encoder": "n_layers",
+    "use_batch_norm": "batch_norm",
+    "use_layer_norm": "layer_norm",
+}
+"""Options of all kinds of models that are called otherwise here."""
+TOLD_OTHERWISE = frozenset({"extra_decoder_kwargs", "use_observed_lib_size"})
+"""Options that an architecture has in another form."""
+
 
 def architecture_of(save: Save) -> Architecture:
     """The architecture that the options of a save describe.
@@ -57,26 +71,26 @@ def architecture_of(save: Save) -> Architecture:
         UnsupportedSave: an option that no network here has.
         InconsistentSave: an option that is out of its range.
     """
-    refuse_unknown(save, DEFAULTS, WITHOUT_EFFECT)
-    chosen = {**DEFAULTS, **{k: v for k, v in save.options.items() if k in DEFAULTS}}
+    chosen = chosen_options(save, DEFAULTS, WITHOUT_EFFECT)
     _refuse_combinations(save, chosen)
+    own = {"linear_classifier": save.model == "SCANVI" and chosen["linear_classifier"]}
     return built(
+        chosen | own,
         n_genes=len(save.genes),
-        n_hidden=chosen["n_hidden"],
-        n_latent=chosen["n_latent"],
-        n_layers=chosen["n_layers"],
-        dropout_rate=chosen["dropout_rate"],
-        likelihood=chosen["gene_likelihood"],
-        dispersion=chosen["dispersion"],
-        latent_distribution=chosen["latent_distribution"],
         library=library_of(save, observed=chosen["use_observed_lib_size"]),
-        log_variational=chosen["log_variational"],
-        encode_covariates=chosen["encode_covariates"],
-        deeply_inject_covariates=chosen["deeply_inject_covariates"],
-        batch_norm=chosen["use_batch_norm"],
-        layer_norm=chosen["use_layer_norm"],
-        linear_classifier=save.model == "SCANVI" and chosen["linear_classifier"],
     )
+
+
+def chosen_options(
+    save: Save, defaults: Mapping[str, Any], without_effect: Container[str]
+) -> dict[str, Any]:
+    """Every option that a kind of model has, as the save says or by default.
+
+    Raises:
+        UnsupportedSave: it has one that no network here has.
+    """
+    refuse_unknown(save, defaults, without_effect)
+    return {**defaults, **{k: v for k, v in save.options.items() if k in defaults}}
 
 
 def library_of(save: Save, *, observed: bool) -> Literal["observed", "latent", "size_factor"]:
@@ -86,19 +100,25 @@ def library_of(save: Save, *, observed: bool) -> Literal["observed", "latent", "
     return "observed" if observed else "latent"
 
 
-def built(**options: Any) -> Architecture:
-    """The architecture of these options.
+def built(chosen: Mapping[str, Any], **options: Any) -> Architecture:
+    """The architecture of options as scvi-tools calls them, and of others as we do.
 
     Raises:
         InconsistentSave: one is out of its range.
     """
+    named = {OURS.get(k, k): v for k, v in chosen.items() if k not in TOLD_OTHERWISE}
     try:
-        return Architecture.model_validate(options)
+        return Architecture.model_validate(named | options)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise InconsistentSave(
             f"its option {where} is out of range: {error.errors()[0]['msg']}"
         ) from error
+
+
+def root_of(size: Any) -> int | None:
+    """The latent dimensions that so many hidden units stand for; None of what is no size."""
+    return isqrt(size) if isinstance(size, int) and size > 0 else None
 
 
 def _refuse_combinations(save: Save, chosen: Mapping[str, Any]) -> None:

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models_store.coders import norms
-from models_store.layers import Codes, ConditionalLinear, FullyConnected
+from models_store.coders import decoder_layers
+from models_store.layers import Codes, ConditionalLinear
 from models_store.manifest import Architecture
 from models_store.protein_likelihood import ProteinOutput
 
@@ -24,15 +24,8 @@ class Branch(nn.Module):
         self, n_in: int, outputs: Mapping[str, int], a: Architecture, n_categories: Sequence[int]
     ) -> None:
         super().__init__()
-        self.layers = FullyConnected(
-            n_in,
-            a.n_hidden,
-            n_layers=a.n_layers_decoder or a.n_layers,
-            n_categories=n_categories,
-            inject_deeply=a.deeply_inject_covariates,
-            **norms(a, "decoder"),
-            dropout_rate=a.decoder_dropout_rate,
-        )
+        dropout_rate = a.decoder_dropout_rate
+        self.layers = decoder_layers(n_in, a, n_categories, dropout_rate=dropout_rate)
         self.outputs = nn.ModuleDict(
             {
                 name: ConditionalLinear(a.n_hidden + n_in, n_out, n_categories)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models_store.manifest import Architecture
-from models_store.scvi_options import built, library_of, refuse_unknown
+from models_store.scvi_options import built, chosen_options, library_of
 from models_store.scvi_saves import Save, UnsupportedSave
 
 DEFAULTS: Mapping[str, Any] = {
@@ -51,8 +51,7 @@ def total_architecture_of(save: Save) -> Architecture:
         UnsupportedSave: an option that no network here has.
         InconsistentSave: an option that is out of its range.
     """
-    refuse_unknown(save, DEFAULTS, WITHOUT_EFFECT)
-    chosen = {**DEFAULTS, **{k: v for k, v in save.options.items() if k in DEFAULTS}}
+    chosen = chosen_options(save, DEFAULTS, WITHOUT_EFFECT)
     by_label = [chosen[by] for by in ("gene_dispersion", "protein_dispersion")]
     if save.labels is None and any(str(by).endswith("-label") for by in by_label):
         raise UnsupportedSave(
@@ -64,23 +63,10 @@ def total_architecture_of(save: Save) -> Architecture:
             "it was made with gene_dispersion='gene-cell', which is not supported"
         )
     return built(
+        chosen,
         n_genes=len(save.genes),
         n_proteins=len(save.proteins),
-        n_hidden=chosen["n_hidden"],
-        n_latent=chosen["n_latent"],
-        n_layers=chosen["n_layers_encoder"],
-        n_layers_decoder=chosen["n_layers_decoder"],
-        dropout_rate=chosen["dropout_rate_encoder"],
-        decoder_dropout_rate=chosen["dropout_rate_decoder"],
-        likelihood=chosen["gene_likelihood"],
-        dispersion=chosen["gene_dispersion"],
-        protein_dispersion=chosen["protein_dispersion"],
-        latent_distribution=chosen["latent_distribution"],
         library=library_of(save, observed=chosen["use_observed_lib_size"]),
-        log_variational=chosen["log_variational"],
-        encode_covariates=chosen["encode_covariates"],
-        batch_norm=chosen["use_batch_norm"],
-        layer_norm=chosen["use_layer_norm"],
         background=_background(save, chosen["extra_decoder_kwargs"] or {}),
         n_panels=save.n_panels,
     )

@@ -12,7 +12,6 @@ from typing import Any
 from app.problems import Problem
 from worker.agreement import label_agreement, largest_difference
 from worker.checking import CheckOrder
-from worker.intake.limits import Limits
 from worker.orders import MapOrder
 from worker.outcomes import WorkerDied
 from worker.workplace import Workplace
@@ -96,11 +95,7 @@ def _map(place: Workplace, work: GoldenWork, folder: Path) -> None:
             folder=canonical,
             options=work.options,
             seconds=place.intake_seconds,
-            limits=Limits(
-                memory_bytes=place.intake_memory_bytes,
-                cpu_seconds=int(place.intake_seconds) + 1,
-                output_bytes=place.free_bytes(),
-            ),
+            limits=place.intake_limits(),
         )
         place.zygote.check(order)
     with storage.borrow_folder(work.reference_prefix) as bundle:

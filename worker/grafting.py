@@ -214,8 +214,11 @@ class QuerySurgery:
     def _restraint(
         self, projected: ProjectedQuery, order: Index, recipe: Recipe
     ) -> Restrain | None:
-        """What says how far the group's fit may go; None where the recipe or nobody can."""
-        is_asked = recipe.to_nearest or recipe.mixing_kept
+        """What says how far the group's fit may go; None where the recipe or nobody can.
+
+        Nor does it where no row moves a latent: the batch lies the same with any of them.
+        """
+        is_asked = (recipe.to_nearest or recipe.mixing_kept) and self.manifest.surgery_has_effect
         if not is_asked or self.among is None or not len(self.among):
             return None
         among, cells = self.among, order[:MOST_AMONG]

@@ -20,7 +20,6 @@ from models_store.blocks import shard_ranges
 from worker.attempt_store import AttemptStore
 from worker.attempts import Attempt
 from worker.checking import CheckOrder
-from worker.intake.limits import Limits
 from worker.intake.samples import UploadedFile
 from worker.orders import BuildOrder, MapOrder, ShardOrder
 from worker.outcomes import Done, Outcome
@@ -68,11 +67,7 @@ def check_query(place: Workplace, work: CheckWork, attempt: Attempt) -> Outcome:
             folder=scratch,
             options=work.options,
             seconds=place.intake_seconds,
-            limits=Limits(
-                memory_bytes=place.intake_memory_bytes,
-                cpu_seconds=int(place.intake_seconds) + 1,
-                output_bytes=place.free_bytes(),
-            ),
+            limits=place.intake_limits(),
         )
         try:
             inspection = place.zygote.check(

@@ -12,15 +12,14 @@ from torch import Tensor
 
 from app.coverage import Coverage
 from app.gene_admission import forced_verdict
-from app.standing import NO_EFFECT
 from models_store.blocks import BLOCK
 from models_store.gene_matching import GeneMatch
-from models_store.manifest import Manifest
 from models_store.recipe import Recipe
 from models_store.scanvi import CLASSIFICATION_RATIO
 from worker.chosen_cells import Choice
 from worker.explained import Explained
 from worker.grafting import GroupFit, PlacedCells, QuerySurgery
+from worker.mapping_warnings import mapping_warnings
 from worker.orders import MapOrder
 from worker.restraint import Restrained
 from worker.results import EMPTY
@@ -55,6 +54,17 @@ class MappedQuery:
         design = self.surgery.design
         names = (*self.surgery.manifest.batch.categories, *design.new_categories[0])
         return [names[code] for code in design.codes[0]]
+
+    def warnings(self) -> list[dict[str, str]]:
+        """What whoever reads the coordinates ought to know."""
+        return mapping_warnings(
+            self.surgery.manifest,
+            self.coverage,
+            self.explained,
+            of_design=self.surgery.design.warnings,
+            n_empty=int(self.empty.sum()),
+            empty_column=self.columns[EMPTY],
+        )
 
     def weights_metadata(self) -> dict[str, str]:
         """Which reference the query weights extend, and which category each row is."""
@@ -103,7 +113,7 @@ def provenance(
         **_design(mapped),
         "labels": _labels(mapped),
         "obs_columns": mapped.columns,
-        "warnings": _warnings(mapped),
+        "warnings": mapped.warnings(),
         "seconds": seconds,
         "software": {
             "cellgraft": version("cellgraft"),
@@ -132,7 +142,7 @@ def summary(mapped: MappedQuery, n_cells: int, seconds: dict[str, float]) -> dic
         **_surgery(mapped),
         **_design(mapped),
         "labels": _labels(mapped),
-        "warnings": _warnings(mapped),
+        "warnings": mapped.warnings(),
         "seconds": seconds,
     }
 
@@ -226,50 +236,6 @@ def _movement(mapped: MappedQuery, cells: slice | npt.NDArray[np.int64]) -> dict
         "median": _round(float(np.median(distance))),
         "max": _round(float(distance[-1])),
     }
-
-
-def _warnings(mapped: MappedQuery) -> list[dict[str, str]]:
-    manifest, coverage = mapped.surgery.manifest, mapped.coverage
-    found = [] if manifest.surgery_has_effect else [NO_EFFECT]
-    found += mapped.surgery.design.warnings
-    if coverage.judged < coverage.warn_below:
-        found.append(
-            {
-                "code": "few-genes",
-                "detail": f"The query has {coverage.sentence} of the reference. Absent genes count "
-                f"as zero; the most informative of them: {coverage.missing_names}.",
-                "fix": "Map an unfiltered gene table, or name genes as the reference does.",
-            }
-        )
-    found += _explained(manifest, mapped.explained)
-    if mapped.empty.any():
-        found.append(
-            {
-                "code": "empty-cells",
-                "detail": f"{int(mapped.empty.sum())} cells have no counts in the reference's "
-                f"genes; obs column `{mapped.columns[EMPTY]}` flags them and their latents mean "
-                "nothing.",
-                "fix": "Leave them out of what you conclude.",
-            }
-        )
-    return found
-
-
-def _explained(manifest: Manifest, found: Explained) -> list[dict[str, str]]:
-    share = found.explained
-    if share is None or share >= manifest.thresholds.poorly_explained_below:
-        return []
-    genes = ", ".join(gene["gene"] for gene in found.unexplained_genes)
-    return [
-        {
-            "code": "poorly-explained",
-            "detail": f"The reference explains these cells poorly: to it, a count of theirs is on "
-            f"average {share:.2f} times as likely as one of its own cells. What speaks most "
-            f"against it: {genes}.",
-            "fix": "Check that the tissue, the organism and the kind of assay are the reference's; "
-            "POST /v1/queries/{id}/ranking compares the query with every reference.",
-        }
-    ]
 
 
 def _round(value: float) -> float:

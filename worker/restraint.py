@@ -40,6 +40,9 @@ Place = Callable[[float], Float[Tensor, "q z"]]
 class Restrained:
     """Where on the line the rows were left, and how the batch lies there and at both ends.
 
+    All three are counted. Between two places that were looked at, the place where so much mixing is
+    left is taken from a line, so the last may come out a little below or above what was asked for.
+
     Mixing is the share of reference cells around cells of the batch, relative to chance: near 1
     where both lie as one population, 0 where no reference cell is near.
     """
@@ -75,7 +78,8 @@ def restrain(
         if here >= enough:
             beyond = (here - enough) / (here - further) if here > further else 0.0
             found = nearest * (share + beyond * (above - share))
-            return Restrained(found, start, fitted, enough, nearest)
+            there = _mixing(reference, place(found)) if beyond else here
+            return Restrained(found, start, fitted, there, nearest)
         further = here
     return Restrained(0.0, start, fitted, start, nearest)
 

@@ -10,6 +10,10 @@ from worker.alignment import Index, UInt64, row_hashes
 
 Floats = npt.NDArray[np.float64]
 
+MOST_DRAWN_FROM = 2.0**53
+"""Of a count: larger ones, which only values taken as they are can be, are scaled down first. So
+few of them are kept that it makes no difference."""
+
 
 def first_by_content(hashes: UInt64, cells: Index, most: int) -> Index:
     """So many of these cells, ascending: those whose hashes, one a cell, come first."""
@@ -35,6 +39,7 @@ def thinned(rows: sp.csr_matrix, library_size: int) -> sp.csr_matrix:
         here = slice(rows.indptr[cell], rows.indptr[cell + 1])
         rng = np.random.default_rng([library_size, *seed])
         values = rows.data[here].astype(np.float64)
+        values *= min(1.0, MOST_DRAWN_FROM / values.max(initial=1.0))
         kept = min(1.0, library_size / values.sum()) if len(values) else 1.0
         whole = np.floor(values + rng.random(len(values))).astype(np.int64)
         kept_of_all[here] = rng.binomial(whole, kept)

@@ -61,6 +61,14 @@ class Workplace:
             raise disk_full()
         return free
 
+    def intake_limits(self) -> Limits:
+        """Of one check. Raises DiskFull."""
+        return Limits(
+            memory_bytes=self.intake_memory_bytes,
+            cpu_seconds=int(self.intake_seconds) + 1,
+            output_bytes=self.free_bytes(),
+        )
+
 
 def disk_full() -> DiskFull:
     return DiskFull(

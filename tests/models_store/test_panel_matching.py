@@ -98,8 +98,8 @@ def test_case_of_a_protein_matters_only_where_it_tells_them_apart() -> None:
     assert match(query(("cd3", "protein"), ("Cd3", "protein"))).positions == (-1, -1)
     two = panel(proteins=("CD3", "cd3"))
     assert match(query(("Cd3", "protein")), two).positions == (-1,)
-    # Regions are as they are spelt.
-    assert match(query(("CHR1:100-200", "region"))).positions == (-1,)
+    # A region is another one by its numbers alone.
+    assert match(query(("chr1:101-200", "region"))).positions == (-1,)
 
 
 def test_names_may_stand_in_another_column() -> None:
@@ -162,3 +162,40 @@ def test_any_order_and_any_part_of_the_panel_finds_its_place(order: list[int], s
     found = match(query(*((genes.ids[at], kinds[at]) for at in part)))
     assert found.positions == tuple(part)
     assert found.width - found.n_absent == len(part)
+
+
+@pytest.mark.parametrize(
+    "spelt", ["chr1-300-400", "1:300-400", "chr1_300_400", "CHR1:300-400", "1-300-400"]
+)
+def test_a_region_is_the_interval_that_it_names(spelt: str) -> None:
+    found = match(query(("LYZ", "gene"), (spelt, "region"), ("chr1:300-401", "region")))
+    assert found.positions == (1, 5, -1)
+
+
+def test_of_one_interval_spelt_twice_the_spelling_of_the_panel_is_taken() -> None:
+    found = match(query(("1:300-400", "region"), ("chr1:300-400", "region")))
+    assert found.positions == (-1, 5)
+    found = match(query(("1:300-400", "region"), ("chr1-300-400", "region")))
+    assert found.positions == (-1, -1), "which one it is cannot be told"
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    ["CD3_TotalSeqB", "CD3-TotalSeqC", "cd3 TotalSeq-A", "ADT_CD3", "adt:CD3", "CD3-protein"],
+)
+def test_what_antibodies_have_around_their_names_is_taken_off(spelt: str) -> None:
+    found = match(query(("LYZ", "gene"), (spelt, "protein"), ("CD45RA", "protein")))
+    assert found.positions == (1, 8, -1)
+    told = found.kinds[-1]
+    assert (told.missing, told.unknown) == (("CD4",), ("CD45RA",))
+
+
+def test_a_protein_that_was_made_unique_beside_its_gene() -> None:
+    """As `var_names_make_unique` renames it; `CD3-1` beside no `CD3` is a name of its own."""
+    found = match(query(("CD4", "gene"), ("CD4-1", "protein"), ("CD3-1", "protein")))
+    assert found.positions == (0, 7, -1)
+
+
+def test_two_antibodies_against_one_protein_are_not_guessed_at() -> None:
+    found = match(query(("LYZ", "gene"), ("CD3_TotalSeqB", "protein"), ("ADT_CD3", "protein")))
+    assert found.positions == (1, -1, -1)

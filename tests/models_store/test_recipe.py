@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
+from pydantic import ValidationError
+
 from models_store.manifest import Manifest
 from models_store.model_card import model_card
-from models_store.recipe import CANDIDATES, RECIPES, told_apart
+from models_store.recipe import CANDIDATES, RECIPES, Recipe, told_apart
 from models_store.recipe_evidence import Fold, RecipeEvidence, Trial
 
 from .manifests import fields, manifest
@@ -25,6 +30,13 @@ def test_candidates_are_told_apart_by_what_differs() -> None:
 def test_a_candidate_is_the_default_of_whoever_chooses_it() -> None:
     """A mapping's recipe bears this name, and its other values say which it is."""
     assert {recipe.name for recipe in CANDIDATES} == {"default"}
+
+
+@pytest.mark.parametrize("field", ["penalty", "learning_rate", "adam_eps", "tolerance"])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_recipe_has_numbers_that_json_can_tell(field: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=field):
+        Recipe.model_validate({"name": "default", field: value})
 
 
 def evidence() -> RecipeEvidence:

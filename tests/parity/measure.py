@@ -16,7 +16,7 @@ from models_store.scanvi import SCANVI, LabelledLossTerms
 
 from .convert import translate
 from .errors import Errors, beyond, error
-from .oracle import Side, build, fixed_noise, labelled_cells
+from .oracle import ScviSide, build, fixed_noise, labelled_cells
 from .steps import MINIBATCH, Both, five_steps, noise_for, one_gradient
 
 KL_WEIGHTS = (0.0, 0.3, 1.0)
@@ -72,7 +72,7 @@ def compare_query(name: str) -> Errors:
 
 
 def their_loss(
-    side: Side, module: Any, tensors: dict[str, Tensor], noise: Noise, weight: float
+    side: ScviSide, module: Any, tensors: dict[str, Tensor], noise: Noise, weight: float
 ) -> Any:
     """scvi-tools' posterior of a minibatch, its LossOutput, and its loss as a mean over cells."""
     options: dict[str, Any] = {"kl_weight": weight}
@@ -95,7 +95,7 @@ def our_weight(network: CVAE, n_cells: int, weight: float) -> float:
 
 
 @torch.no_grad()
-def _forward(side: Side) -> Errors:
+def _forward(side: ScviSide) -> Errors:
     network, cells = side.network, side.cells
     noise = noise_for(network, len(cells.x), seed=1)
     terms = network.loss_terms(cells, noise)
@@ -133,22 +133,24 @@ def _kl_errors(terms: LossTerms, loss: Any) -> Errors:
     }
 
 
-def _label_errors(side: Side, posterior: Posterior) -> Errors:
+def _label_errors(side: ScviSide, posterior: Posterior) -> Errors:
     if not isinstance(side.network, SCANVI):
         return {}
     ours = side.network.label_probabilities(posterior.m)
     return {"label probabilities": error(ours, torch.as_tensor(side.probabilities))}
 
 
-def _accessibility_errors(side: Side, posterior: Posterior) -> Errors:
+def _accessibility_errors(side: ScviSide, posterior: Posterior) -> Errors:
     network = side.network
     if side.accessibility is None:
         return {}
-    ours = network.decoded("accessibility", posterior.m, side.cells)
+    at_mean = "accessibility" in network.decoded_at_mean
+    z = posterior.m if at_mean else network.sample(posterior, torch.zeros_like(posterior.m))
+    ours = network.decoded("accessibility", z, side.cells)
     return {"accessibility": error(ours, torch.as_tensor(side.accessibility))}
 
 
-def _latent_error(side: Side, posterior: Posterior) -> Errors:
+def _latent_error(side: ScviSide, posterior: Posterior) -> Errors:
     network = side.network
     ours, theirs = network.latent(posterior), torch.as_tensor(side.latent)
     if network.architecture.latent_distribution == "normal":
@@ -159,14 +161,14 @@ def _latent_error(side: Side, posterior: Posterior) -> Errors:
     return {"latent, in standard errors": float(((ours - theirs) / standard_error).abs().max())}
 
 
-def _gradient(side: Side, *, training: bool) -> Errors:
+def _gradient(side: ScviSide, *, training: bool) -> Errors:
     module, network = copy.deepcopy(side.module), copy.deepcopy(side.network)
     for m in (module, network):
         m.train(training).requires_grad_(True)
     return one_gradient(_both(side), side, module, network, labelled=_labelled)
 
 
-def _both(side: Side) -> Both:
+def _both(side: ScviSide) -> Both:
     return Both(
         translate,
         lambda module, tensors, noise, weight: their_loss(side, module, tensors, noise, weight)[2],
@@ -174,7 +176,7 @@ def _both(side: Side) -> Both:
     )
 
 
-def _labelled(side: Side, cells: Cells) -> Cells | None:
+def _labelled(side: ScviSide, cells: Cells) -> Cells | None:
     """As a minibatch of its own, which in training mode has its own dropout and statistics."""
     if not isinstance(side.network, SCANVI):
         return None

@@ -13,7 +13,8 @@ from models_store.cells import Noise
 
 from .errors import Errors, beyond, error
 from .measure import KL_WEIGHTS
-from .multivi_oracle import Side, build, fixed_noise, translate
+from .multivi_oracle import build, fixed_noise, translate
+from .sides import Side
 from .steps import MINIBATCH, Both, five_steps, noise_for, one_gradient
 
 LIMITS = {
@@ -60,7 +61,7 @@ def compare_query(name: str) -> Errors:
     case = build(name)
     errors = _forward(case.query)
     case.query.network.mmd_weight = float(MINIBATCH)
-    return errors | five_steps(BOTH, case, case.query.model.module)
+    return errors | five_steps(BOTH, case, case.query.module)
 
 
 def their_loss(
@@ -81,7 +82,7 @@ def _forward(side: Side) -> Errors:
     terms = network.loss_terms(cells, noise)
     errors: Errors = {}
     for weight in KL_WEIGHTS:
-        inference, loss = their_loss(side.model.module, side.tensors, noise, weight)
+        inference, loss = their_loss(side.module, side.tensors, noise, weight)
         errors[f"loss, w = {weight:g}"] = error(terms.loss(weight), loss.loss)
     # What `reconstruction_loss` keeps of a modality that is absent in all cells is one zero.
     reconstruction = sum(loss.reconstruction_loss.values())
@@ -133,7 +134,7 @@ def _outputs(side: Side) -> Errors:
 
 
 def _gradient(side: Side, *, training: bool) -> Errors:
-    module, network = copy.deepcopy(side.model.module), copy.deepcopy(side.network)
+    module, network = copy.deepcopy(side.module), copy.deepcopy(side.network)
     for m in (module, network):
         m.train(training).requires_grad_(True)
     network.mmd_weight = float(MINIBATCH)

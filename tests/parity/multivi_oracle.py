@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from models_store.cells import Cells, Noise, select_cells
+from models_store.cells import Cells, Noise
 from models_store.layers import ConditionalLinear, FullyConnected
 from models_store.multivi import MULTIVI
 from models_store.multivi_names import DISPERSIONS, HEADS, OUTPUTS, STACKS, TENSORS
@@ -22,33 +21,9 @@ from models_store.surgery import graft
 from .convert import State, norms_and_heads, of_layers
 from .departures import depart, drawn, load_new, new_columns
 from .multivi_configurations import CONFIGURATIONS, Configuration
+from .sides import Case, Side, codes_of, tensors_of
 
 N_REFERENCE, N_QUERY = 200, 130
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two networks that are compared, in both implementations, and its cells."""
-
-    model: Any
-    network: MULTIVI
-    tensors: dict[str, Tensor]
-    cells: Cells
-
-    def minibatch(self, index: Tensor) -> tuple[dict[str, Tensor], Cells]:
-        """The same cells for both."""
-        return {k: v[index] for k, v in self.tensors.items()}, select_cells(self.cells, index)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A configuration, ready to be compared: before surgery and after it."""
-
-    configuration: Configuration
-    reference: Side
-    query: Side
-    trains: dict[str, Tensor]
-    """For scvi-tools' parameters, 1 where Cellgraft trains and 0 where section 9 departs."""
 
 
 def simulate(configuration: Configuration, *, query: bool) -> Any:
@@ -157,8 +132,7 @@ def build(name: str) -> Case:
     load_new(grafted, translate(grafted, query.module.state_dict()))
     sides = []
     for model, ours in ((reference, network.eval()), (query, grafted)):
-        (tensors,) = model._make_data_loader(adata=model.adata, batch_size=model.adata.n_obs)
-        tensors = {key: t for key, t in tensors.items() if isinstance(t, Tensor)}
+        tensors = tensors_of(model)
         sides.append(Side(model, ours, tensors, cells_of(tensors)))
     return Case(configuration, sides[0], sides[1], trainable(query.module, grafted))
 
@@ -166,11 +140,8 @@ def build(name: str) -> Case:
 def cells_of(tensors: dict[str, Tensor]) -> Cells:
     """scvi-tools' minibatch as ours."""
     parts = [tensors[key].float() for key in ("X", "atac", "proteins") if key in tensors]
-    codes = [tensors["batch"].long().squeeze(1)]
-    if (extra := tensors.get("extra_categorical_covs")) is not None:
-        codes += list(extra.long().unbind(1))
     continuous, factors = tensors.get("extra_continuous_covs"), tensors.get("size_factor")
-    return Cells(torch.cat(parts, 1), tuple(codes), continuous, size_factor=factors)
+    return Cells(torch.cat(parts, 1), codes_of(tensors), continuous, size_factor=factors)
 
 
 def linears(network: MULTIVI) -> Iterator[tuple[str, str, ConditionalLinear]]:

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from models_store.cells import Cells, Noise, select_cells
+from models_store.cells import Cells, Noise
 from models_store.cvae import CVAE
 from models_store.kinds import NETWORKS
 from models_store.scanvi import SCANVI
@@ -27,6 +27,7 @@ from models_store.surgery import graft
 from .configurations import CONFIGURATIONS, N_GENES, Configuration
 from .convert import layers, translate
 from .departures import depart, drawn, load_new, new_columns
+from .sides import Case, Side, codes_of, latent_of, tensors_of
 
 Module = Any  # scvi.module.VAE
 Adata = Any
@@ -36,34 +37,14 @@ N_REFERENCE, N_QUERY = 240, 150
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the two networks that are compared, in both implementations, and its cells."""
+class ScviSide(Side):
+    """What scvi-tools' public methods gave besides."""
 
-    module: Module
-    network: CVAE
-    tensors: dict[str, Tensor]
-    cells: Cells
     latent: np.ndarray
-    """What scvi-tools' `get_latent_representation` gave, through its own data loader."""
     probabilities: np.ndarray | None
     """What SCANVI's `predict` gave of each label."""
     accessibility: np.ndarray | None
     """What `get_normalized_accessibility` gave at the mean of z, of a kind of regions."""
-
-    def minibatch(self, index: Tensor) -> tuple[dict[str, Tensor], Cells]:
-        """The same cells for both."""
-        return {k: v[index] for k, v in self.tensors.items()}, select_cells(self.cells, index)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A configuration, ready to be compared: before surgery and after it."""
-
-    configuration: Configuration
-    reference: Side
-    query: Side
-    trains: dict[str, Tensor]
-    """For scvi-tools' parameters, 1 where Cellgraft trains and 0 where section 9 departs."""
 
 
 def simulate(configuration: Configuration, *, query: bool) -> Adata:
@@ -168,21 +149,12 @@ def _kind(configuration: Configuration) -> Any:
     return getattr(scvi.model, configuration.kind.upper())
 
 
-def _tensors(model: Any) -> dict[str, Tensor]:
-    (tensors,) = model._make_data_loader(model.adata, batch_size=model.adata.n_obs)
-    return {name: t for name, t in tensors.items() if isinstance(t, Tensor)}
-
-
 def _cells(configuration: Configuration, tensors: dict[str, Tensor]) -> Cells:
-    """scvi-tools' minibatch as ours; its codes put new categories last, as ours do."""
-    extra = tensors.get("extra_categorical_covs")
-    codes = [tensors["batch"].long().squeeze(1)]
-    if extra is not None:
-        codes += list(extra.long().unbind(1))
+    """scvi-tools' minibatch as ours."""
     size = tensors.get("size_factor")
     return Cells(
         x=tensors["X"],
-        codes=tuple(codes),
+        codes=codes_of(tensors),
         continuous=tensors.get("extra_continuous_covs"),
         labels=tensors["labels"].long().squeeze(1) if configuration.label_key else None,
         size_factor=None if size is None else size.squeeze(1),
@@ -207,19 +179,19 @@ def build(name: str) -> Case:
         simulate(configuration, query=True), reference, accelerator="cpu"
     )
     query.is_trained_ = True  # else it refuses to encode before training
-    tensors = _tensors(reference), _tensors(query)
+    tensors = tensors_of(reference), tensors_of(query)
     new = [set(configuration.query_batches) - set(configuration.reference_batches)]
     new += [set(there) - set(here) for here, there in configuration.extra.values()]
     grafted = graft(network, [len(values) for values in new])
     _depart(query.module, grafted)
     load_new(grafted, translate(grafted, query.module.state_dict()))
     sides = [
-        Side(
-            model.module,
+        ScviSide(
+            model,
             net,
             t,
             _cells(configuration, t),
-            _latent(model),
+            latent_of(model),
             _predicted(model),
             _accessibility(model) if configuration.of_regions else None,
         )
@@ -228,11 +200,6 @@ def build(name: str) -> Case:
         )
     ]
     return Case(configuration, sides[0], sides[1], _trainable(query.module, grafted))
-
-
-def _latent(model: Any) -> np.ndarray:
-    torch.manual_seed(0)
-    return np.asarray(model.get_latent_representation())
 
 
 def _predicted(model: Any) -> np.ndarray | None:
@@ -274,7 +241,7 @@ def _trainable(module: Module, grafted: CVAE) -> dict[str, Tensor]:
     return masks
 
 
-def labelled_cells(side: Side, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
+def labelled_cells(side: ScviSide, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
     """The minibatch of SCANVI's second loader: those of the cells that have a label."""
     if not isinstance(side.network, SCANVI):
         return None

@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from models_store.cells import Cells, Noise
+from models_store.cells import Noise
 from models_store.cvae import CVAE
 from models_store.kinds import step_gradients
 from models_store.surgery import query_parameters
 
 from .errors import Errors, error, worst
+from .sides import Case, Side
 
 N_STEPS, MINIBATCH = 5, 48
 MEAN_WEIGHT = "z_encoder.mean.weight"
@@ -24,28 +25,6 @@ Tensors = dict[str, Tensor]
 TheirLoss = Callable[[Any, Tensors, Noise, float], Tensor]
 """scvi-tools' module, its minibatch, the draws and the KL weight, to the loss that it trains by."""
 Translate = Callable[[Any, Mapping[str, Tensor]], Tensors]
-
-
-class SideLike(Protocol):
-    """One of the two networks that are compared, and its cells."""
-
-    @property
-    def network(self) -> Any: ...
-
-    @property
-    def cells(self) -> Cells: ...
-
-    def minibatch(self, index: Tensor) -> tuple[Tensors, Cells]: ...
-
-
-class CaseLike(Protocol):
-    """A configuration, before surgery and after it."""
-
-    @property
-    def query(self) -> Any: ...
-
-    @property
-    def trains(self) -> Tensors: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +46,7 @@ def noise_for(network: CVAE, n_cells: int, seed: int) -> Noise:
 
 
 def one_gradient(
-    both: Both, side: SideLike, module: Any, network: CVAE, *, labelled: Any = None
+    both: Both, side: Side, module: Any, network: CVAE, *, labelled: Any = None
 ) -> Errors:
     """Of every weight, and where batch norm learned them, its new statistics.
 
@@ -117,7 +96,7 @@ def _slope_of(parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
-def five_steps(both: Both, case: CaseLike, module: Any) -> Errors:
+def five_steps(both: Both, case: Case, module: Any) -> Errors:
     """Adam on both sides, from the same weights; `module` is scvi-tools' of the query."""
     module, network = _their_steps(both, case, copy.deepcopy(module)), _our_steps(both, case)
     ours, start = query_parameters(network), case.query.network.state_dict()
@@ -132,7 +111,7 @@ def five_steps(both: Both, case: CaseLike, module: Any) -> Errors:
     }
 
 
-def _batches(side: SideLike) -> Iterator[tuple[Tensor, Noise, float]]:
+def _batches(side: Side) -> Iterator[tuple[Tensor, Noise, float]]:
     """Fixed minibatches, noise and KL weights."""
     generator = torch.Generator().manual_seed(4)
     for step in range(N_STEPS):
@@ -140,7 +119,7 @@ def _batches(side: SideLike) -> Iterator[tuple[Tensor, Noise, float]]:
         yield index, noise_for(side.network, MINIBATCH, seed=100 + step), step / (N_STEPS - 1)
 
 
-def _our_steps(both: Both, case: CaseLike) -> CVAE:
+def _our_steps(both: Both, case: Case) -> CVAE:
     side, network = case.query, copy.deepcopy(case.query.network)
     optimiser = torch.optim.Adam(query_parameters(network).values(), lr=1e-3, eps=0.01)
     with torch.no_grad():
@@ -154,7 +133,7 @@ def _our_steps(both: Both, case: CaseLike) -> CVAE:
     return network
 
 
-def _their_steps(both: Both, case: CaseLike, module: Any) -> Any:
+def _their_steps(both: Both, case: Case, module: Any) -> Any:
     """scvi-tools' gradients are zeroed where Cellgraft trains nothing."""
     for name in both.thawed:
         if isinstance(frozen := getattr(module, name, None), torch.nn.Parameter):

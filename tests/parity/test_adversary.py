@@ -21,7 +21,7 @@ def test_both_losses_and_their_dropout() -> None:
 
     side = build(NAME).reference
     torch.manual_seed(0)
-    plan = AdversarialTrainingPlan(side.model.module, adversarial_classifier=True)
+    plan = AdversarialTrainingPlan(side.module, adversarial_classifier=True)
     ours, theirs = Adversary(side.network), plan.adversarial_classifier
     mine = [m for m in ours.classifier if list(m.parameters())]
     others = [m for m in theirs.modules() if isinstance(m, torch.nn.Linear | torch.nn.BatchNorm1d)]

@@ -13,11 +13,11 @@ import torch
 from models_store.bundle import CELLS_FILE, load_bundle
 from models_store.scanvi import SCANVI
 from models_store.scvi_weights import KINDS
-from worker.imports.files import find_save
-from worker.imports.order import CellOptions, ImportOptions, ImportOrder
+from worker.imports.order import CellOptions
 from worker.imports.reference import Imported, run_import
 
 from .configurations import CONFIGURATIONS
+from .importing import import_order
 from .oracle import LABELS, UNLABELLED, _train_reference
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
@@ -28,12 +28,9 @@ SAMPLING_LIMIT = 0.04
 
 
 def import_save(folder: Path, scratch: Path, **cells: Any) -> tuple[Imported, pd.DataFrame]:
-    out = scratch / "bundle"
-    out.mkdir(parents=True)
-    options = ImportOptions(name="oracle", cells=CellOptions(**cells))
-    order = ImportOrder(find_save(folder), "oracle", options, scratch, out, threads=1)
+    order = import_order(folder, scratch, CellOptions(**cells))
     imported = run_import(order, lambda: 1, lambda _stage, _share: None)
-    return imported, pd.read_parquet(out / CELLS_FILE)
+    return imported, pd.read_parquet(order.out / CELLS_FILE)
 
 
 def columns(table: pd.DataFrame, what: str) -> np.ndarray:
@@ -108,16 +105,7 @@ def test_a_scanvi_that_met_no_unlabelled_cell_has_its_category_for_a_label(tmp_p
     query = scvi.model.SCANVI.load_query_data(adata, model, accelerator="cpu")
     query.is_trained_ = True
     query.save(tmp_path / "save")
-    work = tmp_path / "work"
-    (work / "bundle").mkdir(parents=True)
-    order = ImportOrder(
-        find_save(tmp_path / "save"),
-        "oracle",
-        ImportOptions("oracle"),
-        work,
-        work / "bundle",
-        threads=1,
-    )
+    order = import_order(tmp_path / "save", tmp_path / "work")
     manifest = run_import(order, lambda: 1, lambda _stage, _share: None).manifest
     predicted = query.predict(soft=True)
     assert list(manifest.labels[0].categories)[: len(predicted.columns)] == list(predicted.columns)

@@ -11,10 +11,10 @@ import pytest
 
 from app.problems import UnfitCells
 from models_store.bundle import CELLS_FILE
-from worker.imports.files import find_save
-from worker.imports.order import CellOptions, ImportOptions, ImportOrder
+from worker.imports.order import CellOptions
 from worker.imports.reference import run_import
 
+from .importing import import_order
 from .multivi_configurations import CONFIGURATIONS
 from .multivi_oracle import simulate
 
@@ -79,12 +79,9 @@ def _totalvi(folder: Path) -> np.ndarray:
 
 
 def _import(save: Path, scratch: Path, cells: Path | None = None) -> pd.DataFrame:
-    out = scratch / "bundle"
-    out.mkdir(parents=True)
-    options = ImportOptions("oracle", cells=CellOptions(path=cells))
-    order = ImportOrder(find_save(save), "oracle", options, scratch, out, threads=1)
+    order = import_order(save, scratch, CellOptions(path=cells))
     run_import(order, lambda: 1, lambda _stage, _share: None)
-    return pd.read_parquet(out / CELLS_FILE)
+    return pd.read_parquet(order.out / CELLS_FILE)
 
 
 @pytest.mark.parametrize("kind", [_multivi, _totalvi])

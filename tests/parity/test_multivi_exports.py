@@ -13,12 +13,11 @@ from models_store.gene_panel import Genes, Modality
 from models_store.manifest import Covariate, Manifest, Provenance
 from models_store.multivi_export import multi_attributes, multi_state_dict, var_names
 from models_store.scvi_export import QueryColumns
-from worker.imports.files import find_save
-from worker.imports.order import ImportOptions, ImportOrder
 from worker.imports.reference import read_model
 from worker.mudata_files import write_h5mu
 
 from .errors import error
+from .importing import import_order
 from .multivi_configurations import CONFIGURATIONS
 from .multivi_oracle import build
 
@@ -104,7 +103,7 @@ def test_scvi_tools_loads_it(name: str, tmp_path: Path) -> None:
     assert error(found.v, torch.as_tensor(variance)) < 1e-5
     # What scvi-tools' own query model holds, but for what neither network looks at.
     for path, values in multi_state_dict(side.network).items():
-        theirs = side.model.module.state_dict()[path]
+        theirs = side.module.state_dict()[path]
         assert values.shape == theirs.shape, path
 
 
@@ -112,16 +111,7 @@ def test_scvi_tools_loads_it(name: str, tmp_path: Path) -> None:
 def test_what_is_exported_can_be_imported(name: str, tmp_path: Path) -> None:
     manifest, side = _manifest(name), build(name).query
     _written(tmp_path / "model", name, manifest)
-    (tmp_path / "out").mkdir()
-    order = ImportOrder(
-        find_save(tmp_path / "model"),
-        "again",
-        ImportOptions("again"),
-        tmp_path,
-        tmp_path / "out",
-        threads=1,
-    )
-    again = read_model(order)
+    again = read_model(import_order(tmp_path / "model", tmp_path / "work"))
     assert again.save.batch.categories == ("a", "b", "c", "d")
     assert again.save.features == manifest.genes.ids
     assert again.save.size_factor_key == manifest.size_factor_key

@@ -14,11 +14,10 @@ from app.problems import InconsistentSave, UnsupportedSave
 from models_store.bundle import load_bundle
 from models_store.manifest import Architecture
 from models_store.multivi import MULTIVI
-from worker.imports.files import find_save
-from worker.imports.order import ImportOptions, ImportOrder
 from worker.imports.reference import read_model, run_import
 
 from .errors import error
+from .importing import import_order
 from .multivi_configurations import CONFIGURATIONS
 from .multivi_oracle import cells_of, train_reference
 
@@ -27,12 +26,6 @@ pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 LIMIT = 1e-5
 TRIMODAL = "MULTIVI: genes, regions, proteins, unpaired, encoded, deep"
 PAIRED = "MULTIVI: scvi-tools' own defaults, genes and regions, paired"
-
-
-def _order(save: Path, scratch: Path) -> ImportOrder:
-    out = scratch / "bundle"
-    out.mkdir(parents=True)
-    return ImportOrder(find_save(save), "oracle", ImportOptions("oracle"), scratch, out, threads=1)
 
 
 def _edited(save: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -65,7 +58,7 @@ def test_an_imported_model(name: str, tmp_path: Path) -> None:
     configuration = CONFIGURATIONS[name]
     theirs = train_reference(configuration)
     theirs.save(tmp_path / "save")
-    order = _order(tmp_path / "save", tmp_path / "work")
+    order = import_order(tmp_path / "save", tmp_path / "work")
     model = read_model(order)
     assert model.kind == "multivi"
     assert model.architecture == _told(name)
@@ -79,7 +72,7 @@ def test_an_imported_model(name: str, tmp_path: Path) -> None:
 def test_a_sealed_bundle(tmp_path: Path) -> None:
     theirs = train_reference(CONFIGURATIONS[TRIMODAL])
     theirs.save(tmp_path / "save")
-    order = _order(tmp_path / "save", tmp_path / "work")
+    order = import_order(tmp_path / "save", tmp_path / "work")
     manifest = run_import(order, lambda: 1, lambda _stage, _share: None).manifest
     kinds = {run.kind: run.count for run in manifest.genes.modalities or ()}
     assert kinds == {"gene": 30, "region": 36, "protein": 5}
@@ -139,7 +132,7 @@ def test_older_saves(
     theirs = train_reference(CONFIGURATIONS[PAIRED])
     theirs.save(tmp_path / "save")
     _edited(tmp_path / "save", change)
-    model = read_model(_order(tmp_path / "save", tmp_path / "work"))
+    model = read_model(import_order(tmp_path / "save", tmp_path / "work"))
     told = _told(PAIRED).model_copy(update={"modality_penalty": penalty})
     assert model.architecture == told
     _assert_encodes_as(model.network, theirs)
@@ -160,7 +153,7 @@ def test_sizes_that_an_older_save_leaves_to_the_data(tmp_path: Path) -> None:
         held["attr_dict"]["init_params_"]["non_kwargs"] |= {"n_hidden": None, "n_latent": None}
 
     _edited(tmp_path / "save", change)
-    found = read_model(_order(tmp_path / "save", tmp_path / "work"))
+    found = read_model(import_order(tmp_path / "save", tmp_path / "work"))
     assert (found.architecture.n_hidden, found.architecture.n_latent) == (8, 2)
     _assert_encodes_as(found.network, model)
 
@@ -175,7 +168,7 @@ def test_a_save_with_one_size_factor_encodes_its_depth(tmp_path: Path) -> None:
     theirs = train_reference(CONFIGURATIONS[PAIRED])
     theirs.save(tmp_path / "save")
     _edited(tmp_path / "save", with_one)
-    order = _order(tmp_path / "save", tmp_path / "work")
+    order = import_order(tmp_path / "save", tmp_path / "work")
     model = read_model(order)
     assert isinstance(model.network, MULTIVI)
     assert (model.architecture.library, model.architecture.depth_factor) == ("size_factor", False)
@@ -246,7 +239,7 @@ def test_refused(
     train_reference(CONFIGURATIONS[PAIRED]).save(tmp_path / "save")
     _edited(tmp_path / "save", change)
     with pytest.raises(problem) as raised:
-        read_model(_order(tmp_path / "save", tmp_path / "work"))
+        read_model(import_order(tmp_path / "save", tmp_path / "work"))
     assert says in str(raised.value.args)
 
 
@@ -258,6 +251,6 @@ def test_sizes_that_a_save_leaves_to_the_data(tmp_path: Path) -> None:
     model.is_trained_ = True
     model.module.eval()
     model.save(tmp_path / "save")
-    found = read_model(_order(tmp_path / "save", tmp_path / "work"))
+    found = read_model(import_order(tmp_path / "save", tmp_path / "work"))
     assert (found.architecture.n_hidden, found.architecture.n_latent) == (6, 2)
     _assert_encodes_as(found.network, model)

@@ -17,11 +17,10 @@ from models_store.scvi_export import QueryColumns
 from models_store.scvi_weights import ConvertedModel
 from models_store.totalvi import TOTALVI
 from models_store.totalvi_export import PROTEINS, total_attributes, total_state_dict
-from worker.imports.files import find_save
-from worker.imports.order import ImportOptions, ImportOrder
 from worker.imports.reference import _panel, read_model
 
 from .errors import error
+from .importing import import_order
 from .totalvi_oracle import TOTALVI_CONFIGURATIONS, build, simulate
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
@@ -111,16 +110,7 @@ def test_what_is_exported_can_be_imported(tmp_path: Path) -> None:
     name = EXPORTABLE[0]
     cells = simulate(TOTALVI_CONFIGURATIONS[name], query=True)
     _written(tmp_path / "model", name, cells)
-    (tmp_path / "out").mkdir()
-    order = ImportOrder(
-        find_save(tmp_path / "model"),
-        "again",
-        ImportOptions("again"),
-        tmp_path,
-        tmp_path / "out",
-        threads=1,
-    )
-    again: ConvertedModel = read_model(order)
+    again: ConvertedModel = read_model(import_order(tmp_path / "model", tmp_path / "work"))
     assert isinstance(again.network, TOTALVI)
     side = build(name).query
     assert again.save.batch.categories == ("a", "b", "c", "d")
@@ -129,4 +119,4 @@ def test_what_is_exported_can_be_imported(tmp_path: Path) -> None:
         mine = side.network.posterior(side.network.project(them), them.codes)
         found = again.network.posterior(again.network.project(them), them.codes)
     assert torch.allclose(mine.m, found.m, atol=1e-6)
-    assert load_file(tmp_path / "save" / "weights.safetensors")
+    assert load_file(tmp_path / "work" / "save" / "weights.safetensors")

@@ -13,22 +13,16 @@ from app.problems import Problem
 from models_store.cells import Cells
 from models_store.scvi_weights import ConvertedModel
 from models_store.totalvi import TOTALVI
-from worker.imports.files import find_save
-from worker.imports.order import ImportOptions, ImportOrder
 from worker.imports.reference import read_model, run_import
 
 from .errors import error
-from .totalvi_oracle import TOTALVI_CONFIGURATIONS, _cells, _tensors, train_reference
+from .importing import import_order
+from .sides import tensors_of
+from .totalvi_oracle import TOTALVI_CONFIGURATIONS, _cells, train_reference
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
 LIMIT = 1e-5
-
-
-def _order(save: Path, scratch: Path) -> ImportOrder:
-    out = scratch / "bundle"
-    out.mkdir(parents=True)
-    return ImportOrder(find_save(save), "oracle", ImportOptions("oracle"), scratch, out, threads=1)
 
 
 def _edited(save: Path, version: str, *, without: str) -> None:
@@ -54,11 +48,11 @@ def _posterior(model: ConvertedModel, name: str, tensors: dict[str, Tensor]) -> 
 def test_an_imported_model(name: str, tmp_path: Path) -> None:
     theirs = train_reference(TOTALVI_CONFIGURATIONS[name])
     theirs.save(tmp_path / "save")
-    model = read_model(_order(tmp_path / "save", tmp_path / "work"))
+    model = read_model(import_order(tmp_path / "save", tmp_path / "work"))
     assert model.kind == "totalvi"
     assert model.architecture == TOTALVI_CONFIGURATIONS[name].architecture
     mean, variance = theirs.get_latent_representation(return_dist=True)
-    found = _posterior(model, name, _tensors(theirs))
+    found = _posterior(model, name, tensors_of(theirs))
     assert error(found[0], torch.as_tensor(mean)) < LIMIT
     assert error(found[1], torch.as_tensor(variance)) < LIMIT
 
@@ -71,10 +65,10 @@ def test_a_save_keeps_the_maths_of_its_version(version: str, tmp_path: Path) -> 
     theirs.save(tmp_path / "save")
     since = version == "1.3.2"
     _edited(tmp_path / "save", version, without="" if since else "log_per_batch_efficiency")
-    model = read_model(_order(tmp_path / "save", tmp_path / "work"))
+    model = read_model(import_order(tmp_path / "save", tmp_path / "work"))
     assert model.architecture.background == ("exp" if version == "1.1.2" else "softplus")
     assert model.architecture.protein_efficiency == since
-    tensors = _tensors(theirs)
+    tensors = tensors_of(theirs)
     parts = [tensors["X"], tensors["proteins"]]
     if since:
         parts = [part / (1 + part.mean(1, keepdim=True)) for part in parts]
@@ -89,7 +83,9 @@ def test_a_bundle_of_genes_and_proteins(tmp_path: Path) -> None:
     name = "TOTALVI: panels, protein-batch dispersion, proteins missing"
     theirs = train_reference(TOTALVI_CONFIGURATIONS[name])
     theirs.save(tmp_path / "save")
-    imported = run_import(_order(tmp_path / "save", tmp_path / "work"), lambda: 1, lambda *_: None)
+    imported = run_import(
+        import_order(tmp_path / "save", tmp_path / "work"), lambda: 1, lambda *_: None
+    )
     manifest = imported.manifest
     assert manifest.kind == "totalvi"
     assert manifest.genes.counts() == {"gene": 30, "region": 0, "protein": 6}
@@ -104,7 +100,7 @@ def test_cells_with_their_proteins(name: str, tmp_path: Path) -> None:
     """Of the file beside the save: genes of X, and proteins of the table that the save names."""
     theirs = train_reference(TOTALVI_CONFIGURATIONS[name])
     theirs.save(tmp_path / "save", save_anndata=True)
-    order = _order(tmp_path / "save", tmp_path / "work")
+    order = import_order(tmp_path / "save", tmp_path / "work")
     imported = run_import(order, lambda: 1, lambda *_: None)
     table = pd.read_parquet(order.out / "cells.parquet")
     mean = table[[f"latent_{i}" for i in range(4)]].to_numpy()
@@ -126,7 +122,7 @@ def test_proteins_that_the_save_alone_names(width: int, tmp_path: Path) -> None:
     adata = anndata.read_h5ad(tmp_path / "save" / "adata.h5ad")
     adata.obsm["proteins"] = adata.obsm["proteins"].to_numpy()[:, :width]
     adata.write_h5ad(tmp_path / "save" / "adata.h5ad")
-    order = _order(tmp_path / "save", tmp_path / "work")
+    order = import_order(tmp_path / "save", tmp_path / "work")
     if width != 6:
         with pytest.raises(Problem, match="does not name its columns"):
             run_import(order, lambda: 1, lambda *_: None)
@@ -150,7 +146,10 @@ def test_a_published_model_encodes_as_scvi_tools_does(name: str, tmp_path: Path)
 
     if not (MODELS / name).is_dir():
         pytest.skip(f"{name} is not at hand (shared/models)")
-    model, rng = read_model(_order(MODELS / name, tmp_path / "work")), np.random.default_rng(0)
+    model, rng = (
+        read_model(import_order(MODELS / name, tmp_path / "work")),
+        np.random.default_rng(0),
+    )
     adata = anndata.AnnData(rng.poisson(3.0, (40, 100)).astype(np.float32))
     adata.var_names = list(model.save.genes)
     adata.obs["batch"] = rng.choice(model.save.batch.categories, 40)

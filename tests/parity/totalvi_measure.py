@@ -17,9 +17,10 @@ from models_store.totalvi import TOTALVI
 
 from .errors import Errors, error
 from .measure import KL_WEIGHTS
+from .sides import Case
 from .steps import Both, five_steps, noise_for, one_gradient
 from .totalvi_convert import translate
-from .totalvi_oracle import TotalCase, TotalSide, build, fixed_noise
+from .totalvi_oracle import TotalSide, build, fixed_noise
 
 
 @functools.cache
@@ -44,7 +45,7 @@ def _their_loss(module: Any, tensors: dict[str, Tensor], noise: Noise, weight: f
 
 
 @torch.no_grad()
-def _forward(case: TotalCase, side: TotalSide) -> Errors:
+def _forward(case: Case, side: TotalSide) -> Errors:
     network, cells = side.network, side.cells
     noise = noise_for(network, len(cells.x), seed=1)
     terms = network.loss_terms(cells, noise)
@@ -78,7 +79,7 @@ def _latent_error(side: TotalSide, posterior: Posterior) -> Errors:
     return {"latent, in standard errors": float(((ours - theirs) / standard_error).abs().max())}
 
 
-def _output_errors(case: TotalCase, side: TotalSide, posterior: Posterior, noise: Noise) -> Errors:
+def _output_errors(case: Case, side: TotalSide, posterior: Posterior, noise: Noise) -> Errors:
     """Normalised expression and protein foreground, decoded into the first reference batch."""
     network, cells = side.network, side.cells
     batch = case.configuration.reference_batches[0]

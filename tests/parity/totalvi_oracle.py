@@ -16,13 +16,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from models_store.cells import Cells, Noise, select_cells
+from models_store.cells import Cells, Noise
 from models_store.manifest import Architecture, Kind
 from models_store.protein_panels import measured_proteins
 from models_store.surgery import graft
 from models_store.totalvi import TOTALVI
 
 from .departures import depart, drawn, load_new, new_columns
+from .sides import Case, Side, codes_of, latent_of, tensors_of
 from .totalvi_convert import layers, translate
 
 N_GENES, N_PROTEINS, N_HIDDEN, N_LATENT = 30, 6, 16, 4
@@ -110,33 +111,10 @@ TOTALVI_CONFIGURATIONS = {
 
 
 @dataclass(frozen=True)
-class TotalSide:
-    """One of the two networks that are compared, in both implementations, and its cells."""
+class TotalSide(Side):
+    """One of the two networks, with the latents that scvi-tools gave."""
 
-    model: Any
-    network: TOTALVI
-    tensors: dict[str, Tensor]
-    cells: Cells
     latent: np.ndarray
-
-    @property
-    def module(self) -> Module:
-        return self.model.module
-
-    def minibatch(self, index: Tensor) -> tuple[dict[str, Tensor], Cells]:
-        """The same cells for both."""
-        return {k: v[index] for k, v in self.tensors.items()}, select_cells(self.cells, index)
-
-
-@dataclass(frozen=True)
-class TotalCase:
-    """A configuration, ready to be compared: before surgery and after it."""
-
-    configuration: TotalConfiguration
-    reference: TotalSide
-    query: TotalSide
-    trains: dict[str, Tensor]
-    """For scvi-tools' parameters, 1 where Cellgraft trains and 0 where it departs."""
 
 
 def simulate(configuration: TotalConfiguration, *, query: bool) -> Any:
@@ -215,22 +193,14 @@ def train_reference(configuration: TotalConfiguration) -> Any:
     return model
 
 
-def _tensors(model: Any) -> dict[str, Tensor]:
-    (tensors,) = model._make_data_loader(model.adata, batch_size=model.adata.n_obs)
-    return {name: t for name, t in tensors.items() if isinstance(t, Tensor)}
-
-
 def _cells(configuration: TotalConfiguration, tensors: dict[str, Tensor]) -> Cells:
-    """scvi-tools' minibatch as ours; its codes put new categories last, as ours do."""
-    extra, size = tensors.get("extra_categorical_covs"), tensors.get("size_factor")
-    codes = [tensors["batch"].long().squeeze(1)]
-    if extra is not None:
-        codes += list(extra.long().unbind(1))
+    """scvi-tools' minibatch as ours."""
+    codes, size = codes_of(tensors), tensors.get("size_factor")
     panel = tensors["panel"].long().squeeze(1) if configuration.panels else None
     proteins = tensors["proteins"]
     return Cells(
         x=torch.cat([tensors["X"], proteins], dim=-1),
-        codes=tuple(codes),
+        codes=codes,
         continuous=tensors.get("extra_continuous_covs"),
         labels=tensors["labels"].long().squeeze(1),
         size_factor=None if size is None else size.squeeze(1),
@@ -240,7 +210,7 @@ def _cells(configuration: TotalConfiguration, tensors: dict[str, Tensor]) -> Cel
 
 
 @functools.cache
-def build(name: str) -> TotalCase:
+def build(name: str) -> Case:
     """Train the reference, do surgery on both sides, copy scvi-tools' new columns into ours."""
     import scvi
 
@@ -259,7 +229,7 @@ def build(name: str) -> TotalCase:
         simulate(configuration, query=True), reference, accelerator="cpu"
     )
     query.is_trained_ = True  # else it refuses to encode before training
-    tensors = _tensors(reference), _tensors(query)
+    tensors = tensors_of(reference), tensors_of(query)
     new = [set(configuration.query_batches) - set(configuration.reference_batches)]
     new += [set(there) - set(here) for here, there in configuration.extra.values()]
     grafted = graft(network, [len(values) for values in new])
@@ -267,17 +237,12 @@ def build(name: str) -> TotalCase:
     depart(query.module, layers(grafted))
     load_new(grafted, translate(grafted, query.module.state_dict()))
     sides = [
-        TotalSide(model, net, t, _cells(configuration, t), _latent(model))
+        TotalSide(model, net, t, _cells(configuration, t), latent_of(model))
         for model, net, t in zip(
             (reference, query), (network.eval(), grafted), tensors, strict=True
         )
     ]
-    return TotalCase(configuration, sides[0], sides[1], _trainable(query.module, grafted))
-
-
-def _latent(model: Any) -> np.ndarray:
-    torch.manual_seed(0)
-    return np.asarray(model.get_latent_representation())
+    return Case(configuration, sides[0], sides[1], _trainable(query.module, grafted))
 
 
 def _trainable(module: Module, grafted: TOTALVI) -> dict[str, Tensor]:

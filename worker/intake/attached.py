@@ -46,6 +46,8 @@ class Attached:
     """How many entries each row stores; None before it is proved."""
     rows: Array | None = None
     """For each cell of the query its row here, -1 where it has none. None: one row for each."""
+    asked: bool | None = None
+    """Of a table of obsm: whether the caller named it. None: it is no such table."""
 
     @classmethod
     def of_kind(

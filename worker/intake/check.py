@@ -156,22 +156,25 @@ class _Check:
         if obs is not None and self.request.input == "counts":
             with self.findings.collecting(), within_memory("/obsm"):
                 self.attached = query.attached(obs, self.findings)
-                tell_joined(self.attached, self.findings)
         with self.findings.collecting(), within_memory("/X"):
             sink = self.sink if not self.findings.errors else NoSink()
             wanted, beside = self.request.wanted, self.attached
             found = CountsSearch(query, wanted, self.limits, obs, sink, beside).find()
+            self.attached = found.beside.named
+            found.beside.tell(self.findings)
+        tell_joined(self.attached, self.findings)
         with self.findings.collecting():
             var = query.genes(found.matrix if found else None, self.findings)
         return found, obs, var
 
     def _matrix(self, query: QueryFile, found: Found, obs: Table | None, var: Table | None) -> None:
         matrix = found.matrix
-        n_cells, n_genes = matrix.shape
-        n_features = n_genes + sum(each.width for each in self.attached)
-        self.facts |= {"n_cells": n_cells, "n_genes": n_features, **found.facts()}
+        n_features = found.beside.width
+        self.facts |= {"n_cells": matrix.shape[0], "n_genes": n_features, **found.facts()}
         with self.findings.collecting(), within_memory(matrix.path):
             self.facts["dropped"] = query.dropped(matrix)
+            if left := found.beside.dropped():
+                self.facts["dropped"].setdefault("obsm", []).extend(left)
             if obs is not None:
                 self.facts["dropped"]["obs"] = obs.unread
             self._counts(query, found, *self._fitting(matrix, obs, var))

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from app.problems import Problem
-from worker.intake.attached import Attached, widened
+from worker.intake.attached import Attached
+from worker.intake.beside import Beside
 from worker.intake.candidates import NO_COUNTS, WHOLE, Candidate, in_order
 from worker.intake.classes import CODES, Judged, judge, sample_rows
 from worker.intake.counts import Totals, write_counts
@@ -49,6 +50,7 @@ class Found:
 
     matrix: Matrix
     survey: Survey
+    beside: Beside
     judged: Judged | None = None
     totals: Totals | None = None
     """None where nothing of worth was written."""
@@ -151,7 +153,8 @@ class CountsSearch:
         return found
 
     def _read(self, matrix: Matrix, *, to_end: bool) -> Found:
-        found = Found(matrix, Survey(whole=self.wanted.whole))
+        beside = Beside.of(self.query, matrix, self.attached)
+        found = Found(matrix, Survey(whole=self.wanted.whole), beside)
         try:
             check_size(matrix, self.limits)
             blocks = self.query.blocks(matrix, found.survey)
@@ -165,10 +168,8 @@ class CountsSearch:
         return found
 
     def _write(self, blocks: Iterator[RowBlock], found: Found) -> Totals:
-        n_cells, n_genes = found.matrix.shape
-        beside = [each for each in self.attached if each.n_cells == n_cells]
-        shape = (n_cells, n_genes + sum(each.width for each in beside))
-        rows = widened(blocks, n_genes, beside, self.limits)
+        shape = (found.matrix.shape[0], found.beside.width)
+        rows = found.beside.blocks(blocks, self.limits)
         return write_counts(rows, shape, self.sink, found.survey)
 
     def _judge(self, first: list[RowBlock], found: Found) -> Judged | None:

@@ -14,7 +14,6 @@ from worker.intake.tables import Table
 COLUMNS = ("feature_types", "feature_type")
 MODALITY = "modality"
 """A column of that name counts where it names what is no gene: other files call other things so."""
-TYPE_COLUMNS = (*COLUMNS, MODALITY)
 GENE_EXPRESSION = "Gene Expression"
 MOST_TYPES = 20
 """A column of types says few different things; one that any of them is a gene."""

@@ -48,6 +48,7 @@ def join_attached(
                 yield RowBlock(first + block.first, moved.indptr, moved.indices, moved.values)
             first += cells
 
+    asked = {each.asked for part in parts for each in part}
     names = ", ".join(dict.fromkeys(each.name for part in parts for each in part))
     return Attached(
         name=names,
@@ -57,6 +58,7 @@ def join_attached(
         n_rows=sum(n_cells),
         read=read,
         sizes=_sizes(parts, n_cells),
+        asked=asked.pop() if len(asked) == 1 else None,
     )
 
 

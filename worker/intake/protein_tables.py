@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +59,7 @@ class ProteinTables:
                 f"obsm has no table {self.key!r}; it has {listed}.",
                 "Send the file again with one of these as proteins_key=..., or without.",
             )
-        return self._open(self.key, cells).proved()
+        return replace(self._open(self.key, cells).proved(), asked=True)
 
     def likely(self) -> list[str]:
         """The tables whose names tell of proteins; the usual one alone where it is there."""
@@ -68,7 +68,7 @@ class ProteinTables:
 
     def proved(self, key: str, cells: pa.Array) -> Attached:
         """Raises Problem where the table does not fit the cells, or holds no counts."""
-        return self._open(key, cells).proved()
+        return replace(self._open(key, cells).proved(), asked=False)
 
     def _keys(self) -> list[str]:
         return self.source.keys(f"{self.root}/obsm")

@@ -50,10 +50,8 @@ def test_a_row_for_each_cell_and_a_share_for_each_gene(
 
 
 def test_a_value_is_the_mean_over_draws_of_the_scale(
-    recommended: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recommended: Reference, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(decoding, "DRAWS", 1)
-    drawn = torch.randn(1, 4, generator=torch.Generator().manual_seed(decoding.SEED))
     cells = simulate({"ref-b": 40}, seed=4)
     ordered = order(
         recommended,
@@ -69,9 +67,18 @@ def test_a_value_is_the_mean_over_draws_of_the_scale(
     code = recommended.manifest.batch.categories.index("ref-b")
     with torch.no_grad():
         q = network.z_encoder(network.z_encoder.layers.project(torch.log1p(x)), (code,))
-        z = q.m + q.v.sqrt() * drawn
-        expected = torch.softmax(network.decoder.scale(network.decoder.layers(z, (code,))), -1)
+        each = [
+            torch.softmax(network.decoder.scale(network.decoder.layers(z, (code,))), -1)
+            for z in (q.m + q.v.sqrt() * noise for noise in decoding.draws(4))
+        ]
+    expected = torch.stack(each).mean(0)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-7)
+
+
+def test_draws_have_the_mean_and_the_variance_of_what_they_are_drawn_from() -> None:
+    drawn = decoding.draws(5)
+    assert torch.allclose(drawn.mean(0), torch.zeros(5), atol=1e-6)
+    assert torch.allclose(drawn.pow(2).mean(0), torch.ones(5), atol=1e-5)
 
 
 def test_another_batch_to_decode_into_changes_values(

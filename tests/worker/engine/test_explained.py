@@ -224,6 +224,15 @@ def test_thinning_keeps_shares_and_takes_fractions() -> None:
     assert np.array_equal(thinned_rows(rows[[1, 0]], 100).toarray(), found[[1, 0]])
 
 
+def test_counts_of_any_size_are_thinned() -> None:
+    """Values that are taken as they are may be as large as float32 goes."""
+    counts = np.array([[1, 2, 0, 3], [5, 5, 5, 5]], dtype=np.float32) * np.float32(6e37)
+    found = thinned_rows(sp.csr_matrix(counts), 1000).toarray()
+    totals = found.sum(axis=1)
+    assert totals == pytest.approx([1000, 1000], rel=0.15)
+    assert found[0, 3] == pytest.approx(500, rel=0.2)
+
+
 def test_mixtures_lie_between(atlas: Atlas) -> None:
     half = joined(tissue("lung", 150, seed=5), tissue("pancreas", 150, seed=5))
     values = [

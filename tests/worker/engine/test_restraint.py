@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models_store.recipe import RECIPES
-from tests.worker.engine.simulated import Reference, nothing, simulate
+from tests.worker.engine.simulated import Reference, build_reference, nothing, simulate
 from tests.worker.engine.test_mapping import order
 from worker.mapping import run_mapping
 from worker.mixing import mixing, remoteness
@@ -41,7 +41,7 @@ def test_what_takes_a_well_mixed_batch_away_is_not() -> None:
     found = restrain(reference, leaving(query, 6.0), 1.0)
     assert found.share < 0.2
     assert found.mixing_fitted < 0.1 < found.mixing_start
-    assert found.mixing == pytest.approx(found.mixing_start)
+    assert found.mixing == pytest.approx(found.mixing_start, rel=0.05)
 
 
 @pytest.mark.parametrize("kept", [0.95, 0.7])
@@ -51,8 +51,9 @@ def test_some_of_it_is_where_some_mixing_may_go(kept: float) -> None:
     found = restrain(reference, place, kept)
     assert 0 < found.share < 1
     # Between two places that were looked at the share is taken as linear.
-    there = mixing(reference, place(found.share)) / mixing(reference, query)
-    assert there == pytest.approx(kept, abs=0.1)
+    there = mixing(reference, place(found.share))
+    assert there / mixing(reference, query) == pytest.approx(kept, abs=0.1)
+    assert found.mixing == there
 
 
 def test_less_is_kept_the_further_it_may_go() -> None:
@@ -100,7 +101,7 @@ def test_a_batch_that_is_nearest_and_keeps_to_itself_goes_back_to_where_it_is_mi
     found = restrain(reference, place, 1.0, to_nearest=True)
     assert found.nearest > 0.9
     assert found.share < 0.5 * found.nearest
-    assert found.mixing == pytest.approx(found.mixing_start)
+    assert found.mixing == pytest.approx(found.mixing_start, rel=0.05)
 
 
 @given(st.floats(-0.3, 1.3), st.floats(0.1, 10))
@@ -140,11 +141,26 @@ def test_a_mapping_tells_how_far_it_went_and_keeps_its_mixing(
         ordered = order(reference, tmp_path / recipe, simulate({"c": 150}), recipe=recipe)
         (told[recipe],) = run_mapping(ordered, ReferenceCache(), nothing)["batches"]
     restraint = told["default"]["restraint"]
+    assert told["converged"]["restraint"] is told["forward"]["restraint"] is None
+    if not reference.manifest.surgery_has_effect:
+        assert restraint is None
+        return
     assert RECIPES["default"].mixing_kept == 1.0
-    assert restraint["mixing"] >= restraint["mixing_forward"] - 1e-3
+    assert restraint["mixing"] >= 0.98 * restraint["mixing_forward"]
     assert 0 <= restraint["share"] <= restraint["nearest"] <= 1
     assert RECIPES["default"].to_nearest
     assert told["default"]["trusted"] == 1.0
-    assert told["converged"]["restraint"] is told["forward"]["restraint"] is None
     if restraint["share"] == 0:
         assert told["default"]["shrinkage"] == 0
+
+
+def test_rows_that_move_no_cell_are_not_held_back(tmp_path: Path) -> None:
+    """A decoder's rows alone: latents say nothing of them, and decoded values need them."""
+    blind = build_reference(
+        tmp_path / "r", simulate({"a": 200, "b": 200}), architecture={"encode_covariates": False}
+    )
+    ordered = order(blind, tmp_path, simulate({"c": 300}))
+    (told,) = run_mapping(ordered, ReferenceCache(), nothing)["batches"]
+    assert told["restraint"] is None
+    assert told["movement"]["max"] == 0.0
+    assert told["elbo_after"] > told["elbo_before"] + 0.1
