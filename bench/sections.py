@@ -17,12 +17,13 @@ LANDINGS = {
         "MULTIVI: held-out cells, each mapped three times, by its RNA alone, its chromatin alone "
         "and by both. Mixing: share of the 30 neighbours that were measured another way, over "
         "chance. Nearer: share of other cells that are nearer to a cell than it is to itself, "
-        "measured another way; 0.5 is chance."
+        "measured another way; 0.5 is chance. Dropout is 0.2 on both sides; of scvi-tools' surgery "
+        "200 of its 500 epochs were run. Seconds are of a busy machine."
     ),
     "peaks": (
         "PEAKVI and POISSONVI: held-out cells, mapped as a batch of their own. Mixing: share of "
         "the reference's cells among the 30 neighbours, over chance. Held-out reconstruction: "
-        "nats a cell, less is better."
+        "nats a cell, less is better; scvi-tools stops by the same cells."
     ),
 }
 """Benchmarks of where cells land, and what their figures are."""
@@ -162,7 +163,7 @@ def _over_seeds(seeds: list[Mapping[str, float]], column: str) -> str:
     if not values:
         return ""
     mean, low, high = (
-        f"{value:,.1f}" if value >= 100 else number(value)
+        f"{value:.0f}" if value % 1 == 0 else f"{value:,.1f}" if value >= 100 else number(value)
         for value in (fmean(values), min(values), max(values))
     )
     return mean if low == high else f"{mean} ({low} to {high})"
