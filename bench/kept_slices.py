@@ -47,14 +47,30 @@ class KeptSlices:
         part.replace(self._path)
 
 
-def means_by_side(slices: Slices) -> dict[str, Any]:
-    """Means over seeds, and how many, of slices `seed N, SIDE` that hold figures by way."""
-    found: dict[str, list[Mapping[str, float]]] = {}
+def by_side(slices: Slices) -> dict[str, list[Mapping[str, float]]]:
+    """Figures of each seed by `SIDE, way`, of slices `seed N, SIDE` that hold figures by way.
+
+    A seed is another split, so means compare only over the same ones: seeds that lack a side are
+    left out where others have them all.
+    """
+    seeds: dict[str, dict[str, Mapping[str, Any]]] = {}
     for at, ways in sorted(slices.items()):
-        for way, figures in ways.items():
-            found.setdefault(f"{at.partition(', ')[2]}, {way}", []).append(figures)
+        seed, _, side = at.partition(", ")
+        seeds.setdefault(seed, {})[side] = ways
+    n_sides = max(len(sides) for sides in seeds.values())
+    found: dict[str, list[Mapping[str, float]]] = {}
+    for sides in seeds.values():
+        if len(sides) == n_sides:
+            for side, ways in sides.items():
+                for way, figures in ways.items():
+                    found.setdefault(f"{side}, {way}", []).append(figures)
+    return found
+
+
+def means_by_side(slices: Slices) -> dict[str, Any]:
+    """Means over seeds, and how many, of slices as `by_side` takes them."""
     return {
         name: {"seeds": len(seeds)}
         | {each: round(statistics.mean(seed[each] for seed in seeds), 4) for each in seeds[0]}
-        for name, seeds in found.items()
+        for name, seeds in by_side(slices).items()
     }

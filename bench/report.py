@@ -19,6 +19,7 @@ PARTS: tuple[tuple[str, str | None, Callable[[Results], Iterator[str]]], ...] = 
     ("Seconds per epoch", "epochs", sections.epochs),
     ("Time against cells", "sizes", sections.sizes),
     ("Which term is next", "parts", sections.next_terms),
+    ("Where cells land", None, sections.landings),
     ("Where and when", None, sections.machines),
 )
 """A heading, the plot below it, and its table."""

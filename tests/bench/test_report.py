@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from bench import plots, report
+from bench.kept_slices import means_by_side
 from bench.report import BEGIN, END
 from tests.frame.documents import ROOT
 
@@ -49,6 +50,30 @@ def test_figures_of_one_benchmark_alone_make_a_page() -> None:
     assert "| `warm` | 2.00 s | **b - c**, 1.50 s (75%) | a - b 25% |" in made
     assert "performance/parts.png" in made
     assert "performance/epochs.png" not in made
+
+
+def test_where_cells_land_is_told_over_seeds() -> None:
+    slices = {
+        f"seed {seed}, Cellgraft": {"forward": {"mixing": mixing}, "building": {"epochs": 40}}
+        for seed, mixing in enumerate((0.5, 0.7))
+    }
+    made = report.figures({"peaks": FOUND | {"slices": slices}})
+    assert "|  | seeds | mixing | epochs |" in made
+    assert "| Cellgraft, forward | 2 | 0.600 (0.500 to 0.700) |  |" in made
+    assert "| Cellgraft, building | 2 |  | 40 |" in made
+
+
+def test_means_of_sides_are_over_the_seeds_that_all_have() -> None:
+    """A seed is another split, so means over other seeds cannot be compared."""
+    slices = {
+        "seed 0, Cellgraft": {"forward": {"mixing": 0.5}},
+        "seed 0, scvi-tools": {"surgery": {"mixing": 0.4}},
+        "seed 1, Cellgraft": {"forward": {"mixing": 0.9}},
+    }
+    assert means_by_side(slices) == {
+        "Cellgraft, forward": {"seeds": 1, "mixing": 0.5},
+        "scvi-tools, surgery": {"seeds": 1, "mixing": 0.4},
+    }
 
 
 def test_every_benchmark_with_a_plot_is_drawn(tmp_path) -> None:
