@@ -25,6 +25,7 @@ from tests.worker.engine.simulated import (
     write_canonical,
 )
 from tests.worker.engine.test_mapping import order
+from tests.worker.engine.test_regions import say_types
 from worker.alignment import AlignedCounts
 from worker.building import run_build
 from worker.canonical import CanonicalQuery
@@ -40,12 +41,6 @@ N_PROTEINS = 12
 TYPES = ["Gene Expression"] * (N_GENES - N_PROTEINS) + ["Antibody Capture"] * N_PROTEINS
 
 
-def say_types(canonical: Path) -> None:
-    """As intake writes of a file that says what its features are."""
-    table = json.loads((canonical / "genes.json").read_text())
-    (canonical / "genes.json").write_text(json.dumps(table | {"feature_types": TYPES}))
-
-
 def cells(batches: dict[str, int], *, seed: int = 0, lacking: str = "") -> Simulated:
     """Simulated cells; one batch may lack half of the proteins."""
     made = simulate(batches, seed=seed)
@@ -56,7 +51,7 @@ def cells(batches: dict[str, int], *, seed: int = 0, lacking: str = "") -> Simul
 
 def build(folder: Path, made: Simulated, **architecture: Any) -> Reference:
     write_canonical(folder / "q", made)
-    say_types(folder / "q")
+    say_types(folder / "q", TYPES)
     (folder / "bundle").mkdir()
     options = {
         "kind": "TOTALVI",
@@ -80,7 +75,7 @@ def total(tmp_path_factory: pytest.TempPathFactory) -> Reference:
 
 def latents(reference: Reference, query: Simulated, folder: Path) -> pd.DataFrame:
     write_canonical(folder, query)
-    say_types(folder)
+    say_types(folder, TYPES)
     query_here, manifest = CanonicalQuery.open(folder), reference.manifest
     design = design_query(query_here.obs(), manifest, batch_key=["batch"])
     counts = AlignedCounts(query_here, manifest.match_genes(query_here.genes()))
@@ -126,7 +121,7 @@ def test_proteins_may_vary_by_label(tmp_path: Path) -> None:
     assert isinstance(made.cvae, TOTALVI)
     assert made.cvae.proteins.dispersion.reference.shape == (2, N_PROTEINS)
     mapped = order(made, tmp_path / "query", cells({"new": 40}, seed=3), labels_key="cell_type")
-    say_types(mapped.canonical)
+    say_types(mapped.canonical, TYPES)
     run_mapping(mapped, ReferenceCache(), nothing)
     told = json.loads((mapped.out / "provenance.json").read_text())
     assert told["labels"]["n_labelled"] == 40
@@ -159,7 +154,7 @@ def test_proteins_are_decoded_for_cells_with_and_without_them(
         {"output": "normalised_expression", "features": ["GENE0", "GENE3"]},
     ]
     ordered = order(total, tmp_path, query, outputs=asked, recipe="forward")
-    say_types(ordered.canonical)
+    say_types(ordered.canonical, TYPES)
     run_mapping(ordered, ReferenceCache(), nothing)
     files = sorted(ordered.out.glob("*.parquet"))
     tables = {path.name: pd.read_parquet(path) for path in files}
