@@ -61,6 +61,8 @@ def test_a_query_when_ready(client: TestClient, database: Database, storage: Loc
                     "n_matched": 4,
                     "n_panel": 4,
                     "expected_expression_covered": 1.0,
+                    "missing": [],
+                    "unknown": [],
                 }
             ],
             "licence": None,
