@@ -15,6 +15,7 @@ from app.problems import (
     UnknownCovariate,
     UnknownLabelsColumn,
 )
+from app.wanted_outputs import wanted_outputs
 from models_store.manifest import Manifest
 
 
@@ -31,7 +32,7 @@ def check_admission(
         inspection: what intake reported of the query.
         coverage: of the reference's panel by the query's genes.
         manifest: of the reference version.
-        options: the keys, the cell filter and `force`, as the caller has them.
+        options: the keys, the cell filter, the outputs and `force`, as the caller has them.
     """
     columns = [str(column["name"]) for column in inspection.get("columns", ())]
     _check_columns(columns, manifest, options)
@@ -39,6 +40,7 @@ def check_admission(
     check_design(inspection.get("columns", ()), options)
     _check_input(inspection, manifest)
     check_genes(coverage, manifest, force=bool(options.get("force")))
+    wanted_outputs(options, manifest)
 
 
 def needed_columns(manifest: Manifest) -> list[str]:

@@ -8,6 +8,15 @@ from app.coverage import Coverage
 from app.problems import Problem, SpeciesMismatch, TooFewGenes
 from models_store.manifest import Manifest
 
+_FIX_GENES = (
+    "Upload the whole gene table, with the genes named as the reference names them (see its "
+    "/genes) in the var index or in a column of var"
+)
+_FIX_REGIONS = (
+    "Count the query's fragments in the reference's own regions (its /genes lists them), on the "
+    "same build of the genome, and upload these counts: peaks that were called anew hardly ever "
+    "have the same borders"
+)
 FORCE = "`force` maps all the same, and the verdict is then `fail`"
 
 
@@ -45,10 +54,7 @@ def _few(coverage: Coverage, manifest: Manifest) -> Problem:
     found = f"The query has {coverage.sentence} of {manifest.name}"
     needed = f"; at least {coverage.refuse_below:.0%} of both are needed"
     missing = f" Most informative of the missing {coverage.kind}s: {coverage.missing_names}."
-    fix = (
-        "Upload the whole gene table, with the genes named as the reference names them (see its "
-        "/genes) in the var index or in a column of var"
-    )
+    fix = _FIX_REGIONS if coverage.kind == "region" else _FIX_GENES
     return TooFewGenes(
         f"{found}{needed if coverage.n_matched else ''}. {_names(coverage)}{missing}",
         fix=f"{fix}; {FORCE}." if coverage.n_matched else f"{fix}.",
@@ -79,8 +85,9 @@ def _two_species(coverage: Coverage) -> str:
 
 
 def _names(coverage: Coverage) -> str:
+    theirs = "gene" if coverage.kind == "gene" else "feature"
     return (
-        f"The query's {coverage.kind}s look like {', '.join(coverage.query_examples)}; the "
+        f"The query's {theirs}s look like {', '.join(coverage.query_examples)}; the "
         f"reference's like {', '.join(coverage.reference_examples)}."
     )
 

@@ -37,11 +37,17 @@ class Output(BaseModel):
         },
     )
 
-    output: OutputName
+    output: OutputName = Field(
+        description="`normalised_expression`: each gene's share of a cell's RNA. `accessibility`: "
+        "the probability that a region is open (of POISSONVI, its share of a cell's fragments). "
+        "`protein_foreground`: expected counts of a protein beyond its background. "
+        "`protein_probability`: the probability that a protein's count is foreground. `outputs` of "
+        "a reference's description says which it gives."
+    )
     features: Annotated[list[Text], Field(min_length=1, max_length=MOST_FEATURES)] | None = Field(
         default=None,
-        description="Genes, regions or proteins as the reference names them. Default: all proteins "
-        "for outputs of proteins; the other outputs need them.",
+        description="Genes (by id or symbol), regions or proteins as the reference names them. "
+        "Default: all proteins for outputs of proteins; the other outputs need them.",
     )
     batch: Text | None = Field(
         default=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,14 +12,14 @@ KINDS: tuple[FeatureKind, ...] = ("gene", "region", "protein")
 
 WORDS: dict[str, FeatureKind] = {
     **dict.fromkeys(("gene expression", "gene", "genes", "rna", "gex", "mrna"), "gene"),
-    **dict.fromkeys(("peaks", "peak", "region", "regions", "atac", "atac-seq"), "region"),
+    **dict.fromkeys(("peaks", "peak", "region", "regions", "atac", "atac seq"), "region"),
     **dict.fromkeys(("chromatin accessibility", "accessibility"), "region"),
     **dict.fromkeys(
         ("antibody capture", "antibody", "antibodies", "protein", "proteins"), "protein"
     ),
-    **dict.fromkeys(("prot", "adt", "cite", "protein expression"), "protein"),
+    **dict.fromkeys(("prot", "adt", "cite", "cite seq", "protein expression"), "protein"),
 }
-"""What files call features of each kind, in small letters."""
+"""What files call features of each kind, in small letters and with spaces between words."""
 TYPES: dict[FeatureKind, str] = {
     "gene": "Gene Expression",
     "region": "Peaks",
@@ -28,8 +29,9 @@ TYPES: dict[FeatureKind, str] = {
 
 
 def kind_of_word(word: str) -> FeatureKind | None:
-    """The kind that a word stands for, in any case of letters; None for any other word."""
-    return WORDS.get(word.strip().lower())
+    """The kind that a word stands for, in any case of letters and with `_`, `-` or a space between
+    its parts; None for any other word."""
+    return WORDS.get(" ".join(re.split(r"[\s_-]+", word.strip().lower())))
 
 
 def kinds_of(types: Sequence[str]) -> list[FeatureKind | None]:

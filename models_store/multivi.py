@@ -40,7 +40,7 @@ from models_store.multivi_coders import (
     size_encoder,
     sizes_of,
 )
-from models_store.outputs import OutputName
+from models_store.outputs import OUTPUTS_OF, OutputName
 from models_store.reconstruction import negative_log_likelihood, reconstruction_slope
 from models_store.regions import Openness, RegionDecoder, negative_log_bernoulli, openness_slope
 
@@ -61,7 +61,7 @@ class MULTIVI(CVAE):
         "region_decoder",
         "protein_decoder",
     )
-    outputs = ("normalised_expression", "accessibility", "protein_probability")
+    outputs = OUTPUTS_OF["multivi"]
     decoded_at_mean = frozenset(outputs)
     mmd_weight: float = MMD_WEIGHT
     penalty_power: int = 0

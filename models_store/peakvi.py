@@ -17,7 +17,7 @@ from models_store.cells import Cells, Noise, Posterior, Projection, Rows, select
 from models_store.coders import Encoder
 from models_store.cvae import CVAE, LossTerms
 from models_store.layers import Codes
-from models_store.outputs import OutputName
+from models_store.outputs import OUTPUTS_OF, OutputName
 from models_store.region_kernels import can_fuse_regions
 from models_store.regions import (
     Openness,
@@ -41,7 +41,7 @@ class PEAKVI(CVAE):
 
     see_covariates: ClassVar = ("z_encoder", "depth_encoder", "decoder")
     kl_share: ClassVar[float] = KL_SHARE
-    outputs: ClassVar[tuple[OutputName, ...]] = ("accessibility",)
+    outputs: ClassVar[tuple[OutputName, ...]] = OUTPUTS_OF["peakvi"]
     decoded_at_mean: ClassVar[frozenset[OutputName]] = frozenset(outputs)
 
     def lay_out(self) -> None:

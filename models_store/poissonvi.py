@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models_store.cells import Cells
 from models_store.layers import Activation, Codes
-from models_store.outputs import OutputName
+from models_store.outputs import OUTPUTS_OF, OutputName
 from models_store.scvi import SCVI
 
 
@@ -16,7 +16,7 @@ class POISSONVI(SCVI):
     """The conditional VAE of one reference version; its likelihood is Poisson's."""
 
     activation: ClassVar[Activation] = "leaky_relu"
-    outputs: ClassVar[tuple[OutputName, ...]] = ("accessibility",)
+    outputs: ClassVar[tuple[OutputName, ...]] = OUTPUTS_OF["poissonvi"]
 
     def accessibility(
         self,

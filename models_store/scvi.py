@@ -20,7 +20,7 @@ from models_store.cells import Cells, Noise, Posterior, Projection
 from models_store.coders import Decoder, Dispersion, Encoder
 from models_store.cvae import CVAE, LossTerms
 from models_store.layers import Activation, Codes
-from models_store.outputs import OutputName
+from models_store.outputs import OUTPUTS_OF, OutputName
 from models_store.reconstruction import (
     DecoderOutput,
     Head,
@@ -46,7 +46,7 @@ class SCVI(CVAE):
     """
 
     see_covariates = ("z_encoder", "library_encoder", "decoder")
-    outputs: ClassVar[tuple[OutputName, ...]] = ("normalised_expression",)
+    outputs: ClassVar[tuple[OutputName, ...]] = OUTPUTS_OF["scvi"]
     activation: ClassVar[Activation] = "relu"
     """Of the hidden layers of encoders and decoder."""
 

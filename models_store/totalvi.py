@@ -19,7 +19,7 @@ from models_store.cells import Cells, Noise, Posterior, Projection
 from models_store.coders import Dispersion, Encoder
 from models_store.cvae import CVAE, LossTerms
 from models_store.layers import Codes
-from models_store.outputs import OutputName
+from models_store.outputs import OUTPUTS_OF, OutputName
 from models_store.protein_likelihood import (
     ProteinTerms,
     background_sd,
@@ -86,7 +86,7 @@ class TOTALVI(CVAE):
     """
 
     see_covariates = ("z_encoder", "library_encoder", "decoder")
-    outputs = ("normalised_expression", "protein_foreground", "protein_probability")
+    outputs = OUTPUTS_OF["totalvi"]
 
     def lay_out(self) -> None:
         """See `CVAE`."""

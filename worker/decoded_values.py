@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from app.wanted_outputs import WantedOutput
 from models_store.decoding import decode_block
 from worker.matched_query import MatchedQuery
 from worker.names import free_name
 from worker.projected_query import ProjectedQuery
-from worker.wanted_outputs import WantedOutput
 
 Float32 = npt.NDArray[np.float32]
 

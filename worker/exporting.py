@@ -53,8 +53,13 @@ class ExportedModel:
 
     kind: str
     n_cells: int
-    n_absent_genes: int
+    n_absent_features: int
     batch_key: str
+
+    @property
+    def module(self) -> str:
+        """Where in scvi-tools its class is."""
+        return "external" if self.kind == "POISSONVI" else "model"
 
 
 def export_mapping(order: MapOrder, results: Path) -> ExportedModel:

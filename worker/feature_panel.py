@@ -85,6 +85,12 @@ def _genes(
     query: CanonicalQuery, counts: sp.csr_matrix, batch: pd.Series, options: Mapping[str, Any]
 ) -> Positions:
     genes = genes_alone(query)
+    if not len(genes):
+        raise UntrainableReference(
+            "The file has no genes: it says of every feature that it is something else.",
+            fix=f"{WHERE['gene']}; of peaks alone build kind PEAKVI or POISSONVI.",
+            errors=[{"pointer": "/var", "detail": "no feature is a gene"}],
+        )
     columns = query.gene_columns()
     found = choose_genes(
         counts[:, genes],

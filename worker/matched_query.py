@@ -10,6 +10,7 @@ import pandas as pd
 from app.coverage import Coverage, coverage_of
 from app.gene_admission import check_genes
 from app.problems import InputKindMismatch, NoCells
+from app.wanted_outputs import WantedOutput, wanted_outputs
 from models_store.gene_matching import GeneMatch
 from models_store.manifest import Manifest
 from models_store.recipe import Recipe
@@ -20,7 +21,6 @@ from worker.experiment import DesignKeys
 from worker.grafting import QuerySurgery
 from worker.orders import MapOrder, ShardOrder
 from worker.reference_cache import LoadedReference, ReferenceCache
-from worker.wanted_outputs import WantedOutput, wanted_outputs
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def match_query(order: MapOrder | ShardOrder, references: ReferenceCache) -> Mat
         counts=counts,
         surgery=QuerySurgery(manifest, reference.cvae, counts, design, among=reference.latents),
         recipe=manifest.recipe(order.options.get("recipe") or "default"),
-        outputs=wanted_outputs(order.options, manifest, reference.cvae),
+        outputs=wanted_outputs(order.options, manifest),
     )
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from app.problems import TooFewGenes, UntrainableReference
+from models_store.gene_columns import GeneColumn
 from models_store.gene_panel import Genes, Modality
 from worker.canonical import CanonicalQuery
 
@@ -22,15 +23,30 @@ def regions_alone(query: CanonicalQuery) -> Positions:
     """Positions of the features that are regions: all, of a file that says nothing of kinds.
 
     Raises:
-        UntrainableReference: the file says what its features are, and none is a region.
+        UntrainableReference: the file says what its features are, or their names do, and none is a
+            region.
     """
-    found = np.array(query.genes().regions(), dtype=np.int64)
+    genes = query.genes()
+    found = np.array(genes.regions(), dtype=np.int64)
     if not len(found):
         raise UntrainableReference(
             "The file names no feature a peak, and a reference of regions is made of peaks.",
             fix="Say so in a column `feature_types` of var (`Peaks`), or build kind SCVI.",
         )
+    if not genes.are_told and _are_known_genes(genes.columns["index"]):
+        examples = ", ".join(genes.columns["index"].names[at] for at in found[:3])
+        raise UntrainableReference(
+            f"The features are genes by their names ({examples}), and a reference of regions is "
+            "made of peaks.",
+            fix="Build kind SCVI. If they are peaks all the same, say so in a column "
+            "`feature_types` of var (`Peaks`).",
+        )
     return found
+
+
+def _are_known_genes(names: GeneColumn) -> bool:
+    """By Ensembl ids or by genes that everybody knows; not by looking like symbols alone."""
+    return names.names_genes and any(each.told_by != "spelling" for each in names.species)
 
 
 def choose_regions(

@@ -15,6 +15,7 @@ from app.problems import (
     Forbidden,
     MalformedRequest,
     ReferenceNotReady,
+    UnknownOutput,
     UnknownReference,
 )
 from app.references import find_usable_version
@@ -26,13 +27,19 @@ from app.routes.shapes import mapping_body
 from app.routes.upload_options import MapOptions, MapQuery, safe_filename, with_fields
 from app.service import Service
 from app.submissions import submit_file
+from app.wanted_outputs import wanted_outputs
 
 router = APIRouter(prefix="/map", tags=["mappings"])
 
 MAP: dict[str, Any] = {
     "status_code": 202,
     "responses": problems(
-        Forbidden, MalformedRequest, UnknownReference, ReferenceNotReady, *UPLOAD_PROBLEMS
+        Forbidden,
+        MalformedRequest,
+        UnknownReference,
+        ReferenceNotReady,
+        UnknownOutput,
+        *UPLOAD_PROBLEMS,
     ),
     "openapi_extra": FILE_BODY,
 }
@@ -108,9 +115,12 @@ async def _map(
 
 
 def _check_reference(service: Service, caller: Principal, options: MapOptions) -> list[str]:
-    """Whether it can be mapped onto; the obs columns that it needs besides the batches'."""
+    """Whether it can be mapped onto and gives what is asked for; the obs columns that it needs
+    besides the batches'."""
     assert options.reference is not None
     with service.database.reading() as session:
         asked = resolve(session, options.reference, options.version, caller=caller)
         version = find_usable_version(session, asked.name, asked.version, caller=caller)
-        return needed_columns(service.genes.manifest(version))
+        manifest = service.genes.manifest(version)
+    wanted_outputs(options.mapping_request("").options(), manifest)
+    return needed_columns(manifest)

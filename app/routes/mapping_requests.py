@@ -12,6 +12,7 @@ from app.mappings import MappingRequest
 from app.ownership import find_query
 from app.references import find_usable_version
 from app.service import Service
+from app.wanted_outputs import wanted_outputs
 
 
 def admit(
@@ -27,13 +28,17 @@ def admit(
         if find_earlier(session, owner=owner, key=idempotency_key, request=asked) is not None:
             return
         query = find_query(session, owner=owner, query_id=request.query)
-        if query.state != "ready":
+        if query.state == "rejected":
             return
         named = resolve(session, request.reference, request.version, caller=caller)
         version = find_usable_version(session, named.name, named.version, caller=caller)
+        manifest = service.genes.manifest(version)
+        if query.state != "ready":
+            wanted_outputs(request.options(), manifest)
+            return
         check_admission(
             inspection=query.inspection or {},
             coverage=service.genes.coverage(query, version),
-            manifest=service.genes.manifest(version),
+            manifest=manifest,
             options=request.options(),
         )

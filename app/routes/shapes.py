@@ -21,6 +21,7 @@ from app.routes.bodies import (
     VersionItem,
 )
 from app.tables import ApiKey, Job, Query, ReferenceVersion
+from app.wanted_outputs import outputs_of
 from models_store.manifest import BY_GENE, Manifest
 
 CELLS_FILE = "cells.parquet"
@@ -188,6 +189,7 @@ def describe_manifest(manifest: Manifest) -> dict[str, Any]:
     told |= counted(manifest)
     told["gene_columns"] = list(manifest.genes.columns())
     told["gene_examples"] = list(manifest.genes.ids[:5])
+    told["outputs"] = list(outputs_of(manifest))
     told["surgery_has_effect"] = manifest.surgery_has_effect
     return told
 

@@ -62,10 +62,10 @@ def _export(settings: Settings, mapping: str, out: Path) -> None:
             shutil.rmtree(out)
             raise
     typer.echo(f"{out}: a {made.kind} model with the {made.n_cells:,} cells of the query.")
-    if made.n_absent_genes:
-        typer.echo(f"{made.n_absent_genes:,} genes that the query lacks are zero in it.")
+    if made.n_absent_features:
+        typer.echo(f"{made.n_absent_features:,} features that the query lacks are zero in it.")
     typer.echo(f"Its batches are in obs[{made.batch_key!r}]. Load it with")
-    typer.echo(f"scvi.model.{made.kind}.load({str(out)!r})")
+    typer.echo(f"scvi.{made.module}.{made.kind}.load({str(out)!r})")
 
 
 def _make(out: Path) -> None:

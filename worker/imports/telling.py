@@ -45,19 +45,26 @@ def _version(name: str) -> str:
 
 
 def _genes(manifest: Manifest) -> str:
-    ids, names = manifest.genes.ids, manifest.genes
-    kind = "names of another kind"
-    if names.ensembl == ids:
-        kind = "Ensembl ids"
-    elif names.symbols == ids:
-        kind = "symbols, or names of another kind"
-    also = [
-        word
+    names = manifest.genes
+    run = names.slices()["gene"]
+    ids = names.ids[run]
+    others = [f"{n:,} {each}s" for each, n in names.counts().items() if n and each != "gene"]
+    if not ids:
+        return f"{' and '.join(others)}: {listed(names.ids, most=3)}."
+    columns = {
+        word: column[run]
         for word, column in (("symbols", names.symbols), ("Ensembl ids", names.ensembl))
-        if column is not None and column != ids
-    ]
+        if column is not None
+    }
+    kind = "names of another kind"
+    if columns.get("Ensembl ids") == ids:
+        kind = "Ensembl ids"
+    elif columns.get("symbols") == ids:
+        kind = "symbols, or names of another kind"
+    also = [word for word, column in columns.items() if column != ids]
     beside = f", with {listed(also)} beside them" if also else ""
-    return f"{len(ids):,} genes by {kind}{beside}: {listed(ids, most=3)}."
+    further = f" Besides {' and '.join(others)}." if others else ""
+    return f"{len(ids):,} genes by {kind}{beside}: {listed(ids, most=3)}.{further}"
 
 
 def _covariate(covariate: Covariate) -> str:

@@ -140,15 +140,33 @@ def tell_joined(attached: Sequence[Attached], findings: Findings) -> None:
             each.path,
             f"{said} are taken from `{each.name}`, as features beside those of the matrix"
             f"{_told_rows(each)}.",
-            "Nothing needs doing; they are never matched with genes of a reference.",
+            _PARTLY if _lacks_proteins(each) else _JOINED,
         )
 
 
+_JOINED = "Nothing needs doing; they are never matched with genes of a reference."
+_PARTLY = (
+    "Cells of one batch count as measured for the same proteins: give those without a row a batch "
+    "of their own, or what was not measured counts as zero."
+)
+
+
+def _lacks_proteins(attached: Attached) -> bool:
+    """Whether cells of the query have no row in a table of proteins."""
+    has_proteins = "protein" in kinds_of(attached.types)
+    return has_proteins and attached.rows is not None and bool((attached.rows < 0).any())
+
+
 def _told_rows(attached: Attached) -> str:
-    taken = attached.n_rows if attached.rows is None else int((attached.rows >= 0).sum())
-    if taken == attached.n_rows:
+    if attached.rows is None:
         return ""
-    return f"; of its {attached.n_rows:,} rows the {taken:,} whose cells the query has"
+    taken, n_cells = int((attached.rows >= 0).sum()), len(attached.rows)
+    said = ""
+    if taken < attached.n_rows:
+        said = f"; of its {attached.n_rows:,} rows the {taken:,} whose cells the query has"
+    if taken < n_cells:
+        said += f"; {n_cells - taken:,} of the query's {n_cells:,} cells have no row there"
+    return said
 
 
 def widened(

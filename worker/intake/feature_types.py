@@ -44,15 +44,24 @@ def _modalities(text: pa.Array | None) -> list[str] | None:
 def tell_other_features(path: str, types: list[str] | None, findings: Findings) -> None:
     kinds = kinds_of(types or ())
     others = Counter(name for name, kind in zip(types or (), kinds, strict=True) if kind != "gene")
+    strange = sorted({name for name, kind in zip(types or (), kinds, strict=True) if kind is None})
     if not others:
         return
+    what_they_are = (
+        f" What {', '.join(map(repr, strange[:10]))} is, is not known here: that is matched with "
+        "nothing."
+    )
     listed = ", ".join(f"{number:,} {kind!r}" for kind, number in others.most_common(10))
     findings.tell(
         "other-features",
         path,
         f"{others.total():,} features are no genes: {listed}. They are kept and never matched with "
-        "genes of a reference; peaks and antibodies are with its regions and proteins.",
-        "Nothing needs doing.",
+        "genes of a reference; peaks and antibodies are with its regions and proteins."
+        f"{what_they_are if strange else ''}",
+        "Nothing needs doing, unless that is peaks or antibodies: then call it `Peaks` or "
+        "`Antibody Capture` in var, and upload the file again."
+        if strange
+        else "Nothing needs doing.",
     )
 
 

@@ -102,6 +102,8 @@ class H5mu(H5ad):
         for each in self.others:
             try:
                 modality = Modality.opened(self.source, MODALITIES, each)
+                if modality is None and each.told is None:
+                    raise _unknown(each)
                 if modality is not None:
                     _require_distinct(found.own)
                     _require_new(modality.features, known)
@@ -230,6 +232,14 @@ class _Beside:
                 self.faults.append((each.name, _strange(each)))
         self.modalities = list(compress(self.modalities, met))
         self.union = replace(whole, rows=list(compress(whole.rows, met)))
+
+
+def _unknown(modality: Named) -> Problem:
+    return located(
+        "unknown-modality",
+        f"{MODALITIES}/{modality.name}",
+        "Neither its name nor `feature_types` of its var says what its features are.",
+    )
 
 
 def _strange(modality: Modality) -> Problem:

@@ -48,8 +48,16 @@ def _tell_unknown(genes: QueryGenes, path: str, findings: Findings) -> None:
         "unknown-identifiers",
         path,
         f"No column looks like gene names ({kinds}), so no reference of genes will match.",
-        "Put gene symbols or Ensembl gene ids into the var index or into a column of var, and "
-        "upload the file again.",
+        f"{_regions(genes)}put gene symbols or Ensembl gene ids into the var index or into a "
+        "column of var, and upload the file again.",
+    )
+
+
+def _regions(genes: QueryGenes) -> str:
+    if genes.columns["index"].kind != "intervals":
+        return "For a reference of genes, "
+    return (
+        "Nothing needs doing for a reference of peaks, which is matched by them. For one of genes, "
     )
 
 
@@ -57,8 +65,8 @@ def _tell_unusual(genes: QueryGenes, path: str, findings: Findings) -> None:
     """A note where names are matched as something else than what stands in the index."""
     index = genes.columns["index"]
     said = []
-    if not index.names_genes:
-        others = [repr(name) for name, each in genes.columns.items() if each.names_genes]
+    others = [repr(name) for name, each in genes.columns.items() if each.names_genes]
+    if others and not index.names_genes:
         said.append(f"the index holds {WORDS[index.kind]}; genes are named by {', '.join(others)}")
     elif index.kind == "mixed":
         said.append(f"the index mixes {WORDS['mixed']}")

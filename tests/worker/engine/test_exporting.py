@@ -26,7 +26,7 @@ from tests.worker.engine.simulated import (
 )
 from tests.worker.engine.test_mapping import order
 from worker.canonical import CanonicalQuery
-from worker.exporting import _refuse_unknown_models, export_mapping
+from worker.exporting import ExportedModel, _refuse_unknown_models, export_mapping
 from worker.mapping import run_mapping
 from worker.orders import MapOrder
 from worker.reference_cache import ReferenceCache
@@ -69,6 +69,13 @@ def export(mapped: MapOrder, folder: Path) -> Path:
     out.mkdir()
     export_mapping(dataclasses.replace(mapped, out=out), mapped.out)
     return out
+
+
+def test_where_scvi_tools_has_the_class() -> None:
+    scvi = pytest.importorskip("scvi")
+    for kind in ("SCVI", "SCANVI", "TOTALVI", "PEAKVI", "POISSONVI", "MULTIVI"):
+        made = ExportedModel(kind, 1, 0, "batch")
+        assert hasattr(getattr(scvi, made.module), kind)
 
 
 def load(folder: Path) -> Any:

@@ -85,6 +85,27 @@ def test_a_file_without_peaks_is_refused(tmp_path: Path) -> None:
         built(tmp_path, ["Gene Expression"] * N_GENES, kind="PEAKVI")
 
 
+def test_a_file_of_genes_that_does_not_say_so_is_refused(tmp_path: Path) -> None:
+    """Of features without a type all may be peaks, but not `HLA-A`."""
+    write_canonical(tmp_path / "q", simulate({"a": 50, "b": 50}))
+    table = json.loads((tmp_path / "q/genes.json").read_text())
+    known = ["HLA-A", "HLA-B", "HLA-DRA", "LINC00115", "C1orf56", "AC004556.1"]
+    table["index"][: len(known)] = known
+    (tmp_path / "q/genes.json").write_text(json.dumps(table))
+    (tmp_path / "bundle").mkdir()
+    options = {"kind": "PEAKVI", "batch_key": "batch", "max_epochs": 1}
+    ordered = BuildOrder("genes", 1, tmp_path / "q", tmp_path / "bundle", options, {}, 1, "cpu")
+    with pytest.raises(UntrainableReference, match="genes by their names"):
+        run_build(ordered, nothing)
+
+
+@pytest.mark.parametrize("kind", ["SCVI", "SCANVI"])
+def test_a_file_of_peaks_alone_makes_no_reference_of_genes(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(UntrainableReference, match="no genes") as refused:
+        built(tmp_path, ["Peaks"] * N_GENES, kind=kind, labels_keys=["cell_type"])
+    assert "PEAKVI" in refused.value.fix
+
+
 def test_the_most_open_regions() -> None:
     x = sp.csr_matrix(np.array([[9, 0, 1, 0], [0, 0, 1, 2], [0, 0, 3, 1]], dtype=np.float32))
     names = ["r0", "r1", "r2", "r3"]

@@ -61,6 +61,28 @@ def test_no_names_at_all_are_warned_about(told: Any) -> None:
     found = genes["found"]["unknown-identifiers"]
     assert found["severity"] == "warning"
     assert "index: intervals of a genome; entrez: numbers" in found["detail"]
+    assert found["fix"].startswith("Nothing needs doing for a reference of peaks")
+
+
+def test_of_peaks_alone_nothing_is_said_of_genes(told: Any) -> None:
+    peaks = [f"chr1:{at}000-{at}500" for at in range(10, 10 + N)]
+    genes, _ = told(peaks, feature_types=["Peaks"] * N)
+    assert list(genes["found"]) == ["other-features"]
+
+
+@pytest.mark.parametrize("word", ["Antibody_Capture", "antibody-capture", " ADT ", "CITE-seq"])
+def test_a_type_in_another_spelling(told: Any, word: str) -> None:
+    genes, query = told(SYMBOLS, feature_types=["gene_expression"] * (N - 3) + [word] * 3)
+    assert query.genes().count_kinds() == {"gene": N - 3, "protein": 3}
+    assert genes["found"]["other-features"]["fix"] == "Nothing needs doing."
+
+
+def test_a_type_that_is_not_known_is_named(told: Any) -> None:
+    genes, query = told(SYMBOLS, feature_types=["Gene Expression"] * (N - 3) + ["Wombat"] * 3)
+    assert query.genes().count_kinds() == {"gene": N - 3}
+    told_of = genes["found"]["other-features"]
+    assert "What 'Wombat' is, is not known here" in told_of["detail"]
+    assert "`Antibody Capture`" in told_of["fix"]
 
 
 def test_two_species_are_noted(told: Any) -> None:

@@ -138,6 +138,19 @@ def test_a_modality_of_another_kind_is_dropped(check: Check, tmp_path: Path) -> 
     report, query = check(write(tmp_path / "query.h5mu", parts))
     assert report["dropped"]["modalities"] == ["gex", "hashtags"]
     assert (query.n_cells, query.n_genes) == (2, 4)
+    (found,) = report["problems"]
+    assert (found["code"], found["pointer"]) == ("features-left-out", "/mod/hashtags")
+    assert "says what its features are" in found["detail"]
+
+
+def test_cells_without_proteins_are_counted(check: Check, tmp_path: Path) -> None:
+    """To a network what was not measured is zero, where others of the batch were measured."""
+    parts = {"rna": ([1, 2, 3, 4], "gene"), "prot": ([4, 9, 2], "CD")}
+    report, _ = check(write(tmp_path / "query.h5mu", parts))
+    (told,) = [each for each in report["problems"] if each["code"] == "features-joined"]
+    assert "of its 3 rows the 2 whose cells the query has" in told["detail"]
+    assert "2 of the query's 4 cells have no row there" in told["detail"]
+    assert "a batch of their own" in told["fix"]
 
 
 def test_a_modality_that_repeats_features_is_left_out(check: Check, tmp_path: Path) -> None:

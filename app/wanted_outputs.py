@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.problems import UnknownOutput
-from models_store.cvae import CVAE
+from models_store.feature_kinds import FeatureKind
 from models_store.manifest import Manifest
-from models_store.outputs import FEATURES_OF, OutputName
+from models_store.outputs import FEATURES_OF, OUTPUTS_OF, OutputName
 
 ALL_BY_DEFAULT = "protein"
 """Panels have few proteins; of genes and regions those that are wanted must be named."""
@@ -30,7 +31,13 @@ class WantedOutput:
         return f"{self.output}.parquet"
 
 
-def wanted_outputs(options: dict[str, Any], manifest: Manifest, cvae: CVAE) -> list[WantedOutput]:
+def outputs_of(manifest: Manifest) -> tuple[OutputName, ...]:
+    """What this version can decode."""
+    panel = manifest.genes.counts()
+    return tuple(each for each in OUTPUTS_OF[manifest.kind] if panel[FEATURES_OF[each]])
+
+
+def wanted_outputs(options: Mapping[str, Any], manifest: Manifest) -> list[WantedOutput]:
     """What the options ask for, held against the reference.
 
     Raises:
@@ -38,13 +45,12 @@ def wanted_outputs(options: dict[str, Any], manifest: Manifest, cvae: CVAE) -> l
     """
     asked: list[dict[str, Any]] = options.get("outputs") or []
     names = [each["output"] for each in asked]
-    panel = manifest.genes.counts()
-    given = [output for output in cvae.outputs if panel[FEATURES_OF[output]]]
+    given = outputs_of(manifest)
     for at, each in enumerate(asked):
         if each["output"] not in given:
             raise _refused(
-                f"The reference, of kind {manifest.kind}, gives no {each['output']}; it gives "
-                f"{', '.join(given)}.",
+                f"The reference, of kind {manifest.kind.upper()}, gives no {each['output']}; it "
+                f"gives {', '.join(given)}.",
                 at,
                 "output",
                 fix="Ask for one of these, or leave the output out.",
@@ -70,18 +76,31 @@ def _wanted(asked: dict[str, Any], at: int, manifest: Manifest) -> WantedOutput:
             "features",
             fix="List them in `features`, as the reference names them.",
         )
-    features = features or known
-    where = {name: position for position, name in enumerate(known)}
-    if absent := [name for name in features if name not in where]:
+    where = _places(features or known, kind, manifest)
+    if absent := [name for name, at_ in where.items() if at_ is None]:
         raise _refused(
             f"The reference has no {kind} named {', '.join(absent[:5])}"
             f"{f' and {len(absent) - 5} more' if len(absent) > 5 else ''}.",
             at,
             "features",
-            fix="GET /v1/references/NAME/versions/VERSION/genes lists them.",
+            fix=f"GET /v1/references/{manifest.name}/versions/{manifest.version}/genes lists them.",
         )
-    columns = tuple(where[name] for name in features)
-    return WantedOutput(asked["output"], features, columns, _batch(asked, at, manifest))
+    columns = tuple(position for position in where.values() if position is not None)
+    return WantedOutput(asked["output"], tuple(where), columns, _batch(asked, at, manifest))
+
+
+def _places(
+    features: Sequence[str], kind: FeatureKind, manifest: Manifest
+) -> dict[str, int | None]:
+    """Where each stands among all of its kind: by its id, else by a name that one alone has."""
+    run = manifest.genes.slices()[kind]
+    found: dict[str, int | None] = dict.fromkeys(features)
+    for names in manifest.genes.columns().values():
+        where: dict[str, int | None] = {}
+        for at, name in enumerate(names[run]):
+            where[name] = None if name in where else at
+        found = {name: where.get(name) if at is None else at for name, at in found.items()}
+    return found
 
 
 def _batch(asked: dict[str, Any], at: int, manifest: Manifest) -> int | None:
