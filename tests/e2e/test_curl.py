@@ -170,11 +170,11 @@ def test_decoded_values_are_asked_for(service: Serving, query: dict[str, Any]) -
     assert values.shape == (400, 3)
     assert list(values.columns) == named
     assert values.to_numpy().min() > 0
-    unknown = service.map(
+    unknown = service.ask(
         query["id"], outputs=[{"output": "normalised_expression", "features": ["no-such-gene"]}]
     )
-    assert (unknown["state"], unknown["problem"]["type"]) == ("failed", "unknown-output")
-    assert unknown["problem"]["errors"][0]["pointer"] == "/outputs/0/features"
+    assert (unknown.status, unknown.json["type"]) == (422, "unknown-output")
+    assert unknown.json["errors"][0]["pointer"] == "/outputs/0/features"
     refused = service.ask(query["id"], outputs=[{"output": "expression"}])
     assert (refused.status, refused.json["type"]) == (422, "malformed-request")
 
