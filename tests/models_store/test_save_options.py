@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from models_store.architecture import Architecture
-from models_store.manifest import Covariate
-from models_store.scvi_saves import InconsistentSave, Save
+from models_store.scvi_saves import InconsistentSave
 from models_store.scvi_weights import ARCHITECTURES, KINDS
+from tests.models_store.given_saves import save_of
 
 FEATURES: dict[str, dict[str, Any]] = {
     "MULTIVI": {"regions": tuple(f"r{i}" for i in range(50)), "proteins": ("p0",)},
@@ -18,24 +18,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 def read(kind: str, **options: Any) -> Architecture:
-    save = Save(
-        model=kind,
-        version=(1, 4, 2),
-        version_name="1.4.2",
-        options=options,
-        genes=tuple(f"g{i}" for i in range(30)),
-        batch=Covariate(key="batch", categories=("a", "b")),
-        labels=None,
-        unlabeled_category=None,
-        extra_covariates=(),
-        continuous_covariates=(),
-        size_factor_key=None,
-        layer=None,
-        n_cells=9,
-        is_trained=True,
-        is_legacy=False,
-        **FEATURES.get(kind, {}),
-    )
+    save = save_of(kind, options, n_genes=30, **FEATURES.get(kind, {}))
     return ARCHITECTURES[KINDS[kind]](save)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from models_store import multivi_options, region_options, scvi_options, totalvi_options
-from models_store.manifest import Covariate
 from models_store.scvi_saves import Save, UnsupportedSave
 from models_store.scvi_weights import ARCHITECTURES, KINDS
+from tests.models_store.given_saves import save_of
 
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
 
@@ -61,26 +61,10 @@ def options_of(kind: str) -> set[str]:
     return named - OF_THE_DATA - ELSEWHERE.get(kind, set())
 
 
-def save_of(kind: str, **options: Any) -> Save:
-    return Save(
-        model=kind,
-        version=(1, 4, 2),
-        version_name="1.4.2",
-        options=options,
-        genes=("g0", "g1", "g2", "g3"),
-        batch=Covariate(key="batch", categories=("a", "b")),
-        labels=None,
-        unlabeled_category=None,
-        extra_covariates=(),
-        continuous_covariates=(),
-        size_factor_key=None,
-        layer=None,
-        n_cells=9,
-        is_trained=True,
-        is_legacy=False,
-        regions=("r0",) if kind == "MULTIVI" else (),
-        proteins=("p0",) if kind in {"MULTIVI", "TOTALVI"} else (),
-    )
+def given(kind: str, **options: Any) -> Save:
+    regions = ("r0",) if kind == "MULTIVI" else ()
+    proteins = ("p0",) if kind in {"MULTIVI", "TOTALVI"} else ()
+    return save_of(kind, options, n_genes=4, regions=regions, proteins=proteins)
 
 
 @pytest.mark.parametrize("kind", KNOWN)
@@ -88,10 +72,10 @@ def test_every_option_is_read_or_refused(kind: str) -> None:
     defaults, without_effect = KNOWN[kind]
     strange = options_of(kind) - set(defaults) - set(without_effect)
     read = ARCHITECTURES[KINDS[kind]]
-    read(save_of(kind))
+    read(given(kind))
     for name in strange:
         with pytest.raises(UnsupportedSave, match=name):
-            read(save_of(kind, **{name: "a value of its own"}))
+            read(given(kind, **{name: "a value of its own"}))
     assert len(set(defaults) & options_of(kind)) >= 7, "most options are read"
 
 
